@@ -1,0 +1,43 @@
+"""Understanding the Effective Receptive Field in Deep Convolutional Neural Networks (Luo et al., NIPS 2016), replicated.
+
+snakemake --cores 8 all                                      the paper's scale
+snakemake --cores 2 --configfile config/quick.yaml all       minutes, no download, no GPU
+snakemake --cores 1 figures/growth.png                       one figure
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+wildcard_constraints:
+    network=one_of(config["networks"]),
+    training=one_of(config["trainings"]),
+    reach=one_of(config["reach"]),
+    seed=r"\d+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        all_figures(),
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/networks.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/figures.smk"
+
+
+onsuccess:
+    print(f"The figures are in {figures()}/")

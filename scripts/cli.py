@@ -1,0 +1,52 @@
+"""What every script here shares: errors in one line, settings as JSON, tables."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from erf.errors import InputError
+from erf.files import atomic
+
+
+def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | None], int]:
+    """Make `main` return an exit status, and say a user's or the disk's fault in one line, without a traceback."""
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None) -> int:
+        try:
+            main(argv)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+        except OSError as error:
+            print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        else:
+            return 0
+        return 1
+
+    return wrapped
+
+
+def json_object(text: str) -> dict:
+    """For argparse: an object in JSON."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV, whole or not at all; floats in full, so that reading gives back what was computed."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV that `write_table` made; InputError if it is empty or not a table."""
+    try:
+        return pd.read_csv(path, float_precision="round_trip")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a table ({error}); delete it and run again") from error

@@ -1,0 +1,159 @@
+"""The networks of the study, and how their weights begin.
+
+`plain_stack` is the network of the theory: unpadded convolutions of stride 1, read at the one unit that is left when
+the input is as large as the receptive field. `ResNetCifar` is the paper's CIFAR-10 classifier, `ReachNet` a trainable
+plain stack that classifies from one unit.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from erf.errors import InputError
+
+ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
+WEIGHTS = ("uniform", "random")
+
+
+def stack_rf(depth: int, kernel: int) -> int:
+    """Theoretical receptive field (pixels) of `depth` convolutions of one kernel size, stride 1, no dilation."""
+    return 1 + depth * (kernel - 1)
+
+
+def plain_stack(
+    depth: int,
+    kernel: int = 3,
+    channels: int = 1,
+    weights: str = "random",
+    activation: str = "none",
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> nn.Sequential:
+    """Stack of unpadded `kernel` x `kernel` convolutions without bias, each followed by an activation but the last.
+
+    The last layer's output is thus a unit *before its own activation*, which a ReLU there would silence in half
+    of the runs (PAPER section 5, dead runs).
+
+    Parameters
+    ----------
+    weights : "uniform" or "random"
+        uniform: every weight 1 / (kernel^2 * fan-in channels), so that each layer's kernel sums to one (Eq. 1 up to
+        scale). random: normal with zero mean and the variance that keeps the gradient's scale from layer to layer
+        (He with ReLU, 1 / fan-in without an activation).
+    generator : torch.Generator, optional
+        Source of the random weights; torch's global one if None.
+
+    Returns
+    -------
+    nn.Sequential mapping (N, channels, H, W) to (N, channels, H - depth (kernel - 1), W - depth (kernel - 1)).
+    """
+    if weights not in WEIGHTS:
+        raise InputError(f"unknown weights {weights!r}: choose one of {', '.join(WEIGHTS)}")
+    if activation not in ACTIVATIONS:
+        raise InputError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+    fan_in = channels * kernel**2
+    gain = math.sqrt(2) if activation == "relu" else 1.0
+    layers: list[nn.Module] = []
+    for index in range(depth):
+        conv = nn.Conv2d(channels, channels, kernel, bias=False, dtype=dtype)
+        if weights == "uniform":
+            nn.init.constant_(conv.weight, 1 / fan_in)
+        else:
+            nn.init.normal_(conv.weight, std=gain / math.sqrt(fan_in), generator=generator)
+        layers.append(conv)
+        if activation != "none" and index < depth - 1:
+            layers.append(ACTIVATIONS[activation]())
+    return nn.Sequential(*layers)
+
+
+def he_initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """He's normal initialisation of every convolution and linear layer, in the modules' order; biases zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def conv_bn(inputs: int, outputs: int, padding: int = 1) -> nn.Sequential:
+    """3x3 convolution and batch normalisation, of which every trained network here is made."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False), nn.BatchNorm2d(outputs))
+
+
+class BasicBlock(nn.Module):
+    """Residual block of two 3x3 convolutions (He et al. 2016), stride 1: y = relu(x + f(x))."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = conv_bn(width, width), conv_bn(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x + self.second(torch.relu(self.first(x))))
+
+
+class ResNetCifar(nn.Module):
+    """The paper's CIFAR-10 network: residual blocks without pooling or subsampling before the global mean.
+
+    A 3x3 stem, `blocks` residual blocks and one 3x3 convolution on top (`top`, whose units are measured): with 17
+    blocks the theoretical receptive field is 1 + 2 (1 + 2 * 17 + 1) = 73 pixels. The paper reports 74, which no
+    stride-1 stack of odd kernels has.
+
+    residual_scale is where the scale of each branch's last batch norm begins: how much the branches carry before
+    training, and thereby the initial ERF (PAPER section 4). Maps (N, 3, H, W) to logits (N, classes).
+    """
+
+    def __init__(self, blocks: int, width: int, residual_scale: float, generator: torch.Generator, classes: int = 10):
+        super().__init__()
+        self.stem = conv_bn(3, width)
+        self.blocks = nn.Sequential(*(BasicBlock(width) for _ in range(blocks)))
+        self.top, self.top_norm = conv_bn(width, width)
+        self.head = nn.Linear(width, classes)
+        he_initialise(self, generator)
+        for block in self.blocks:
+            nn.init.constant_(block.second[1].weight, residual_scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(torch.relu(self.stem(x)))  # (N, width, H, W)
+        x = torch.relu(self.top_norm(self.top(x)))
+        return self.head(x.mean((2, 3)))  # not adaptive pooling: this backward pass is deterministic on CUDA too
+
+
+class ReachNet(nn.Module):
+    """Plain stack of `depth` unpadded 3x3 convolutions that classifies an image from the one unit it has left.
+
+    Maps (N, 3, R, R), R = `stack_rf(depth, 3)`, to logits (N, classes). `top` is the last convolution: the unit is
+    measured before its own activation.
+    """
+
+    def __init__(self, depth: int, width: int, generator: torch.Generator, classes: int = 2):
+        super().__init__()
+        below = [conv_bn(3 if index == 0 else width, width, padding=0) for index in range(depth - 1)]
+        self.body = nn.Sequential(*(module for block in below for module in (block, nn.ReLU())))
+        self.top, self.top_norm = conv_bn(width, width, padding=0)
+        self.head = nn.Linear(width, classes)
+        he_initialise(self, generator)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.top_norm(self.top(self.body(x))))  # (N, width, 1, 1)
+        return self.head(x.flatten(1))
+
+
+@torch.no_grad()
+def calibrate_batch_norm(model: nn.Module, batch: torch.Tensor) -> None:
+    """Set every batch norm's running statistics to those of one batch, and leave the model in evaluation mode.
+
+    A new batch norm's running statistics (mean 0, variance 1) are nobody's: in evaluation mode the untrained network
+    would not be the function that training starts from, and its ERF would depend on the scale of the weights, which
+    batch norm cancels.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum, norm.usual_momentum = None, norm.momentum  # None: the plain average of what passes
+        norm.reset_running_stats()
+    model.train()
+    model(batch)
+    for norm in norms:
+        norm.momentum = norm.usual_momentum
+        del norm.usual_momentum
+    model.eval()

@@ -1,0 +1,197 @@
+"""The training loop: a plain recipe for plain networks, and snapshots and a resume state that survive a kill.
+
+Everything random is drawn from streams named by seed and epoch (erf.seeds), so the state between two epochs is the
+model, the optimiser and what has been noted down; a run resumed from it equals an undisturbed one, bit for bit on the
+CPU.
+"""
+
+import pickle
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from erf.errors import InputError
+from erf.files import atomic
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Data(Protocol):
+    """What the loop needs of a task."""
+
+    steps: int
+
+    def training_batches(self, epoch: int) -> Iterator[Batch]: ...
+
+    def evaluation_batches(self, split: str) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with Nesterov momentum under a triangular learning rate."""
+
+    epochs: int
+    learning_rate: float  # at the peak
+    warmup: float  # share of the training at which the peak is reached, from 0; then down to 0 in a line
+    momentum: float
+    weight_decay: float
+    label_smoothing: float
+
+
+def choose_device(wanted: str) -> torch.device:
+    """ "auto" is the GPU if there is one, else the CPU; "cuda" without a GPU is an InputError."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda was asked for, but torch finds no GPU here; set device to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def bf16_is_faster(device: torch.device) -> bool:
+    """Whether the device multiplies matrices in bf16 natively, so that autocast to it gains time."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+class Trainer:
+    """A model in training, one epoch at a time."""
+
+    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, device: torch.device):
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.data, self.recipe, self.device = data, recipe, device
+        self.bf16 = bf16_is_faster(device)
+        self.optimiser = torch.optim.SGD(
+            self.model.parameters(),
+            lr=0.0,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Triangle over all steps of the training: from 0 to the peak at `warmup`, and back to 0."""
+        progress = (step + 1) / (self.recipe.epochs * self.data.steps + 1)
+        rising, falling = progress / self.recipe.warmup, (1 - progress) / (1 - self.recipe.warmup)
+        return self.recipe.learning_rate * min(rising, falling)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model(images)
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Train epoch number `epoch` (from 1); mean loss and accuracy over its augmented batches."""
+        self.model.train()
+        totals = _Totals()
+        for step, (images, labels) in enumerate(self.data.training_batches(epoch), (epoch - 1) * self.data.steps):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.learning_rate(step)
+            logits = self.forward(images).float()
+            loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            totals.add(loss.detach(), logits.detach(), labels)
+        metrics = totals.means("train")
+        if not metrics["train_loss"] < float("inf"):  # NaN compares false
+            raise InputError(f"the loss is {metrics['train_loss']} in epoch {epoch}: lower learning_rate")
+        return metrics
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Mean loss and accuracy over a split, in evaluation mode."""
+        self.model.eval()
+        totals = _Totals()
+        for images, labels in self.data.evaluation_batches(split):
+            logits = self.forward(images).float()
+            totals.add(cross_entropy(logits, labels), logits, labels)
+        return totals.means(split)
+
+
+class _Totals:
+    """Sums that stay on the device until the end, so that no batch waits for the one before."""
+
+    def __init__(self):
+        self.loss, self.right, self.count = 0.0, 0, 0
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        self.loss = self.loss + loss.double() * len(labels)
+        self.right = self.right + (logits.argmax(1) == labels).sum()
+        self.count += len(labels)
+
+    def means(self, split: str) -> dict[str, float]:
+        return {f"{split}_loss": float(self.loss) / self.count, f"{split}_accuracy": float(self.right) / self.count}
+
+
+def save_snapshot(path: Path, model: nn.Module, settings: dict, seed: int, epoch: int) -> None:
+    """A trained model by itself: its weights, and the settings from which it can be built again."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic(path) as temporary:
+        torch.save({"model": weights, "settings": settings, "seed": seed, "epoch": epoch}, temporary)
+
+
+def load_state(path: Path) -> dict:
+    """What torch.save wrote, as tensors and plain values only. InputError for a damaged or foreign file."""
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(f"{path}: damaged or not one of ours ({reason}); delete it and run again") from error
+
+
+def check_settings(path: Path, found: dict, wanted: dict) -> None:
+    """InputError that names the settings in which a file differs from what is wanted."""
+    found, wanted = _flat(found), _flat(wanted)
+    differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+    if differing:
+        changes = "; ".join(f"{key} is {found.get(key)} there, {wanted.get(key)} here" for key in differing)
+        raise InputError(f"{path}: made with other settings ({changes}); restore them, or delete it to start anew")
+
+
+def _flat(settings: dict, prefix: str = "") -> dict:
+    """Nested settings under dotted names."""
+    flat = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def run_training(trainer: Trainer, settings: dict, seed: int, snapshots: list[int], folder: Path) -> Iterator[dict]:
+    """Train to the end, from wherever `folder` says an earlier run was stopped; yields each new epoch's metrics.
+
+    Afterwards `folder` holds `epoch_NNN.pt` for every epoch in `snapshots` (0 is before training), `best.pt` of the
+    highest validation accuracy (the first of equals), and `state.pt`, whose "rows" and "speed" tell all epochs.
+    The state is written last, so that a kill at any moment costs at most the epoch it interrupts.
+    """
+    state_path = folder / "state.pt"
+    identity = {**settings, "seed": seed, "bf16": trainer.bf16, "device": trainer.device.type}
+    if state_path.exists():
+        state = load_state(state_path)
+        check_settings(state_path, state["identity"], identity)
+        trainer.model.load_state_dict(state["model"])
+        trainer.optimiser.load_state_dict(state["optimiser"])
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # what a run left that was killed before its first state
+        state = {"identity": identity, "rows": [], "speed": []}
+    for epoch in range(len(state["rows"]), trainer.recipe.epochs + 1):
+        started = time.perf_counter()
+        row = {"epoch": epoch, **(trainer.train_epoch(epoch) if epoch else {})}
+        seconds = time.perf_counter() - started
+        row |= trainer.evaluate("validation")
+        best = max((earlier["validation_accuracy"] for earlier in state["rows"]), default=-1.0)
+        names = ["best.pt"] if row["validation_accuracy"] > best else []
+        for name in names + ([f"epoch_{epoch:03d}.pt"] if epoch in snapshots else []):
+            save_snapshot(folder / name, trainer.model, settings, seed, epoch)
+        state["rows"].append(row)
+        if epoch:
+            state["speed"].append({"epoch": epoch, "seconds": seconds})
+        state |= {"model": trainer.model.state_dict(), "optimiser": trainer.optimiser.state_dict()}
+        with atomic(state_path) as temporary:
+            torch.save(state, temporary)
+        yield row

@@ -1,0 +1,149 @@
+"""Everything that is Python: checked settings, paths, and what a script depends on. The other files hold rules only."""
+
+import ast
+import difflib
+import json
+import re
+import sys
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+SCRIPTS = Path(workflow.basedir) / "scripts"
+SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
+
+
+def stop(key, problem):
+    """End with one line that names the key, before any job has started."""
+    sys.exit(f"error: config: {key}: {problem}")
+
+
+def check_config():
+    """The schema first, then what a schema cannot say: names that one section uses and another defines."""
+    schema = yaml.safe_load(SCHEMA.read_text())
+    found = jsonschema.Draft202012Validator(schema).iter_errors(config)
+    error = jsonschema.exceptions.best_match(found)
+    if error:
+        stop(".".join(map(str, error.absolute_path)) or "(top level)", error.message)
+    for figure, settings in config["figures"].items():
+        for section in ("networks", "trainings", "reach"):
+            for name in settings.get(section, []):
+                if name not in config[section]:
+                    near = difflib.get_close_matches(name, config[section], n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    stop(f"figures.{figure}.{section}", f"{name!r} is not in {section}{hint}")
+    for name, training in config["trainings"].items():
+        last = training["recipe"]["epochs"]
+        if any(epoch > last for epoch in config["snapshots"]["classifier"]):
+            stop("snapshots.classifier", f"some lie beyond the {last} epochs of trainings.{name}")
+    for name, reach in config["reach"].items():
+        if max(reach["distances"]) > reach["depth"] - 1:  # the cue is 3 pixels wide
+            stop(f"reach.{name}.distances", f"the cue must lie in the receptive field: at most {reach['depth'] - 1}")
+
+
+check_config()
+
+
+def one_of(names):
+    """A wildcard constraint that matches exactly the given names (nothing, if there are none)."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def place(top):
+    """A function from names to paths under `top`, in a folder of its own for every configuration but the paper's."""
+    root = Path(top) / config["name"]
+    return lambda name="": str(root / name)
+
+
+results, figures, logs, benchmarks = map(place, ("results", "figures", "logs", "benchmarks"))
+
+
+def script(name):
+    """Path of a script."""
+    return str(SCRIPTS / name)
+
+
+def modules(name):
+    """Paths of all project modules that a script imports, directly or not: a change in any of them reruns its rule."""
+    found, pending = set(), [SCRIPTS / name]
+    while pending:
+        for module in imported_names(pending.pop()):
+            parts = module.split(".")
+            for depth in range(1, len(parts) + 1):
+                stem = SCRIPTS.joinpath(*parts[:depth])
+                for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+                    if path.is_file() and path not in found:
+                        found.add(path)
+                        pending.append(path)
+    return sorted(map(str, found))
+
+
+def imported_names(path):
+    """Dotted names in the import statements of a file, wherever they stand."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def as_json(settings):
+    """Settings as an argument for a script; sorted, so that their order in the file triggers nothing."""
+    return json.dumps(settings, sort_keys=True)
+
+
+def network_settings(name):
+    """The defaults of all networks, and on top of them what this one sets."""
+    return {**config["network_defaults"], **config["networks"][name]}
+
+
+def training_settings(name, task):
+    """What a training depends on; its seeds, and what is measured afterwards, are not among it."""
+    settings = without(config["trainings"][name], "seeds", "measure_images")
+    return {**settings, "snapshots": config["snapshots"][task]}
+
+
+def reach_settings(name):
+    return without(config["reach"][name], "seeds")
+
+
+def without(settings, *keys):
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def snapshot_names(task):
+    """Stems of a training's snapshots, in order."""
+    return [f"epoch_{epoch:03d}" for epoch in config["snapshots"][task]] + ["best"]
+
+
+def figure_settings(figure):
+    if figure not in config["targets"]:
+        raise WorkflowError(f"{figure} is not a target of this configuration, which has {', '.join(config['targets'])}")
+    return config["figures"][figure]
+
+
+def network_fields(figure):
+    """Results of the networks that a figure shows."""
+    return [results(f"networks/{name}.npz") for name in figure_settings(figure)["networks"]]
+
+
+def results_of_seeds(figure, section, *paths):
+    """Results of every seed of every training or reach experiment that a figure shows; {name} and {seed} are filled in."""
+    return [
+        results(path.format(name=name, seed=seed))
+        for name in figure_settings(figure)[section]
+        for seed in config[section][name]["seeds"]
+        for path in paths
+    ]
+
+
+def uses_gpu():
+    """One GPU for a training, none where the configuration says so."""
+    return 0 if config["device"] == "cpu" else 1
+
+
+def all_figures():
+    """The figures of this configuration."""
+    return [figures(f"{figure}.png") for figure in config["targets"]]

@@ -1,0 +1,27 @@
+"""Datasets: fetched once, checked, shared by all configurations."""
+
+
+# On the submitting machine: compute nodes are often offline. `tee`, since a download of an hour should show its progress.
+localrules:
+    download_cifar10,
+
+
+rule download_cifar10:
+    input:
+        script=script("download_cifar10.py"),
+        modules=modules("download_cifar10.py"),
+    output:
+        "data/cifar10.npz",
+    log:
+        "logs/download_cifar10.log",
+    benchmark:
+        "benchmarks/download_cifar10.tsv"
+    retries: 2
+    conda:
+        "../../environment.yml"
+    params:
+        dataset=as_json(config["datasets"]["cifar10"]),
+    message:
+        "CIFAR-10 from a mirror or its official source"
+    shell:
+        "python {input.script} --dataset {params.dataset:q} --out {output} 2>&1 | tee {log}"

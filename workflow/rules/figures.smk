@@ -1,0 +1,100 @@
+"""Figures: each a script and its data, written as .png, .pdf and the .csv of what it plots."""
+
+
+rule figure_gaussian_shape:
+    input:
+        script=script("figure_gaussian_shape.py"),
+        modules=modules("figure_gaussian_shape.py"),
+        fields=lambda wildcards: network_fields("gaussian_shape"),
+    output:
+        multiext(figures("gaussian_shape"), ".png", ".pdf", ".csv"),
+    log:
+        logs("figure_gaussian_shape.log"),
+    benchmark:
+        benchmarks("figure_gaussian_shape.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: Gaussian shape"
+    shell:
+        "python {input.script} --fields {input.fields} --out {output[0]} > {log} 2>&1"
+
+
+rule figure_growth:
+    input:
+        script=script("figure_growth.py"),
+        modules=modules("figure_growth.py"),
+        fields=lambda wildcards: network_fields("growth"),
+    output:
+        multiext(figures("growth"), ".png", ".pdf", ".csv"),
+    log:
+        logs("figure_growth.log"),
+    benchmark:
+        benchmarks("figure_growth.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: growth of the ERF with depth"
+    shell:
+        "python {input.script} --fields {input.fields} --out {output[0]} > {log} 2>&1"
+
+
+rule figure_reach:
+    input:
+        script=script("figure_reach.py"),
+        modules=modules("figure_reach.py"),
+        tables=lambda wildcards: results_of_seeds("reach", "reach", "reach/{name}/seed_{seed}.csv"),
+    output:
+        multiext(figures("reach"), ".png", ".pdf", ".csv"),
+    log:
+        logs("figure_reach.log"),
+    benchmark:
+        benchmarks("figure_reach.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: how far a unit can use its receptive field"
+    shell:
+        "python {input.script} --tables {input.tables} --out {output[0]} > {log} 2>&1"
+
+
+rule figure_before_after:
+    input:
+        script=script("figure_before_after.py"),
+        modules=modules("figure_before_after.py"),
+        data="data/cifar10.npz",
+        fields=lambda wildcards: results_of_seeds(
+            "before_after", "trainings", "erf/{name}/seed_{seed}/epoch_000.npz", "erf/{name}/seed_{seed}/best.npz"
+        ),
+    output:
+        multiext(figures("before_after"), ".png", ".pdf", ".csv"),
+    log:
+        logs("figure_before_after.log"),
+    benchmark:
+        benchmarks("figure_before_after.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: ERF before and after training"
+    shell:
+        "python {input.script} --fields {input.fields} --data {input.data} --out {output[0]} > {log} 2>&1"
+
+
+rule figure_evolution:
+    input:
+        script=script("figure_evolution.py"),
+        modules=modules("figure_evolution.py"),
+        sizes=lambda wildcards: results_of_seeds("evolution", "trainings", "erf/{name}/seed_{seed}/erf.csv"),
+        metrics=lambda wildcards: results_of_seeds("evolution", "trainings", "trainings/{name}/seed_{seed}/metrics.csv"),
+    output:
+        multiext(figures("evolution"), ".png", ".pdf", ".csv"),
+    log:
+        logs("figure_evolution.log"),
+    benchmark:
+        benchmarks("figure_evolution.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: ERF size during training"
+    shell:
+        "python {input.script} --sizes {input.sizes} --metrics {input.metrics} --out {output[0]} > {log} 2>&1"

@@ -1,0 +1,94 @@
+"""Training, and the measuring of what was trained. `tee` shows the progress of what takes long."""
+
+
+rule train_classifier:
+    input:
+        script=script("train_classifier.py"),
+        modules=modules("train_classifier.py"),
+        data="data/cifar10.npz",
+    output:
+        snapshots=expand(
+            results("trainings/{{training}}/seed_{{seed}}/{snapshot}.pt"), snapshot=snapshot_names("classifier")
+        ),
+        tables=expand(results("trainings/{{training}}/seed_{{seed}}/{table}.csv"), table=["metrics", "speed", "test"]),
+    log:
+        logs("train_classifier/{training}/seed_{seed}.log"),
+    benchmark:
+        benchmarks("train_classifier/{training}/seed_{seed}.tsv")
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: config["trainings"][wildcards.training]["threads"]
+    resources:
+        mem_mb=6000,
+        gpu=uses_gpu(),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        settings=lambda wildcards: as_json(training_settings(wildcards.training, "classifier")),
+        device=config["device"],
+        # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
+        resume=results("resume/{training}/seed_{seed}"),
+        out=results("trainings/{training}/seed_{seed}"),
+    message:
+        "Training {wildcards.training}, seed {wildcards.seed}"
+    shell:
+        "python {input.script} --data {input.data} --settings {params.settings:q} --seed {wildcards.seed} "
+        "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
+
+
+rule measure_snapshots:
+    input:
+        script=script("measure_snapshots.py"),
+        modules=modules("measure_snapshots.py"),
+        data="data/cifar10.npz",
+        snapshots=rules.train_classifier.output.snapshots,
+    output:
+        maps=expand(results("erf/{{training}}/seed_{{seed}}/{snapshot}.npz"), snapshot=snapshot_names("classifier")),
+        table=results("erf/{training}/seed_{seed}/erf.csv"),
+    log:
+        logs("measure_snapshots/{training}/seed_{seed}.log"),
+    benchmark:
+        benchmarks("measure_snapshots/{training}/seed_{seed}.tsv")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        settings=lambda wildcards: as_json(training_settings(wildcards.training, "classifier")),
+        images=lambda wildcards: config["trainings"][wildcards.training]["measure_images"],
+        device=config["device"],
+        out=results("erf/{training}/seed_{seed}"),
+    message:
+        "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
+    shell:
+        "python {input.script} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
+        "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
+        "--out {params.out} > {log} 2>&1"
+
+
+rule train_reach:
+    input:
+        script=script("train_reach.py"),
+        modules=modules("train_reach.py"),
+    output:
+        results("reach/{reach}/seed_{seed}.csv"),
+    log:
+        logs("train_reach/{reach}/seed_{seed}.log"),
+    benchmark:
+        benchmarks("train_reach/{reach}/seed_{seed}.tsv")
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: config["reach"][wildcards.reach]["threads"]
+    resources:
+        mem_mb=3000,
+        gpu=uses_gpu(),
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=lambda wildcards: as_json(reach_settings(wildcards.reach)),
+        device=config["device"],
+    message:
+        "Reach of {wildcards.reach}, seed {wildcards.seed}"
+    shell:
+        "python {input.script} --settings {params.settings:q} --seed {wildcards.seed} --device {params.device} "
+        "--out {output} > {log} 2>&1"
