@@ -13,6 +13,7 @@ import tarfile
 import time
 import zlib
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import numpy as np
 import pooch
@@ -69,10 +70,12 @@ def download(url: str, target: Path) -> Path:
             # No hash of the whole file: the members' checksums decide.
             pooch.retrieve(url, known_hash=None, path=target.parent, fname=target.name, downloader=downloader)
             return target
-        except (requests.RequestException, ValueError) as error:  # ValueError: a scheme that pooch does not know
+        except requests.ConnectionError:
+            reason = f"no connection to {urlsplit(url).hostname}"
+        except requests.RequestException as error:
             reason = str(error)
-            print(f"{url}: attempt {attempt} of {RETRIES}: {reason}", file=sys.stderr)
-            time.sleep(attempt)
+        print(f"{url}: attempt {attempt} of {RETRIES}: {reason}", file=sys.stderr)
+        time.sleep(attempt)
     raise InputError(reason)
 
 
@@ -132,8 +135,8 @@ def fetch(dataset: dict, downloads: Path) -> dict[str, np.ndarray]:
             if remote:
                 path.unlink(missing_ok=True)  # a bad one must not be found again, a good one is not needed again
     raise InputError(
-        "no source of CIFAR-10 worked; set ERF_DATA_MIRROR to a folder that holds "
-        f"{dataset['archive']} or {dataset['folder']}/. Tried " + "; ".join(failures)
+        "no source of CIFAR-10 worked: set ERF_DATA_MIRROR to a folder that holds "
+        f"{dataset['archive']} or {dataset['folder']}/. Tried: " + ("; ".join(failures) or "nothing")
     )
 
 

@@ -11,6 +11,7 @@ from scipy.optimize import curve_fit
 
 from erf.errors import InputError
 from erf.files import atomic
+from erf.intervals import percentile_interval
 from erf.theory import THRESHOLD, gaussian_map
 
 
@@ -123,10 +124,7 @@ class ReceptiveField:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % percentile interval of `size` over redrawn runs; (NaN, NaN) without a bootstrap."""
-        if not len(self.bootstrap):
-            return math.nan, math.nan
-        low, high = np.nanpercentile(self.bootstrap, [2.5, 97.5])
-        return float(low), float(high)
+        return percentile_interval(self.bootstrap)
 
     @property
     def clipped(self) -> bool:

@@ -39,6 +39,8 @@ def impact_maps(
         raise InputError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
     if images.dim() != 4 or not len(images):
         raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {tuple(images.shape)}")
+    if not images.isfinite().all():
+        raise InputError("the images hold values that are not finite")
     parameter = next(model.parameters(), images)
     maps = []
     with evaluating(model), _full_precision(parameter.device.type):
@@ -148,8 +150,6 @@ def _full_precision(device: str) -> Iterator[None]:
 
 def _not_finite(model: nn.Module, source: torch.Tensor) -> str:
     """Say where a value that is not finite first appears on the way forward."""
-    if not source.isfinite().all():
-        return "the images hold values that are not finite"
     culprits: list[str] = []
 
     def check(name):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-THRESHOLD = 1 - 0.9545
+THRESHOLD = 0.0455  # 1 - 95.45 %
 """A pixel is in the effective receptive field when its impact is above this share of the centre pixel's."""
 
 

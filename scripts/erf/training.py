@@ -140,7 +140,9 @@ def load_state(path: Path) -> dict:
     """What torch.save wrote, as tensors and plain values only. InputError for a damaged or foreign file."""
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.filename:
+            raise  # not there, or not ours to read; a truncated archive gives an OSError that names no file
         reason = str(error).splitlines()[0][:120]
         raise InputError(f"{path}: damaged or not one of ours ({reason}); delete it and run again") from error
 

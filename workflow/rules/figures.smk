@@ -7,7 +7,9 @@ rule figure_gaussian_shape:
         modules=modules("figure_gaussian_shape.py"),
         fields=lambda wildcards: network_fields("gaussian_shape"),
     output:
-        multiext(figures("gaussian_shape"), ".png", ".pdf", ".csv"),
+        png=figures("gaussian_shape.png"),
+        pdf=figures("gaussian_shape.pdf"),
+        csv=figures("gaussian_shape.csv"),
     log:
         logs("figure_gaussian_shape.log"),
     benchmark:
@@ -17,7 +19,7 @@ rule figure_gaussian_shape:
     message:
         "Figure: Gaussian shape"
     shell:
-        "python {input.script} --fields {input.fields} --out {output[0]} > {log} 2>&1"
+        "python {input.script} --fields {input.fields} --out {output.png} > {log} 2>&1"
 
 
 rule figure_growth:
@@ -26,7 +28,9 @@ rule figure_growth:
         modules=modules("figure_growth.py"),
         fields=lambda wildcards: network_fields("growth"),
     output:
-        multiext(figures("growth"), ".png", ".pdf", ".csv"),
+        png=figures("growth.png"),
+        pdf=figures("growth.pdf"),
+        csv=figures("growth.csv"),
     log:
         logs("figure_growth.log"),
     benchmark:
@@ -36,7 +40,7 @@ rule figure_growth:
     message:
         "Figure: growth of the ERF with depth"
     shell:
-        "python {input.script} --fields {input.fields} --out {output[0]} > {log} 2>&1"
+        "python {input.script} --fields {input.fields} --out {output.png} > {log} 2>&1"
 
 
 rule figure_reach:
@@ -45,7 +49,9 @@ rule figure_reach:
         modules=modules("figure_reach.py"),
         tables=lambda wildcards: results_of_seeds("reach", "reach", "reach/{name}/seed_{seed}.csv"),
     output:
-        multiext(figures("reach"), ".png", ".pdf", ".csv"),
+        png=figures("reach.png"),
+        pdf=figures("reach.pdf"),
+        csv=figures("reach.csv"),
     log:
         logs("figure_reach.log"),
     benchmark:
@@ -55,7 +61,7 @@ rule figure_reach:
     message:
         "Figure: how far a unit can use its receptive field"
     shell:
-        "python {input.script} --tables {input.tables} --out {output[0]} > {log} 2>&1"
+        "python {input.script} --tables {input.tables} --out {output.png} > {log} 2>&1"
 
 
 rule figure_before_after:
@@ -67,7 +73,9 @@ rule figure_before_after:
             "before_after", "trainings", "erf/{name}/seed_{seed}/epoch_000.npz", "erf/{name}/seed_{seed}/best.npz"
         ),
     output:
-        multiext(figures("before_after"), ".png", ".pdf", ".csv"),
+        png=figures("before_after.png"),
+        pdf=figures("before_after.pdf"),
+        csv=figures("before_after.csv"),
     log:
         logs("figure_before_after.log"),
     benchmark:
@@ -77,7 +85,7 @@ rule figure_before_after:
     message:
         "Figure: ERF before and after training"
     shell:
-        "python {input.script} --fields {input.fields} --data {input.data} --out {output[0]} > {log} 2>&1"
+        "python {input.script} --fields {input.fields} --data {input.data} --out {output.png} > {log} 2>&1"
 
 
 rule figure_evolution:
@@ -87,7 +95,9 @@ rule figure_evolution:
         sizes=lambda wildcards: results_of_seeds("evolution", "trainings", "erf/{name}/seed_{seed}/erf.csv"),
         metrics=lambda wildcards: results_of_seeds("evolution", "trainings", "trainings/{name}/seed_{seed}/metrics.csv"),
     output:
-        multiext(figures("evolution"), ".png", ".pdf", ".csv"),
+        png=figures("evolution.png"),
+        pdf=figures("evolution.pdf"),
+        csv=figures("evolution.csv"),
     log:
         logs("figure_evolution.log"),
     benchmark:
@@ -97,4 +107,4 @@ rule figure_evolution:
     message:
         "Figure: ERF size during training"
     shell:
-        "python {input.script} --sizes {input.sizes} --metrics {input.metrics} --out {output[0]} > {log} 2>&1"
+        "python {input.script} --sizes {input.sizes} --metrics {input.metrics} --out {output.png} > {log} 2>&1"

@@ -1,0 +1,31 @@
+# make         the environment, then the quick figures: minutes, no download, no GPU
+# make test    the environment, then the tests
+# make env     the environment alone: .venv, from requirements.lock
+# make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
+# make lint    the style checks
+
+PYTHON ?= python3
+ACTIVATE = . .venv/bin/activate
+
+.PHONY: quick env test data lint
+
+quick: env
+	@$(ACTIVATE) && snakemake all --cores all --configfile config/quick.yaml
+	@echo "The figures are in figures/quick/"
+
+env: .venv/.made
+
+.venv/.made: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or later is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	@touch $@
+
+test: env
+	@$(ACTIVATE) && python -m pytest
+
+data: env
+	@$(ACTIVATE) && snakemake data/cifar10.npz --cores 1
+
+lint: env
+	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint

@@ -1,0 +1,25 @@
+"""Confidence intervals. NaN where the data do not allow one."""
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of independent values (seeds) with its 95 % Student t interval: (mean, low, high)."""
+    values = np.asarray(values, float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, np.nan, np.nan
+    half = stats.sem(values) * stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+    return mean, float(mean - half), float(mean + half)
+
+
+def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of bootstrap replicates: (low, high)."""
+    if not np.isfinite(replicates).any():
+        return np.nan, np.nan
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.nanpercentile(replicates, [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,88 @@
+"""One style for all figures, the panels that several of them share, and how a figure is written."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from erf.field import ReceptiveField
+from erf.files import atomic
+from erf.theory import THRESHOLD
+
+mpl.use("Agg")
+
+WIDTH = 7.0  # inches: two columns of a journal page
+MAP_COLOURS = "viridis"
+_PALETTE = sns.color_palette("colorblind")
+SERIES = {  # (weights, activation) of an untrained network: its name and colour in every figure
+    ("uniform", "none"): ("uniform", _PALETTE[0]),
+    ("random", "none"): ("random", _PALETTE[1]),
+    ("random", "relu"): ("random + ReLU", _PALETTE[2]),
+}
+BEFORE, AFTER, ACCURACY = _PALETTE[7], _PALETTE[3], _PALETTE[0]
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults: small sans-serif type, thin lines, no frame on top and right."""
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        palette="colorblind",
+        font_scale=0.8,
+        rc={
+            "figure.dpi": 100,
+            "savefig.dpi": 300,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "legend.frameon": False,
+            "lines.linewidth": 1.2,
+            "lines.markersize": 4,
+            "pdf.fonttype": 42,  # text stays text
+        },
+    )
+
+
+def save(figure: Figure, table: pd.DataFrame, path: Path) -> None:
+    """Write `path` (.png), and beside it the .pdf and, as .csv, what is plotted; the same bytes for the same figure."""
+    for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
+        with atomic(path.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, metadata=metadata)
+    with atomic(path.with_suffix(".csv")) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def relative_map(field: ReceptiveField) -> np.ndarray:
+    """The map over the peak of the Gaussian fitted to it, which is steadier than the one pixel in the middle."""
+    return np.abs(field.map) / field.fit_gaussian().peak
+
+
+def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float], colour_limit: float = 1.0) -> AxesImage:
+    """Heat map on a scale common to all panels, in pixels from the unit, with the contour that bounds the ERF."""
+    height, width = relative.shape
+    row, column = position
+    extent = (-column - 0.5, width - column - 0.5, height - row - 0.5, -row - 0.5)
+    image = axes.imshow(relative, cmap=MAP_COLOURS, vmin=0, vmax=colour_limit, extent=extent, interpolation="nearest")
+    columns, rows = np.arange(width) - column, np.arange(height) - row
+    if relative.min() < THRESHOLD < relative.max():
+        axes.contour(columns, rows, relative, levels=[THRESHOLD], colors="white", linewidths=0.8)
+    sns.despine(ax=axes, left=True, bottom=True)
+    axes.tick_params(length=0, pad=1)
+    return image
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 1) -> str:
+    """ "12.8 [12.5, 13.1]", or the value alone where nothing varied or one run says nothing about others."""
+    interval = "" if np.isnan(low) or low == high else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{interval}".replace("-", "\N{MINUS SIGN}")
+
+
+def legend_below(axes: Axes) -> None:
+    """Legend under the panel, where it can hide nothing."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18))

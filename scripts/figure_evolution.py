@@ -1,0 +1,78 @@
+"""Figure: ERF size at every snapshot of a training, beside its validation accuracy (experiment C, evolution)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+
+from cli import command, read_table
+from erf.intervals import mean_interval
+from erf.plots import legend_below, save, use_style
+
+LABELS = {"size": "ERF size (pixels)", "accuracy": "validation accuracy"}
+
+
+def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
+    """One row per training, seed, epoch and quantity; seed "mean" with the 95 % t interval over seeds.
+
+    A seed's own interval of the size is over redrawn images. Paths are .../<training>/seed_<seed>/<table>.csv.
+    """
+    parts = []
+    for path in sizes:
+        table = read_table(path).query("snapshot != 'best'").rename(columns={"size": "value"})
+        parts.append(table[["seed", "epoch", "value", "low", "high"]].assign(quantity="size", training=training(path)))
+    for path in metrics:
+        table = read_table(path).rename(columns={"validation_accuracy": "value"})[["epoch", "value"]]
+        seed = int(path.parent.name.removeprefix("seed_"))
+        parts.append(table.assign(seed=seed, quantity="accuracy", training=training(path)))
+    runs = pd.concat(parts)
+    means = [
+        dict(zip(("training", "quantity", "epoch"), key, strict=True), seed="mean")
+        | dict(zip(("value", "low", "high"), mean_interval(group["value"]), strict=True))
+        for key, group in runs.groupby(["training", "quantity", "epoch"])
+    ]
+    return pd.concat([runs.astype({"seed": str}), pd.DataFrame(means)])
+
+
+def training(path: Path) -> str:
+    return path.parent.parent.name
+
+
+def draw(table: pd.DataFrame):
+    figure, axes = plt.subplots(2, 1, figsize=(3.5, 4.2), sharex=True, layout="constrained")
+    names = sorted(table["training"].unique())
+    for panel, (quantity, label) in zip(axes, LABELS.items(), strict=True):
+        for name, colour in zip(names, sns.color_palette("colorblind"), strict=False):
+            here = table[(table["quantity"] == quantity) & (table["training"] == name)]
+            for _, run in here[here["seed"] != "mean"].groupby("seed"):
+                panel.plot(run["epoch"], run["value"], color=colour, linewidth=0.6, alpha=0.8)
+                if quantity == "size":
+                    bars = np.array([run["value"] - run["low"], run["high"] - run["value"]]).clip(0)
+                    panel.errorbar(run["epoch"], run["value"], bars, fmt=".", color=colour, markersize=3, linewidth=0.6)
+            mean = here[here["seed"] == "mean"]
+            seeds = here["seed"].nunique() - 1
+            panel.plot(mean["epoch"], mean["value"], color=colour, label=f"{name}, mean of {seeds} seeds")
+            panel.fill_between(mean["epoch"], mean["low"], mean["high"], color=colour, alpha=0.15, linewidth=0)
+        panel.set_ylabel(label)
+    axes[1].set(xlabel="epoch", ylim=(0, 1))
+    legend_below(axes[1])
+    return figure, table
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=Path, nargs="+", required=True, help="tables of measure_snapshots, one a seed")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="tables of the training, one a seed")
+    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
+    args = parser.parse_args(argv)
+    use_style()
+    save(*draw(tabulate(args.sizes, args.metrics)), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Figure: the ERF is Gaussian (experiment G).
+
+Impact maps of plain stacks at several depths with uniform weights, random weights, and random weights with ReLU; below
+them the cross-sections through the unit, beside the Gaussian that theory predicts.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from cli import command
+from erf.field import ReceptiveField
+from erf.plots import SERIES, WIDTH, draw_map, relative_map, save, use_style
+from erf.theory import gaussian_map, stack_sigma
+
+LINES = {"uniform": "-", "random": "--"}  # of theory's curves
+
+
+def predicted_sigma(settings: dict) -> float:
+    """Theory's sigma (pixels): that of the uniform stack, sqrt(2) wider for the mean |g| of random weights."""
+    sigma = stack_sigma([(settings["kernel"], 1, 1)] * settings["depth"])
+    return sigma * (np.sqrt(2) if settings["weights"] == "random" and settings["mode"] == "abs" else 1)
+
+
+def draw(fields: list[ReceptiveField]):
+    panels = {(f.settings["depth"], (f.settings["weights"], f.settings["activation"])): f for f in fields}
+    panels = dict(sorted(panels.items(), key=lambda item: list(SERIES).index(item[0][1])))  # the legend's order
+    depths = sorted({depth for depth, _ in panels})
+    series = [key for key in SERIES if any(key == other for _, other in panels)]
+    figure, axes = plt.subplots(
+        len(series) + 1, len(depths), figsize=(WIDTH, 1.72 * (len(series) + 1)), squeeze=False, layout="constrained"
+    )
+    tables = []
+    for (depth, key), field in panels.items():
+        column, row = depths.index(depth), series.index(key)
+        relative, sigma = relative_map(field), predicted_sigma(field.settings)
+        predicted = gaussian_map(sigma, relative.shape, field.position)
+        image = draw_map(axes[row, column], relative, field.position)
+        radius = relative.shape[0] // 2
+        axes[row, column].set(xticks=[-radius, 0, radius], yticks=[])
+        axes[row, column].set_xlabel(f"ERF {field.size:.1f} px, R² {field.fit_gaussian().r2:.3f}", labelpad=1)
+        name, colour = SERIES[key]
+        middle = round(field.position[0])
+        offset = np.arange(relative.shape[1]) - field.position[1]
+        below = axes[-1, column]
+        below.plot(offset, relative[middle], "o", color=colour, markersize=2, label=name)
+        if key[1] == "none":  # theory has no ReLU of its own
+            fine = np.linspace(-radius, radius, 400)
+            curve = np.exp(-(fine**2) / (2 * sigma**2))
+            below.plot(
+                fine, curve, color="0.2", linewidth=0.8, zorder=0, label=f"theory, {name}", linestyle=LINES[name]
+            )
+        rows, columns = np.indices(relative.shape)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "series": name,
+                    "depth": depth,
+                    "row": (rows - field.position[0]).ravel(),
+                    "column": (columns - field.position[1]).ravel(),
+                    "impact": relative.ravel(),
+                    "theory": predicted.ravel(),
+                }
+            )
+        )
+    for column, depth in enumerate(depths):
+        side = next(f for (d, _), f in panels.items() if d == depth).map.shape[0]
+        axes[0, column].set_title(f"{depth} layers, RF {side} px")
+        reach = min((side - 1) / 2, 3.3 * np.sqrt(2) * stack_sigma([(3, 1, 1)] * depth))
+        axes[-1, column].set(xlim=(-reach - 0.5, reach + 0.5), ylim=(0, 1.15), xlabel="pixels from the unit")
+    for row, key in enumerate(series):
+        axes[row, 0].set_ylabel(SERIES[key][0])
+    axes[-1, 0].set_ylabel("cross-section")
+    for other in axes[-1, 1:]:
+        other.set_yticklabels([])
+    handles, labels = axes[-1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=1.5)
+    figure.colorbar(image, ax=axes[:-1], label="impact relative to the peak", shrink=0.6, aspect=30)
+    return figure, pd.concat(tables)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fields", type=Path, nargs="+", required=True, help="results of measure_network, .npz")
+    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
+    args = parser.parse_args(argv)
+    use_style()
+    save(*draw([ReceptiveField.load(path) for path in args.fields]), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Reading, splitting and augmenting images."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import pad
+
+from conftest import cifar_batch
+from erf.datasets import (
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    ClassifierData,
+    crop_and_flip,
+    load_cifar10,
+    normalise,
+    read_cifar10_batch,
+)
+from erf.errors import InputError
+from erf.reach import ReachData
+from erf.seeds import torch_generator
+
+
+def test_a_batch_file_is_read_back():
+    images = np.random.default_rng(0).integers(256, size=(7, 3, 32, 32)).astype(np.uint8)
+    found, labels = read_cifar10_batch(cifar_batch(images, list(range(7))))
+    np.testing.assert_array_equal(found, images)
+    assert labels.tolist() == list(range(7))
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch /tmp/erf-was-here",)
+
+
+@pytest.mark.parametrize("content", [Evil(), {"data": Evil()}, Evil])
+def test_a_pickle_that_wants_more_than_arrays_is_refused(content):
+    with pytest.raises(pickle.UnpicklingError, match="refused to load"):
+        read_cifar10_batch(pickle.dumps(content))
+
+
+def test_splits_share_nothing_and_follow_the_seed(small_data):
+    splits = load_cifar10(small_data, validation=60, seed=0)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 240, "validation": 60, "test": 40}
+    rows = {image.numpy().tobytes() for image in splits["train"].images}
+    assert not rows & {image.numpy().tobytes() for image in splits["validation"].images}
+    again, other = (load_cifar10(small_data, 60, seed)["validation"].images for seed in (0, 1))
+    assert torch.equal(again, splits["validation"].images) and not torch.equal(other, again)
+
+
+def test_a_damaged_data_file_is_named(small_data, tmp_path):
+    path = tmp_path / "cifar10.npz"
+    content = bytearray(small_data.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cifar10\.npz: damaged"):
+        load_cifar10(path, 60, 0)
+    path.write_bytes(content[:1000])
+    with pytest.raises(InputError, match=r"cifar10\.npz: damaged"):
+        load_cifar10(path, 60, 0)
+    with pytest.raises(InputError, match="validation must lie between 1 and 299 images, not 300"):
+        load_cifar10(small_data, 300, 0)
+
+
+def test_crops_are_windows_of_the_reflected_image(small_data):
+    """Against torch's own padding, slicing and flipping."""
+    images = load_cifar10(small_data, 60, 0)["train"].images[:50]
+    rows, columns = crop_and_flip(50, 32, torch_generator(0))
+    padded = pad(images.float(), [4] * 4, "reflect").byte()
+    mirrored = 0
+    for image, framed, row, column in zip(images, padded, rows, columns, strict=True):
+        found = image[:, row[:, None], column[None, :]]
+        windows = (framed[:, top : top + 32, left : left + 32] for top in range(9) for left in range(9))
+        matches = [w for w in windows if torch.equal(w, found) or torch.equal(w.flip(2), found)]
+        assert matches
+        mirrored += torch.equal(matches[0].flip(2), found)
+    assert 10 < mirrored < 40
+
+
+def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_data):
+    splits = load_cifar10(small_data, 60, 0)
+    data = ClassifierData(splits, batch_size=50, seed=0, device=torch.device("cpu"))
+    batches = list(data.training_batches(3))
+    assert data.steps == len(batches) == 4
+    images, labels = batches[0]
+    assert images.shape == (50, 3, 32, 32) and images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    again, other = (next(iter(data.training_batches(epoch))) for epoch in (3, 4))
+    assert torch.equal(again[0], images) and torch.equal(again[1], labels)
+    assert not torch.equal(other[0], images)
+    evaluated = torch.cat([labels for _, labels in data.evaluation_batches("validation")])
+    assert torch.equal(evaluated, splits["validation"].labels)
+
+
+def test_normalise():
+    image = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    expected = [(1 - mean) / std for mean, std in zip(CIFAR10_MEAN, CIFAR10_STD, strict=True)]
+    assert normalise(image)[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("distance", [0, 3, 7])
+def test_the_cue_of_the_reach_task_is_at_its_distance(distance):
+    data = ReachData(side=17, distance=distance, batch_size=4, steps=2, seed=0, device=torch.device("cpu"))
+    images, labels = data.draw(4000, torch_generator(0))
+    middle, offset = 8, torch.arange(17) - 8
+    radius = (offset[:, None] ** 2 + offset**2).sqrt()
+    for label, channel in ((0, 0), (1, 2)):
+        mean = images[labels == label].mean(0)
+        mass = mean[channel].clamp(min=0.15) - 0.15
+        if distance == 0:
+            assert mass.argmax() == middle * 17 + middle or mass[middle, middle] > 2
+        else:
+            assert ((mass * radius).sum() / mass.sum()).item() == pytest.approx(distance, abs=0.5)
+        assert mean[1].abs().max() < 0.2  # green carries nothing
+    assert labels.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    first, second = (next(iter(data.training_batches(1))) for _ in range(2))
+    assert torch.equal(first[0], second[0])

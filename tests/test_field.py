@@ -1,0 +1,150 @@
+"""The numbers that are read from a map, and the file that holds it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erf import theory
+from erf.errors import InputError
+from erf.field import ReceptiveField, bootstrap_sizes, centre_impact, erf_size
+from erf.intervals import mean_interval, percentile_interval
+
+
+def field_of(impact: np.ndarray, position=None, **kwargs) -> ReceptiveField:
+    position = position or tuple((side - 1) / 2 for side in impact.shape)
+    return ReceptiveField.from_runs(impact[None], position, impact.shape, **kwargs)
+
+
+@pytest.mark.parametrize("depth, size", [(5, 8.3), (10, 11.7), (20, 16.2), (40, 22.7)])
+def test_sizes_of_uniform_stacks(depth, size):
+    assert round(field_of(theory.uniform_map(depth, 3)).size, 1) == size
+
+
+def test_size_and_diameter_of_a_gaussian():
+    field = field_of(theory.gaussian_map(12.0, (151, 151), (75, 75)))
+    assert field.size == pytest.approx(theory.gaussian_size(12.0), rel=0.005)
+    assert field.diameter == pytest.approx(2 * 2.486 * 12, rel=0.005)  # twice the radius of the 4.55 % contour
+    assert field.ratio == pytest.approx(field.size / 151)
+
+
+def test_gaussian_fit_recovers_axes_in_order():
+    field = field_of(3e-20 * theory.gaussian_map((4.0, 9.0), (81, 121), (40, 60)), (40, 60))
+    fit = field.fit_gaussian()
+    assert fit.sigma == pytest.approx((4.0, 9.0), rel=1e-6)
+    assert fit.peak == pytest.approx(3e-20, rel=1e-6)
+    assert fit.r2 == pytest.approx(1)
+    assert field.sigma == pytest.approx((4.0, 9.0), rel=1e-3)
+
+
+MAPS = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).random((7, 11)) + 0.01)
+
+
+@given(impact=MAPS, factor=st.floats(1e-30, 1e30))
+def test_size_ignores_the_scale(impact, factor):
+    assert field_of(impact * factor).size == field_of(impact).size
+
+
+@given(impact=MAPS)
+def test_transposing_swaps_the_axes(impact):
+    field, turned = field_of(impact), field_of(impact.T)
+    assert turned.size == field.size
+    assert turned.sigma == pytest.approx(field.sigma[::-1])
+
+
+def test_a_unit_between_pixels_takes_their_mean():
+    impact = np.array([[1.0, 2.0], [3.0, 6.0]])
+    assert centre_impact(impact, (0.5, 0.5)) == 3
+    assert centre_impact(impact, (0.5, 1.0)) == 4
+    assert centre_impact(impact, (1, 1)) == 6
+
+
+def test_pixels_count_when_above_the_threshold_of_the_centre():
+    impact = np.array([[0.045, 0.046, 0.5], [0.0, 1.0, 0.0], [7.0, 0.0, 0.0455]])
+    assert erf_size(impact, (1, 1)) == pytest.approx(np.sqrt(4))
+
+
+def test_dead_runs_are_counted_and_left_out():
+    live = theory.uniform_map(4, 3)
+    field = ReceptiveField.from_runs(np.stack([live, 0 * live, 3 * live]), (4, 4), (9, 9))
+    assert field.dead == 1
+    np.testing.assert_allclose(field.map, 2 * live)
+    assert np.isnan(field.run_sizes).tolist() == [False, True, False]
+
+
+def test_all_dead_gives_no_number():
+    field = ReceptiveField.from_runs(np.zeros((3, 5, 5)), (2, 2), (5, 5), rng=np.random.default_rng(0))
+    assert field.dead == 3
+    assert np.isnan(field.size)
+    assert np.isnan(field.interval).all()
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(InputError, match="not finite"):
+        field_of(np.array([[1.0, np.nan]]))
+
+
+def test_clipped():
+    assert not field_of(theory.uniform_map(20, 3)).clipped
+    assert field_of(np.sqrt(theory.uniform_map(5, 3))).clipped  # predicted size 11.4, receptive field 11
+
+
+def test_bootstrap_of_equal_runs_has_no_spread_and_of_different_runs_some():
+    live = theory.uniform_map(10, 3)
+    rng = np.random.default_rng(0)
+    equal = bootstrap_sizes(np.stack([live] * 5), (10, 10), rng, replicates=20)
+    assert np.ptp(equal) == 0
+    noisy = np.abs(rng.standard_normal((8, 21, 21))) * live
+    field = ReceptiveField.from_runs(noisy, (10, 10), (21, 21), rng=rng)
+    low, high = field.interval
+    assert low < high
+    assert len(field.bootstrap) == 1000
+
+
+def test_bootstrap_interval_covers_the_truth():
+    """Maps of independent noise around a known mean: about 95 % of intervals of a smooth statistic must hold it."""
+    truth, covered = theory.gaussian_map(6.0, (41, 41), (20, 20)), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        widths = rng.normal(1, 0.1, 12)
+        maps = np.stack([theory.gaussian_map(6.0 * w, (41, 41), (20, 20)) for w in widths])
+        low, high = percentile_interval(bootstrap_sizes(maps, (20, 20), rng, replicates=200))
+        covered += low <= erf_size(truth, (20, 20)) <= high
+    assert covered >= 48
+
+
+def test_mean_interval_by_hand():
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert (mean, low, high) == pytest.approx((2, 2 - 4.30265 / np.sqrt(3), 2 + 4.30265 / np.sqrt(3)), rel=1e-5)
+    assert np.isnan(mean_interval([1.0])[1])
+
+
+def test_a_saved_field_comes_back_and_gives_the_same_bytes(tmp_path):
+    rng = np.random.default_rng(0)
+    field = ReceptiveField.from_runs(rng.random((4, 5, 7)), (2, 3), (5, np.inf), {"name": "x", "depth": 2}, rng)
+    field.save(tmp_path / "a.npz")
+    field.save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    loaded = ReceptiveField.load(tmp_path / "a.npz")
+    for name in ("map", "run_sizes", "bootstrap"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(field, name))
+    assert (loaded.position, loaded.theoretical_rf, loaded.dead) == (field.position, field.theoretical_rf, 0)
+    assert loaded.settings == field.settings
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped", "pickle", "other"])
+def test_damaged_results_are_refused_by_name(tmp_path, damage):
+    path = tmp_path / "result.npz"
+    field_of(theory.uniform_map(10, 3)).save(path)
+    whole = path.read_bytes()
+    middle = len(whole) // 3
+    if damage == "pickle":
+        np.savez(path, map=np.array([{}], dtype=object))
+    elif damage == "other":
+        np.savez(path, something=np.zeros(3))
+    else:
+        flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+        path.write_bytes({"truncated": whole[:-100], "empty": b"", "text": b"hello", "flipped": flipped}[damage])
+    with pytest.raises(InputError, match=r"result\.npz: not a complete result"):
+        ReceptiveField.load(path)

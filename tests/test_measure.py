@@ -1,0 +1,215 @@
+"""Impact maps against closed forms and against other ways to compute them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import erf
+from erf import theory
+from erf.errors import InputError
+from erf.measure import impact_maps
+from erf.networks import ResNetCifar, plain_stack, stack_rf
+from erf.seeds import torch_generator
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 5, 7])
+@pytest.mark.parametrize("depth", [1, 5, 10, 20, 40])
+def test_uniform_stacks_equal_the_extended_binomials(depth, kernel):
+    side = stack_rf(depth, kernel)
+    image = torch.randn(1, 1, side, side, dtype=torch.float64, generator=torch_generator(0))
+    field = erf.measure(plain_stack(depth, kernel, weights="uniform"), image)
+    np.testing.assert_allclose(field.map, theory.uniform_map(depth, kernel), rtol=1e-12)
+    assert field.map.dtype == np.float64
+    assert field.position == ((side - 1) / 2,) * 2
+    assert field.theoretical_rf == (side, side)
+
+
+def test_several_channels_change_nothing_for_uniform_weights():
+    image = torch.randn(2, 5, 21, 21, dtype=torch.float64)
+    field = erf.measure(plain_stack(10, 3, channels=5, weights="uniform"), image, channels=3)
+    np.testing.assert_allclose(field.map, theory.uniform_map(10, 3) / 5, rtol=1e-12)
+
+
+def test_squares_of_random_weights_spread_like_a_uniform_kernel():
+    """E[g^2] is the uniform map, to within the standard error of the mean over runs."""
+    depth, runs = 4, 300
+    image = torch.zeros(1, 4, stack_rf(depth, 3), stack_rf(depth, 3), dtype=torch.float64)
+    maps = []
+    for run in range(runs):
+        model = plain_stack(depth, 3, channels=4, generator=torch_generator(0, run))
+        maps.append(impact_maps(model, image, channels=0, mode="square").maps[0])
+    mean, error = np.mean(maps, 0), np.std(maps, 0, ddof=1) / np.sqrt(runs)
+    z = (mean - theory.uniform_map(depth, 3) / 4) / error
+    assert np.abs(z).max() < 5
+    assert np.abs(z).mean() < 1.3
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 1000),
+    strides=st.lists(st.integers(1, 2), min_size=1, max_size=3),
+    mode=st.sampled_from(["abs", "square", "signed"]),
+)
+def test_a_batch_equals_its_images_one_by_one_and_a_numerical_derivative(seed, strides, mode):
+    generator = torch_generator(seed)
+    torch.manual_seed(seed)
+    convolutions = [nn.Conv2d(2, 2, 3, stride, 1, dtype=torch.float64) for stride in strides]
+    model = nn.Sequential(*(module for conv in convolutions for module in (conv, nn.Tanh())))
+    images = torch.randn(3, 2, 9, 12, dtype=torch.float64, generator=generator)
+    together = impact_maps(model, images, mode=mode, batch_size=2)
+    for index, image in enumerate(images):
+        alone = impact_maps(model, image[None], mode=mode)
+        np.testing.assert_allclose(together.maps[index], alone.maps[0], rtol=1e-12, atol=1e-15)
+
+    row, column = together.unit
+    step, pixel = 1e-6, (4, 7)
+    value = lambda image: model(image[None])[0, :, row, column].sum().item()  # noqa: E731
+    derivatives = []
+    for channel in range(2):
+        moved = images[0].clone()
+        moved[channel][pixel] += step
+        derivatives.append((value(moved) - value(images[0])) / step)
+    expected = {"abs": np.abs, "square": np.square, "signed": np.array}[mode](derivatives).mean()
+    assert together.maps[0][pixel] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_wider_image_gives_the_same_map_around_the_unit():
+    model = plain_stack(6, 3, channels=3, activation="relu", generator=torch_generator(1))
+    image = torch.randn(1, 3, 31, 37, dtype=torch.float64)
+    whole = erf.measure(model, image, unit=(4, 20))
+    row, column = (int(p) for p in whole.position)
+    assert (row, column) == (10, 26)
+    crop = erf.measure(model, image[:, :, row - 6 : row + 7, column - 6 : column + 7])
+    np.testing.assert_allclose(whole.map[row - 6 : row + 7, column - 6 : column + 7], crop.map, rtol=1e-12)
+    assert np.count_nonzero(whole.map) == np.count_nonzero(crop.map)
+
+
+class Sign(nn.Module):
+    """y = x times the sign of the image's first pixel, so that two images have opposite gradients."""
+
+    def forward(self, x):
+        return x * x[:, :1, :1, :1].detach().sign()
+
+
+def test_the_magnitude_is_taken_before_the_mean_over_images():
+    images = torch.ones(2, 1, 3, 3)
+    images[1] = -1
+    assert erf.measure(Sign(), images).map[1, 1] == 1
+    assert erf.measure(Sign(), images, mode="signed").map[1, 1] == 0
+
+
+def test_the_magnitude_is_taken_before_the_mean_over_input_channels():
+    conv = nn.Conv2d(2, 1, 1, bias=False)
+    conv.weight.data = torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)
+    assert erf.measure(conv, torch.zeros(1, 2, 3, 3)).map[1, 1] == 1
+
+
+def test_the_model_and_the_images_are_left_as_they_were():
+    model = ResNetCifar(blocks=1, width=4, residual_scale=1.0, generator=torch_generator(0)).train()
+    model.stem.eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    images = torch.randn(3, 3, 12, 12)
+    kept = images.clone()
+    erf.measure(model, images, layer="top")
+    assert model.training and model.blocks.training and not model.stem.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(images, kept) and not images.requires_grad and images.grad is None
+
+
+def test_training_mode_would_leak_and_is_not_used():
+    """Batch norm in training mode mixes all pixels; measured, nothing lies outside of the theoretical field."""
+    model = ResNetCifar(blocks=2, width=4, residual_scale=1.0, generator=torch_generator(0)).train()
+    field = erf.measure(model, torch.randn(4, 3, 41, 41), layer="top")
+    rows = slice(int(field.position[0]) - 6, int(field.position[0]) + 7)
+    assert field.theoretical_rf == (13, 13)
+    outside = field.map.copy()
+    outside[rows, rows] = 0
+    assert not outside.any()
+
+
+def test_a_layer_is_read_before_an_activation_in_place():
+    conv = nn.Conv2d(1, 1, 3, padding=1)
+    conv.bias.data.fill_(-100.0)  # the activation silences every unit
+    model = nn.Sequential(conv, nn.ReLU(inplace=True))
+    image = torch.randn(1, 1, 5, 5)
+    assert erf.measure(model, image, layer="0").map.any()
+    with pytest.raises(InputError, match="dead in all 1 images"):
+        erf.measure(model, image)
+
+
+def test_it_works_where_gradients_are_off_and_under_autocast():
+    model, images = nn.Conv2d(1, 1, 3), torch.randn(1, 1, 5, 5)
+    expected = erf.measure(model, images).map
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(erf.measure(model, images).map, expected)
+    with torch.inference_mode():
+        inferred = torch.randn(1, 1, 5, 5)
+        assert erf.measure(model, inferred).map.any()
+
+
+def test_the_interval_comes_from_the_images():
+    model = plain_stack(8, 3, channels=2, activation="relu", generator=torch_generator(0))
+    field = erf.measure(model, torch.randn(12, 2, 17, 17), rng=np.random.default_rng(0))
+    low, high = field.interval
+    assert low < high
+    assert len(field.run_sizes) == 12
+
+
+def broken(value: float) -> nn.Sequential:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))
+    model[1].weight.data.fill_(value)
+    return model
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"layer": "2"}, "unknown layer '2'"),
+        ({"unit": (3, 0)}, r"unit \(3, 0\) is outside of the layer's plane of 3 x 4 units"),
+        ({"channels": 1}, "unknown channels 1: 'sum' or a number from 0 to 0"),
+        ({"channels": "mean"}, "unknown channels 'mean'"),
+        ({"mode": "log"}, "unknown mode 'log'"),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        erf.measure(broken(1.0), torch.randn(1, 1, 7, 8), **arguments)
+
+
+def test_values_that_are_not_finite_are_refused_with_the_layers_name():
+    with pytest.raises(InputError, match="layer '1' gives values that are not finite"):
+        erf.measure(broken(float("nan")), torch.randn(1, 1, 7, 7))
+    with pytest.raises(InputError, match="the images hold values that are not finite"):
+        erf.measure(broken(1.0), torch.full((1, 1, 7, 7), float("inf")))
+    with pytest.raises(InputError, match="overflows on the way back"):
+        erf.measure(nn.Sequential(broken(1e30), broken(1e30)), torch.zeros(1, 1, 11, 11))
+
+
+def test_images_of_the_wrong_shape_and_units_without_input():
+    with pytest.raises(InputError, match=r"images must be \(N, C, H, W\)"):
+        erf.measure(broken(1.0), torch.randn(1, 7, 7))
+
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.zeros(1, 1, 3, 3)
+
+    with pytest.raises(InputError, match="does not depend on the input"):
+        erf.measure(Constant(), torch.randn(1, 1, 7, 7))
+
+
+@pytest.mark.parametrize("first", ["import erf", "import erf.measure", "from erf.measure import impact_maps"])
+def test_erf_measure_is_the_function_however_the_package_was_imported(first):
+    program = f"{first}; import erf; from erf import measure; assert callable(erf.measure) and measure is erf.measure"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd="scripts")
+
+
+def test_theory_and_field_need_no_torch():
+    program = "import sys, erf, erf.field; erf.theory; erf.ReceptiveField; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd="scripts")

@@ -1,0 +1,354 @@
+"""The workflow: its shape, its configurations, and what a change makes it do again."""
+
+import copy
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import ROOT, SCRIPTS
+
+RULES = {
+    match.group(1): path
+    for path in (ROOT / "workflow" / "rules").glob("*.smk")
+    for match in re.finditer(r"^rule (\w+):", path.read_text(), re.MULTILINE)
+}
+PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name != "cli.py")
+FIGURES = ["gaussian_shape", "growth", "reach", "before_after", "evolution"]
+
+
+def test_every_rule_has_the_script_of_its_name_and_every_script_a_rule():
+    assert sorted(RULES) == [path.stem for path in PROGRAMS]
+    for name, path in RULES.items():
+        body = path.read_text().split(f"rule {name}:")[1].split("\nrule ")[0]
+        assert f'script("{name}.py")' in body and f'modules("{name}.py")' in body
+        assert f"{name}" in body.split("log:")[1].split("benchmark:")[0]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_a_script_runs_alone(path):
+    result = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True, cwd="/")
+    assert "--out" in result.stdout
+
+
+def imported_by(program: str) -> set[str]:
+    """Project files that Python itself loads for a program, and for all that its functions import later."""
+    code = (
+        "import sys, json, importlib; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]);"
+        "print(json.dumps([m.__file__ for m in sys.modules.values()"
+        " if (getattr(m, '__file__', None) or '').startswith(sys.argv[1])]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(SCRIPTS), program], capture_output=True, text=True)
+    return {path for path in json.loads(result.stdout) if not path.endswith(f"/{program}.py")}
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_a_rules_modules_are_those_that_its_script_loads(path, module_lists):
+    assert set(module_lists[path.stem]) == imported_by(path.stem)
+
+
+@pytest.fixture(scope="session")
+def module_lists(tmp_path_factory) -> dict[str, list[str]]:
+    """What `modules` in common.smk says of every script, by running the file as Snakemake does."""
+    source = (ROOT / "workflow/rules/common.smk").read_text()
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    workflow = type("Workflow", (), {"basedir": str(ROOT)})
+    names = {"workflow": workflow, "config": config}
+    exec(compile(source, "common.smk", "exec"), names)
+    return {path.stem: names["modules"](path.name) for path in PROGRAMS}
+
+
+def test_conda_environment_is_in_step_with_the_lock():
+    lock = dict(
+        line.strip().lower().split("==")
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    )
+    names = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
+    names |= {"seaborn-base": "seaborn"}
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    found = dict(item.split(" =") for item in listed if " =" in item)
+    assert {names.get(name, name): version for name, version in found.items()} == {
+        name: lock[name] for name in (names.get(name, name) for name in found)
+    }
+    project = (ROOT / "pyproject.toml").read_text()
+    required = set(re.findall(r'"([a-z]+)>=', project)) - {"setuptools"}
+    assert required == {names.get(name, name) for name in found}
+
+
+def test_every_setting_is_explained():
+    """config/README.md names each key of the schema."""
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    keys = set()
+
+    def collect(node):
+        if isinstance(node, dict):
+            keys.update(node.get("properties", {}) if isinstance(node.get("properties"), dict) else {})
+            for value in node.values():
+                collect(value)
+
+    collect(schema)
+    text = (ROOT / "config/README.md").read_text()
+    assert not [key for key in sorted(keys) if f"`{key}`" not in text]
+
+
+@pytest.mark.parametrize("overlay", ["config.yaml", "laptop.yaml", "quick.yaml"])
+def test_every_configuration_plans(project, overlay):
+    result = subprocess.run(
+        [*(sys.executable, "-m", "snakemake", "all", "--dry-run", "--cores", "2", "--configfile", f"config/{overlay}")],
+        cwd=project.folder,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    downloads = "download_cifar10" in result.stdout + result.stderr
+    assert downloads == (overlay != "quick.yaml")
+
+
+def changed(path: str, value) -> dict:
+    """The configuration with one key, given by its dotted path, set to a value (removed, if that is `...`)."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    *parents, last = path.split(".")
+    node = config
+    for key in parents:
+        node = node[key]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return config
+
+
+BAD = [
+    ("devise", "cpu", "(top level): Additional properties are not allowed ('devise' was unexpected)"),
+    ("device", "gpu", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda']"),
+    ("name", "../elsewhere", "name: '../elsewhere' does not match"),
+    ("targets", ["grwoth"], "targets.0: 'grwoth' is not one of"),
+    ("networks.relu_d5.depth", 0, "networks.relu_d5.depth: 0 is less than the minimum of 1"),
+    ("networks.relu_d5.kernel", 4, "networks.relu_d5.kernel: 4 is not one of [3, 5, 7, 9, 11]"),
+    ("networks.relu_d5.activation", "cosine", "networks.relu_d5.activation: 'cosine' is not one of"),
+    ("networks.relu_d5.depth", ..., "networks.relu_d5: 'depth' is a required property"),
+    ("networks.relu_d5.dept", 5, "networks.relu_d5: Additional properties are not allowed ('dept' was unexpected)"),
+    ("networks.x;rm -rf", {"depth": 1, "weights": "random"}, "networks: 'x;rm -rf' does not match"),
+    ("trainings.cifar10.recipe.learning_rate", -1, "trainings.cifar10.recipe.learning_rate: -1 is less than or equal"),
+    ("trainings.cifar10.seeds", [1, 1], "trainings.cifar10.seeds: [1, 1] has non-unique elements"),
+    ("trainings.cifar10.recipe.epochs", 20, "snapshots.classifier: some lie beyond the 20 epochs of trainings.cifar10"),
+    ("snapshots.classifier", [1, 2], "snapshots.classifier: [1, 2] does not contain items matching the given schema"),
+    ("reach.plain.distances", [2, 16], "reach.plain.distances: the cue must lie in the receptive field: at most 15"),
+    (
+        "figures.growth.networks",
+        ["rleu_d5"],
+        "figures.growth.networks: 'rleu_d5' is not in networks; did you mean 'relu",
+    ),
+    ("figures.evolution.trainings", ["mnist"], "figures.evolution.trainings: 'mnist' is not in trainings"),
+    ("datasets.cifar10.members.test_batch", "abc", "datasets.cifar10.members.test_batch: 'abc' does not match"),
+]
+
+
+@pytest.mark.parametrize("path, value, message", BAD, ids=[f"{path}={value}" for path, value, _ in BAD])
+def test_a_bad_configuration_ends_in_one_line_that_names_the_key(path, value, message):
+    names = {"workflow": type("Workflow", (), {"basedir": str(ROOT)}), "config": changed(path, value)}
+    source = (ROOT / "workflow/rules/common.smk").read_text()
+    with pytest.raises(SystemExit) as stopped:
+        exec(compile(source, "common.smk", "exec"), names)
+    assert stopped.value.code.startswith(f"error: config: {message}")
+    assert "\n" not in stopped.value.code
+
+
+def test_snakemake_shows_that_line_and_starts_nothing(project):
+    project.config["trainings"]["cifar10"]["sedes"] = [0]
+    try:
+        result = project.snakemake("all")
+    finally:
+        del project.config["trainings"]["cifar10"]["sedes"]
+    assert result.returncode == 1
+    errors = [line for line in result.stdout.splitlines() if "sedes" in line]
+    assert len(errors) == 1 and errors[0].startswith("error: config: trainings.cifar10: Additional properties")
+    assert "Traceback" not in result.stdout
+    assert not (project.folder / "results").exists()
+
+
+def test_the_pipeline_from_download_to_figures(finished_project):
+    folder = finished_project.folder
+    for figure in FIGURES:
+        with Image.open(folder / f"figures/small/{figure}.png") as image:
+            pixels = np.asarray(image.convert("L"))
+        assert pixels.shape[1] >= 1000 and np.ptp(pixels) > 200
+        assert (folder / f"figures/small/{figure}.pdf").read_bytes().startswith(b"%PDF")
+        assert len(pd.read_csv(folder / f"figures/small/{figure}.csv")) > 3
+    assert not (folder / "results/small/resume/cifar10").exists() or not list(
+        (folder / "results/small/resume/cifar10").iterdir()
+    )
+    assert not (folder / "figures/growth.png").exists()
+
+
+def test_the_figures_tables_hold_what_the_results_hold(finished_project):
+    from erf.field import ReceptiveField
+
+    folder = finished_project.folder
+    growth = pd.read_csv(folder / "figures/small/growth.csv")
+    field = ReceptiveField.load(folder / "results/small/networks/relu_d10.npz")
+    row = growth.query("series == 'random + ReLU' and depth == 10 and quantity == 'size'").iloc[0]
+    assert row["value"] == pytest.approx(field.size, rel=1e-5)
+    assert (row["low"], row["high"]) == pytest.approx(field.interval, rel=1e-5)
+    slope = growth.query("kind == 'slope' and series == 'uniform' and quantity == 'size'").iloc[0]
+    assert slope["value"] == pytest.approx(slope["theory"], rel=1e-5)  # measured equals the closed form
+    assert slope["value"] == pytest.approx(np.log2(np.sqrt(137) / np.sqrt(69)), rel=1e-5)  # pixels counted by hand
+
+    evolution = pd.read_csv(folder / "figures/small/evolution.csv")
+    sizes = pd.read_csv(folder / "results/small/erf/cifar10/seed_1/erf.csv")
+    found = evolution.query("seed == '1' and quantity == 'size'")["value"]
+    assert found.tolist() == pytest.approx(sizes.query("snapshot != 'best'")["size"].tolist(), rel=1e-5)
+
+    reach = pd.read_csv(folder / "figures/small/reach.csv")
+    runs = pd.concat(pd.read_csv(path) for path in (folder / "results/small/reach/plain").glob("*.csv"))
+    mean = reach.query("seed == 'mean' and quantity == 'accuracy'").set_index("distance")["value"]
+    assert mean.to_dict() == pytest.approx(runs.groupby("distance")["accuracy"].mean().to_dict(), rel=1e-5)
+
+
+def test_nothing_to_be_done_again_nor_after_a_touch(finished_project):
+    assert finished_project.jobs_to_run() == set()
+    for path in (finished_project.folder / "scripts").rglob("*.py"):
+        path.touch()
+    assert finished_project.jobs_to_run() == set()
+    assert "Nothing to be done" in finished_project.snakemake("all").stdout
+
+
+CHANGES = [
+    (
+        "measure.py",
+        {"measure_network", "measure_snapshots", "train_reach"} | {f"figure_{name}" for name in FIGURES},
+    ),
+    ("plots.py", {f"figure_{name}" for name in FIGURES}),
+    ("reach.py", {"train_reach", "figure_reach"}),
+    ("structure.py", {"measure_network", "measure_snapshots", "train_reach"} | {f"figure_{name}" for name in FIGURES}),
+]
+
+
+@pytest.mark.parametrize("module, rules", CHANGES, ids=[module for module, _ in CHANGES])
+def test_a_real_change_reruns_what_depends_on_it(finished_project, module, rules):
+    path = finished_project.folder / "scripts/erf" / module
+    before = path.read_text()
+    path.write_text(before + "\n# A change.\n")
+    try:
+        assert finished_project.jobs_to_run() == rules
+    finally:
+        path.write_text(before)
+    assert finished_project.jobs_to_run() == set()
+
+
+SETTINGS = [
+    (("networks", "relu_d5", "depth"), 5, 6, {"measure_network", "figure_gaussian_shape", "figure_growth"}),
+    (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"}),
+    (
+        ("trainings", "cifar10", "measure_images"),
+        8,
+        9,
+        {"measure_snapshots", "figure_before_after", "figure_evolution"},
+    ),
+]
+
+
+@pytest.mark.parametrize("path, old, new, rules", SETTINGS, ids=[".".join(path) for path, *_ in SETTINGS])
+def test_a_changed_setting_reruns_what_depends_on_it(finished_project, path, old, new, rules):
+    kept = finished_project.config
+    finished_project.config = copy.deepcopy(kept)
+    node = finished_project.config
+    for key in path[:-1]:
+        node = node.setdefault(key, {})
+    node[path[-1]] = new
+    try:
+        assert finished_project.jobs_to_run() == rules
+    finally:
+        finished_project.config = kept
+
+
+def test_one_figure_is_remade_by_its_path(finished_project):
+    figures = finished_project.folder / "figures/small"
+    before = {path: path.read_bytes() for path in figures.iterdir()}
+    (figures / "growth.png").unlink()
+    result = finished_project.snakemake("figures/small/growth.png")
+    assert result.returncode == 0
+    assert {path: path.read_bytes() for path in figures.iterdir()} == before
+
+
+def test_a_figure_of_another_configuration_is_refused(finished_project):
+    kept = finished_project.config
+    finished_project.config = {**kept, "targets": ["growth"]}
+    try:
+        result = finished_project.snakemake("figures/small/before_after.png")
+    finally:
+        finished_project.config = kept
+    assert result.returncode == 1
+    assert "before_after is not a target of this configuration, which has growth" in result.stdout
+
+
+def test_a_damaged_result_is_named_in_the_output(finished_project):
+    path = finished_project.folder / "results/small/networks/relu_d5.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    try:
+        result = finished_project.snakemake("figures/small/growth.png", "--forcerun", "figure_growth")
+    finally:
+        path.write_bytes(whole)
+        finished_project.snakemake("all")
+    assert result.returncode == 1
+    assert "relu_d5.npz: not a complete result" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_a_training_killed_in_the_pipeline_is_resumed_by_a_rerun(finished_project, project):
+    """Snakemake and its jobs die by kill -9; the rerun's results equal those of the run that nothing happened to."""
+    state = project.folder / "results/small/resume/cifar10/seed_0/state.pt"
+    command = project.command("all")
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=project.environment, start_new_session=True, stdout=-3, stderr=-3
+    )
+    for _ in range(6000):
+        if state.exists() or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "the pipeline ended before the training had a state"
+    import os
+
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert project.snakemake("--unlock").returncode == 0
+    result = project.snakemake("all")
+    assert result.returncode == 0, result.stdout
+    undisturbed = finished_project.folder
+    for name in ("metrics.csv", "test.csv"):
+        path = f"results/small/trainings/cifar10/seed_0/{name}"
+        assert (project.folder / path).read_bytes() == (undisturbed / path).read_bytes()
+    for figure in FIGURES:
+        for suffix in ("png", "pdf", "csv"):
+            path = f"figures/small/{figure}.{suffix}"
+            assert (project.folder / path).read_bytes() == (undisturbed / path).read_bytes(), path
+
+
+def test_a_read_only_folder_is_named(small_cifar, tmp_path, capsys, monkeypatch):
+    import os
+
+    import measure_network
+
+    if os.geteuid() == 0:
+        blocked = tmp_path / "file"
+        blocked.write_text("root may write to any folder, so a file stands where the folder should be")
+    else:
+        blocked = tmp_path / "folder"
+        blocked.mkdir(mode=0o500)
+    settings = {"depth": 2, "kernel": 3, "channels": 1, "weights": "random", "activation": "none", "runs": 1}
+    settings |= {"seed": 0, "mode": "abs"}
+    arguments = ["--name", "x", "--settings", json.dumps(settings), "--out", str(blocked / "sub" / "x.npz")]
+    assert measure_network.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and str(blocked) in error and error.count("\n") == 1
