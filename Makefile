@@ -10,7 +10,7 @@ ACTIVATE = . .venv/bin/activate
 .PHONY: quick env test data lint
 
 quick: env
-	@$(ACTIVATE) && snakemake all --cores all --configfile config/quick.yaml
+	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
 	@echo "The figures are in figures/quick/"
 
 env: .venv/.made

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 
 from cli import command
@@ -32,7 +33,7 @@ def read_fields(paths: list[Path]) -> dict[str, dict[str, list[ReceptiveField]]]
 
 def draw(fields: dict[str, dict[str, list[ReceptiveField]]], image: np.ndarray):
     """`image` is uint8 (H, W, 3)."""
-    figure, axes = plt.subplots(len(fields), 3, figsize=(5.6, 2.15 * len(fields)), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(len(fields), 3, figsize=(5.6, 1.9 * len(fields)), squeeze=False, layout="constrained")
     tables = []
     for row, (training, stages) in enumerate(fields.items()):
         height, width = image.shape[:2]
@@ -40,6 +41,8 @@ def draw(fields: dict[str, dict[str, list[ReceptiveField]]], image: np.ndarray):
         extent = (-position[1] - 0.5, width - position[1] - 0.5, height - position[0] - 0.5, -position[0] - 0.5)
         axes[row, 0].imshow(image, extent=extent)
         axes[row, 0].plot(0, 0, "+", color="white", markersize=6)
+        sns.despine(ax=axes[row, 0], left=True, bottom=True)
+        axes[row, 0].tick_params(length=0, pad=1)
         side = stages["best"][0].theoretical_rf[0]
         axes[row, 0].set_title(f"{training}: image of {height} px")
         axes[row, 0].set_xlabel(f"theoretical RF {side:.0f} px")

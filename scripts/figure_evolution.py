@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 from cli import command, read_table
 from erf.intervals import mean_interval
-from erf.plots import legend_below, save, use_style
+from erf.plots import draw_seeds, save, use_style
 
 LABELS = {"size": "ERF size (pixels)", "accuracy": "validation accuracy"}
 
@@ -48,18 +48,15 @@ def draw(table: pd.DataFrame):
     for panel, (quantity, label) in zip(axes, LABELS.items(), strict=True):
         for name, colour in zip(names, sns.color_palette("colorblind"), strict=False):
             here = table[(table["quantity"] == quantity) & (table["training"] == name)]
-            for _, run in here[here["seed"] != "mean"].groupby("seed"):
-                panel.plot(run["epoch"], run["value"], color=colour, linewidth=0.6, alpha=0.8)
-                if quantity == "size":
-                    bars = np.array([run["value"] - run["low"], run["high"] - run["value"]]).clip(0)
-                    panel.errorbar(run["epoch"], run["value"], bars, fmt=".", color=colour, markersize=3, linewidth=0.6)
-            mean = here[here["seed"] == "mean"]
-            seeds = here["seed"].nunique() - 1
-            panel.plot(mean["epoch"], mean["value"], color=colour, label=f"{name}, mean of {seeds} seeds")
-            panel.fill_between(mean["epoch"], mean["low"], mean["high"], color=colour, alpha=0.15, linewidth=0)
+            runs, mean = here[here["seed"] != "mean"], here[here["seed"] == "mean"]
+            bars = np.array([runs["value"] - runs["low"], runs["high"] - runs["value"]])  # NaN for the accuracy
+            panel.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
+            label_of_line = f"{name}, mean of {runs['seed'].nunique()} seeds"
+            draw_seeds(panel, runs, mean, "epoch", "value", colour, label_of_line)
         panel.set_ylabel(label)
     axes[1].set(xlabel="epoch", ylim=(0, 1))
-    legend_below(axes[1])
+    handles, labels = axes[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center")
     return figure, table
 
 

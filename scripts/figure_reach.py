@@ -14,7 +14,7 @@ from matplotlib.ticker import MultipleLocator
 
 from cli import command, read_table
 from erf.intervals import mean_interval
-from erf.plots import ACCURACY, AFTER, BEFORE, WIDTH, legend_below, save, use_style
+from erf.plots import ACCURACY, AFTER, BEFORE, WIDTH, draw_seeds, legend_below, save, use_style
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
@@ -23,6 +23,8 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     for distance, group in runs.groupby("distance"):
         for quantity in ("accuracy", "erf_radius_before", "erf_radius_after"):
             mean, low, high = mean_interval(group[quantity])
+            if quantity == "accuracy":
+                low, high = max(low, 0.0), min(high, 1.0)
             rows.append({"seed": "mean", "distance": distance, "quantity": quantity, "value": mean})
             rows[-1] |= {"low": low, "high": high}
     return pd.DataFrame(rows)
@@ -34,11 +36,7 @@ def draw(runs: pd.DataFrame):
     limit = runs["theoretical_radius"].iloc[0]
 
     def panel(axes, quantity, colour, label):
-        here = means[means["quantity"] == quantity]
-        axes.plot(here["distance"], here["value"], "-", color=colour, label=label)
-        # Between two seeds the interval is a statement about the seeds' spread, wide as it is; it slefts at the axes.
-        axes.fill_between(here["distance"], here["low"], here["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(runs["distance"], runs[quantity], "o", color=colour, markersize=2.5, alpha=0.7)
+        draw_seeds(axes, runs, means[means["quantity"] == quantity], "distance", quantity, colour, label)
 
     panel(
         left,

@@ -57,6 +57,7 @@ def test_a_unit_between_pixels_takes_their_mean():
     assert centre_impact(impact, (0.5, 0.5)) == 3
     assert centre_impact(impact, (0.5, 1.0)) == 4
     assert centre_impact(impact, (1, 1)) == 6
+    assert centre_impact(impact, (-0.5, 1.5)) == 2  # at the edge of the map
 
 
 def test_pixels_count_when_above_the_threshold_of_the_centre():
@@ -77,6 +78,9 @@ def test_all_dead_gives_no_number():
     assert field.dead == 3
     assert np.isnan(field.size)
     assert np.isnan(field.interval).all()
+
+    with pytest.raises(InputError, match="all 3 runs are dead"):
+        field.fit_gaussian()
 
 
 def test_values_that_are_not_finite_are_refused():

@@ -29,6 +29,9 @@ def reference_table() -> str:
     for stage, name in {"epoch_000": "before", "best": "after"}.items():
         measured = with_interval(*mean_interval(sizes[sizes["snapshot"] == stage]["size"]))
         lines.append(f"| CIFAR-10, ERF size {name} training (pixels) | {measured} |  |  |")
+    by_seed = sizes.pivot_table(index="seed", columns="snapshot", values="size")
+    growth_by_seed = with_interval(*mean_interval(by_seed["best"] - by_seed["epoch_000"]))
+    lines.append(f"| CIFAR-10, growth of the ERF size in each seed (pixels) | {growth_by_seed} |  | grows |")
     accuracy = with_interval(*mean_interval(100 * tests["test_accuracy"]))
     lines.append(f"| CIFAR-10, test accuracy (%) | {accuracy} |  | 89 |")
     return "\n".join(lines)

@@ -18,9 +18,12 @@ from erf.theory import THRESHOLD, gaussian_map
 def centre_impact(maps: np.ndarray, position: tuple[float, float]) -> np.ndarray:
     """Impact at the unit's position; the mean of the nearest 2 or 4 pixels where that lies between pixels.
 
-    maps (..., H, W), position (row, column); returns (...).
+    maps (..., H, W), position (row, column); returns (...). A position outside of the map counts as at its edge.
     """
-    rows, columns = (sorted({math.floor(p), math.ceil(p)}) for p in position)
+    rows, columns = (
+        sorted({min(max(index, 0), side - 1) for index in (math.floor(p), math.ceil(p))})
+        for p, side in zip(position, maps.shape[-2:], strict=True)
+    )
     return maps[..., rows, :][..., columns].mean((-2, -1))
 
 
@@ -144,8 +147,10 @@ class ReceptiveField:
         return deviations[0], deviations[1]
 
     def fit_gaussian(self) -> GaussianFit:
-        """Least-squares Gaussian centred on the unit. R^2 is over all pixels of the map."""
+        """Least-squares Gaussian centred on the unit. R^2 is over all pixels. InputError if every run was dead."""
         impact = np.abs(self.map)
+        if not impact.any():
+            raise InputError(f"no Gaussian fits an empty map: all {self.dead} runs are dead")
 
         def model(_, peak, row_sigma, column_sigma):
             return peak * gaussian_map((row_sigma, column_sigma), impact.shape, self.position).ravel()

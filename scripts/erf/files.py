@@ -22,6 +22,9 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file, and the temporary one would say nothing
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -5,9 +5,11 @@ model, the optimiser and what has been noted down; a run resumed from it equals 
 CPU.
 """
 
+import io
 import pickle
 import shutil
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,10 +49,13 @@ class Recipe:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """ "auto" is the GPU if there is one, else the CPU; "cuda" without a GPU is an InputError."""
-    if wanted == "cuda" and not torch.cuda.is_available():
+    """The device of that name; "auto" is the GPU, or with a warning the CPU. InputError for a GPU that is not there."""
+    if wanted == "cpu" or torch.cuda.is_available():
+        return torch.device("cpu" if wanted == "cpu" else "cuda")
+    if wanted == "cuda":
         raise InputError("device: cuda was asked for, but torch finds no GPU here; set device to auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    warnings.warn("torch finds no GPU here: running on the CPU", stacklevel=2)
+    return torch.device("cpu")
 
 
 def bf16_is_faster(device: torch.device) -> bool:
@@ -132,12 +137,19 @@ class _Totals:
 def save_snapshot(path: Path, model: nn.Module, settings: dict, seed: int, epoch: int) -> None:
     """A trained model by itself: its weights, and the settings from which it can be built again."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_state(path, {"model": weights, "settings": settings, "seed": seed, "epoch": epoch})
+
+
+def save_state(path: Path, state: dict) -> None:
+    """torch.save, whole or not at all. By way of memory: a full disk is then an OSError, and the bytes know no name."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     with atomic(path) as temporary:
-        torch.save({"model": weights, "settings": settings, "seed": seed, "epoch": epoch}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict:
-    """What torch.save wrote, as tensors and plain values only. InputError for a damaged or foreign file."""
+    """What `save_state` wrote, as tensors and plain values only. InputError for a damaged or foreign file."""
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
@@ -194,6 +206,5 @@ def run_training(trainer: Trainer, settings: dict, seed: int, snapshots: list[in
         if epoch:
             state["speed"].append({"epoch": epoch, "seconds": seconds})
         state |= {"model": trainer.model.state_dict(), "optimiser": trainer.optimiser.state_dict()}
-        with atomic(state_path) as temporary:
-            torch.save(state, temporary)
+        save_state(state_path, state)
         yield row

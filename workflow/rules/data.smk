@@ -16,7 +16,6 @@ rule download_cifar10:
         "logs/download_cifar10.log",
     benchmark:
         "benchmarks/download_cifar10.tsv"
-    retries: 2
     conda:
         "../../environment.yml"
     params:
