@@ -95,6 +95,11 @@ def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_da
     assert torch.equal(evaluated, splits["validation"].labels)
 
 
+def test_a_batch_larger_than_the_training_set(small_data):
+    with pytest.raises(InputError, match="batch_size is 241, but there are only 240 training images"):
+        ClassifierData(load_cifar10(small_data, 60, 0), 241, 0, torch.device("cpu"))
+
+
 def test_normalise():
     image = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     expected = [(1 - mean) / std for mean, std in zip(CIFAR10_MEAN, CIFAR10_STD, strict=True)]

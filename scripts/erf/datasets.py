@@ -97,6 +97,8 @@ class ClassifierData:
     """CIFAR-10 on the training device: shuffled, cropped and flipped a whole batch at a time."""
 
     def __init__(self, splits: dict[str, Split], batch_size: int, seed: int, device: torch.device):
+        if batch_size > len(splits["train"]):
+            raise InputError(f"batch_size is {batch_size}, but there are only {len(splits['train'])} training images")
         self.splits = {name: split.to(device) for name, split in splits.items()}
         self.batch_size, self.seed, self.device = batch_size, seed, device
 
