@@ -1,5 +1,6 @@
 """What every script here shares: errors in one line, settings as JSON, tables."""
 
+import argparse
 import functools
 import json
 import sys
@@ -28,6 +29,20 @@ def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | N
         return 1
 
     return wrapped
+
+
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """A parser that shows a script's docstring as it stands."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def figure_arguments(description: str, argv: list[str] | None, **inputs: str) -> argparse.Namespace:
+    """Arguments of a figure's script: lists of result files, each by its name with its help, and --out."""
+    parser = new_parser(description)
+    for name, text in inputs.items():
+        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
+    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
+    return parser.parse_args(argv)
 
 
 def json_object(text: str) -> dict:

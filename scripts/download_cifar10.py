@@ -5,7 +5,6 @@ set, comes first: it holds the archive under its official name or the extracted 
 extracted to disk, and nothing is unpickled before its official MD5 is right.
 """
 
-import argparse
 import hashlib
 import os
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 import pooch
 import requests
 
-from cli import command, json_object
+from cli import command, json_object, new_parser
 from erf.datasets import read_cifar10_batch
 from erf.errors import InputError
 from erf.files import atomic
@@ -142,7 +141,7 @@ def fetch(dataset: dict, downloads: Path) -> dict[str, np.ndarray]:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--dataset", type=json_object, required=True, help="folder, archive, sources, members; JSON")
     parser.add_argument("--out", type=Path, required=True, help="arrays of all images and labels, .npz")
     args = parser.parse_args(argv)

@@ -4,7 +4,6 @@ One row a training: an image that the network sees, its unit's map before traini
 each the mean over seeds of maps relative to their peaks, with the contour that bounds the ERF.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from cli import command
+from cli import command, figure_arguments
 from erf.datasets import load_cifar10
 from erf.field import ReceptiveField
 from erf.intervals import mean_interval
@@ -66,14 +65,12 @@ def draw(fields: dict[str, dict[str, list[ReceptiveField]]], image: np.ndarray):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fields", type=Path, nargs="+", required=True, help="results of measure_snapshots, .npz")
-    parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 arrays, .npz, for the image shown")
-    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
-    args = parser.parse_args(argv)
+    args = figure_arguments(
+        __doc__, argv, fields="results of measure_snapshots, .npz", data="CIFAR-10 arrays, .npz, for the image shown"
+    )
     fields = read_fields(args.fields)
     settings = next(iter(fields.values()))["best"][0].settings
-    validation = load_cifar10(args.data, settings["training"]["validation"], settings["seed"])["validation"]
+    validation = load_cifar10(args.data[0], settings["training"]["validation"], settings["seed"])["validation"]
     use_style()
     save(*draw(fields, validation.images[0].permute(1, 2, 0).numpy()), args.out)
 

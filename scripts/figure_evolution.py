@@ -1,6 +1,5 @@
 """Figure: ERF size at every snapshot of a training, beside its validation accuracy (experiment C, evolution)."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from cli import command, read_table
+from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
 from erf.plots import draw_seeds, save, use_style
 
@@ -62,11 +61,9 @@ def draw(table: pd.DataFrame):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=Path, nargs="+", required=True, help="tables of measure_snapshots, one a seed")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="tables of the training, one a seed")
-    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
-    args = parser.parse_args(argv)
+    args = figure_arguments(
+        __doc__, argv, sizes="tables of measure_snapshots, one a seed", metrics="tables of the training, one a seed"
+    )
     use_style()
     save(*draw(tabulate(args.sizes, args.metrics)), args.out)
 

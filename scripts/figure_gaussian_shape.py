@@ -4,15 +4,13 @@ Impact maps of plain stacks at several depths with uniform weights, random weigh
 them the cross-sections through the unit, beside the Gaussian that theory predicts.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from cli import command
+from cli import command, figure_arguments
 from erf.field import ReceptiveField
 from erf.plots import SERIES, WIDTH, draw_map, relative_map, save, use_style
 from erf.theory import gaussian_map, stack_sigma
@@ -21,9 +19,10 @@ LINES = {"uniform": "-", "random": "--"}  # of theory's curves
 
 
 def predicted_sigma(settings: dict) -> float:
-    """Theory's sigma (pixels): that of the uniform stack, sqrt(2) wider for the mean |g| of random weights."""
+    """Theory's sigma (pixels): the uniform stack's, which a root of its map widens and a square narrows."""
+    width = {("random", "abs"): np.sqrt(2), ("uniform", "square"): np.sqrt(0.5)}
     sigma = stack_sigma([(settings["kernel"], 1, 1)] * settings["depth"])
-    return sigma * (np.sqrt(2) if settings["weights"] == "random" and settings["mode"] == "abs" else 1)
+    return sigma * width.get((settings["weights"], settings["mode"]), 1)
 
 
 def draw(fields: list[ReceptiveField]):
@@ -85,10 +84,7 @@ def draw(fields: list[ReceptiveField]):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fields", type=Path, nargs="+", required=True, help="results of measure_network, .npz")
-    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
-    args = parser.parse_args(argv)
+    args = figure_arguments(__doc__, argv, fields="results of measure_network, .npz")
     use_style()
     save(*draw([ReceptiveField.load(path) for path in args.fields]), args.out)
 

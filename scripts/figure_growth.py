@@ -4,15 +4,13 @@ ERF size and its ratio to the theoretical RF against depth on logarithmic axes; 
 intervals from a bootstrap over runs, and theory's sizes at the same depths.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from cli import command
+from cli import command, figure_arguments
 from erf.field import ReceptiveField, erf_size
 from erf.intervals import percentile_interval
 from erf.plots import SERIES, WIDTH, legend_below, save, use_style, with_interval
@@ -112,10 +110,7 @@ def draw(fields: list[ReceptiveField]):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fields", type=Path, nargs="+", required=True, help="results of measure_network, .npz")
-    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
-    args = parser.parse_args(argv)
+    args = figure_arguments(__doc__, argv, fields="results of measure_network, .npz")
     use_style()
     save(*draw([ReceptiveField.load(path) for path in args.fields]), args.out)
 

@@ -4,15 +4,13 @@ Accuracy of a unit whose only cue lies at a distance from it, beside the theoret
 training; and the ERF's radius after training on each distance.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MultipleLocator
 
-from cli import command, read_table
+from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
 from erf.plots import ACCURACY, AFTER, BEFORE, WIDTH, draw_seeds, legend_below, save, use_style
 
@@ -64,12 +62,7 @@ def draw(runs: pd.DataFrame):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--tables", type=Path, nargs="+", required=True, help="results of train_reach, one a seed, .csv"
-    )
-    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
-    args = parser.parse_args(argv)
+    args = figure_arguments(__doc__, argv, tables="results of train_reach, one a seed, .csv")
     use_style()
     save(*draw(pd.concat([read_table(path) for path in args.tables])), args.out)
 

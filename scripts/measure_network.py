@@ -4,14 +4,13 @@ Each run draws new weights and one new input image. The input is as large as the
 so one unit is left in the output plane, and it is read before its own activation.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cli import command, json_object
+from cli import command, json_object, new_parser
 from erf.field import ReceptiveField
 from erf.measure import impact_maps
 from erf.networks import plain_stack, stack_rf
@@ -38,7 +37,7 @@ def measure_network(name: str, settings: dict) -> ReceptiveField:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--name", required=True, help="name of the network, which also names its random streams")
     parser.add_argument("--settings", type=json_object, required=True, help="the network's settings, JSON")
     parser.add_argument("--threads", type=int, default=1)

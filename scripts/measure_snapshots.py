@@ -1,6 +1,5 @@
 """Effective receptive field of one trained network at each of its snapshots, on validation images (experiment C)."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cli import command, json_object, write_table
+from cli import command, json_object, new_parser, write_table
 from erf.datasets import load_cifar10, normalise
 from erf.field import ReceptiveField
 from erf.measure import measure
@@ -54,7 +53,7 @@ def table_row(field: ReceptiveField) -> dict:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--snapshots", type=Path, nargs="+", required=True, help="snapshots of one training, .pt")
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 arrays, .npz")
     parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")

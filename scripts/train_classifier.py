@@ -5,7 +5,6 @@ accuracy, metrics.csv (one row an epoch), speed.csv (seconds and images/s) and t
 set, which nothing else sees). Until then everything lies in the resume folder, from which a killed run goes on.
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cli import command, json_object, write_table
+from cli import command, json_object, new_parser, write_table
 from erf.datasets import ClassifierData, load_cifar10, normalise
 from erf.files import atomic
 from erf.networks import ResNetCifar, calibrate_batch_norm
@@ -35,7 +34,7 @@ def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.devi
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 arrays, .npz")
     parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
     parser.add_argument("--seed", type=int, required=True)

@@ -3,7 +3,6 @@
 Writes one row a distance: accuracy on new images, and the ERF of the classifying unit before and after training.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cli import command, json_object, write_table
+from cli import command, json_object, new_parser, write_table
 from erf.measure import measure
 from erf.networks import ReachNet, calibrate_batch_norm, stack_rf
 from erf.reach import ReachData
@@ -48,7 +47,7 @@ def train_at(distance: float, settings: dict, seed: int, device: torch.device) -
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--settings", type=json_object, required=True, help="the experiment's settings, JSON")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

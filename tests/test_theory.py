@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erf import theory
+from erf.errors import InputError
 from erf.field import erf_size
 
 KERNELS = st.integers(1, 9)
@@ -76,7 +77,7 @@ def test_slope_of_a_power_law(slope, factor):
 
 
 def test_impossible_arguments():
-    with pytest.raises(ValueError, match="kernel must be at least 1"):
+    with pytest.raises(InputError, match="kernel must be at least 1"):
         theory.extended_binomial(0, 3)
-    with pytest.raises(ValueError, match="no expected map"):
-        theory.expected_map(3, 3, "uniform", "signed")
+    with pytest.raises(InputError, match="no expected map"):
+        theory.expected_map(3, 3, "random", "signed")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def module_lists(tmp_path_factory) -> dict[str, list[str]]:
     workflow = type("Workflow", (), {"basedir": str(ROOT)})
     names = {"workflow": workflow, "config": config}
     exec(compile(source, "common.smk", "exec"), names)
-    return {path.stem: names["modules"](path.name) for path in PROGRAMS}
+    return {path.stem: [str(Path(name).resolve()) for name in names["modules"](path.name)] for path in PROGRAMS}
 
 
 def test_conda_environment_is_in_step_with_the_lock():

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from erf.errors import InputError
+
 THRESHOLD = 0.0455  # 1 - 95.45 %
 """A pixel is in the effective receptive field when its impact is above this share of the centre pixel's."""
 
@@ -19,7 +21,7 @@ def extended_binomial(kernel: int, depth: int) -> list[int]:
     Returns depth (kernel - 1) + 1 integers that sum to kernel^depth.
     """
     if kernel < 1 or depth < 0:
-        raise ValueError(f"kernel must be at least 1 and depth at least 0, not {kernel} and {depth}")
+        raise InputError(f"kernel must be at least 1 and depth at least 0, not {kernel} and {depth}")
     row = [1]
     for _ in range(depth):
         # Multiplying by 1 + z + ... is a running sum over a window of `kernel` coefficients.
@@ -41,18 +43,19 @@ def uniform_map(depth: int, kernel: int) -> np.ndarray:
 def expected_map(depth: int, kernel: int, weights: str, mode: str = "abs") -> np.ndarray:
     """Expected impact map of a plain stack of stride 1 without activations, up to a factor.
 
-    weights "uniform": `uniform_map`, squared for mode "square" (the network is deterministic).
+    weights "uniform": `uniform_map`, squared for mode "square" (the network is the same in each run).
     weights "random" (independent, zero mean): E[g^2] spreads as if every kernel were uniform (section 2.2), so mode
     "square" gives `uniform_map`; "abs" gives its root, the limit of many channels, in which g is normal.
+    InputError for their "signed" mean, which is zero.
     """
     impact = uniform_map(depth, kernel)
-    if (weights, mode) in {("uniform", "abs"), ("random", "square")}:
+    if (weights, mode) in {("uniform", "abs"), ("uniform", "signed"), ("random", "square")}:
         return impact
     if (weights, mode) == ("uniform", "square"):
         return impact**2
     if (weights, mode) == ("random", "abs"):
         return np.sqrt(impact)
-    raise ValueError(f"no expected map for weights {weights!r} in mode {mode!r}")
+    raise InputError(f"no expected map for weights {weights!r} in mode {mode!r}")
 
 
 def stack_sigma(layers: Iterable[tuple[int, int, int]]) -> float:

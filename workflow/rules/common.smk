@@ -3,6 +3,7 @@
 import ast
 import difflib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-SCRIPTS = Path(workflow.basedir) / "scripts"
+# Relative to the working folder, so that a project that moves has nothing to do again.
+SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 
 
