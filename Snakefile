@@ -7,7 +7,7 @@ snakemake --cores 1 figures/growth.png                       one figure
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 configfile: "config/config.yaml"

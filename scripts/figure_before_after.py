@@ -1,4 +1,4 @@
-"""Figure: the ERF before and after training (experiment C).
+"""Figure: the ERF before and after training.
 
 One row a training: an image that the network sees, its unit's map before training and at the best validation accuracy,
 each the mean over seeds of maps relative to their peaks, with the contour that bounds the ERF.

@@ -1,4 +1,4 @@
-"""Figure: ERF size at every snapshot of a training, beside its validation accuracy (experiment C, evolution)."""
+"""Figure: ERF size at every snapshot of a training, beside its validation accuracy."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figure: the ERF is Gaussian (experiment G).
+"""Figure: the ERF is Gaussian.
 
 Impact maps of plain stacks at several depths with uniform weights, random weights, and random weights with ReLU; below
 them the cross-sections through the unit, beside the Gaussian that theory predicts.

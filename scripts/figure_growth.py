@@ -1,4 +1,4 @@
-"""Figure: the ERF grows like the root of the depth, and shrinks relative to the theoretical RF (experiment R).
+"""Figure: the ERF grows like the root of the depth, and shrinks relative to the theoretical RF.
 
 ERF size and its ratio to the theoretical RF against depth on logarithmic axes; slopes fitted over all depths, with 95 %
 intervals from a bootstrap over runs, and theory's sizes at the same depths.
@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 
 from cli import command, figure_arguments
 from erf.field import ReceptiveField, erf_size
-from erf.intervals import percentile_interval
+from erf.intervals import basic_interval
 from erf.plots import SERIES, WIDTH, legend_below, save, use_style, with_interval
 from erf.theory import expected_map, log_log_slope
 
@@ -20,14 +20,14 @@ QUANTITIES = {"size": "ERF size (pixels)", "ratio": "ERF size / RF size"}
 
 
 def theory_size(settings: dict, depth: int) -> float:
-    """Size (pixels) of theory's map: a stack with ReLU is held against the one without (PAPER section 2)."""
+    """Size (pixels) of theory's map: a stack with ReLU is held against the one without."""
     expected = expected_map(depth, settings["kernel"], settings["weights"], settings["mode"])
     middle = (expected.shape[0] - 1) / 2
     return float(erf_size(expected, (middle, middle)))
 
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
-    """One row per network and quantity; `low` and `high` bound 95 % of redrawn runs."""
+    """One row per network and quantity; `low` and `high` are its 95 % interval over runs."""
     rows = []
     for field in fields:
         settings, side = field.settings, field.theoretical_rf[0]
@@ -56,8 +56,8 @@ def slopes(fields: list[ReceptiveField]) -> pd.DataFrame:
         replicates = np.stack([field.bootstrap for field in chosen], -1)  # (replicates, depths), drawn independently
         expected = np.array([theory_size(field.settings, field.settings["depth"]) for field in chosen])
         for quantity, scale in (("size", 1), ("ratio", 1 / side)):
-            low, high = percentile_interval(log_log_slope(depth, replicates * scale))
             value, theory = (float(log_log_slope(depth, y * scale)) for y in (sizes, expected))
+            low, high = basic_interval(value, log_log_slope(depth, replicates * scale))
             rows.append({"kind": "slope", "series": name, "quantity": quantity, "value": value, "theory": theory})
             rows[-1] |= {"low": low, "high": high}
     return pd.DataFrame(rows)

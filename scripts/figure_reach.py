@@ -1,4 +1,4 @@
-"""Figure: how far can a unit use what it sees? (experiment "reach")
+"""Figure: how far can a unit use what it sees?
 
 Accuracy of a unit whose only cue lies at a distance from it, beside the theoretical radius and the ERF's radius before
 training; and the ERF's radius after training on each distance.

@@ -1,4 +1,4 @@
-"""Impact map of one untrained network, over many draws of its weights and inputs (experiments G and R).
+"""Impact map of one untrained network, over many draws of its weights and inputs.
 
 Each run draws new weights and one new input image. The input is as large as the receptive field and nothing is padded,
 so one unit is left in the output plane, and it is read before its own activation.
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cli import command, json_object, new_parser
+from erf.errors import InputError
 from erf.field import ReceptiveField
 from erf.measure import impact_maps
 from erf.networks import plain_stack, stack_rf
@@ -29,6 +30,8 @@ def measure_network(name: str, settings: dict) -> ReceptiveField:
         image = torch.randn(1, channels, side, side, generator=inputs, dtype=torch.float64)
         impacts = impact_maps(model, image, mode=settings["mode"])
         maps.append(impacts.maps[0])
+    if not np.any(maps):
+        raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
     rng = np.random.default_rng(seed_for(seed, name, "bootstrap"))
     return ReceptiveField.from_runs(
         np.stack(maps), impacts.position, impacts.theoretical_rf, {"network": name, **settings}, rng

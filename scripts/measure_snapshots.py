@@ -1,4 +1,4 @@
-"""Effective receptive field of one trained network at each of its snapshots, on validation images (experiment C)."""
+"""Effective receptive field of one trained network at each of its snapshots, on validation images."""
 
 import sys
 from pathlib import Path
@@ -13,14 +13,14 @@ from erf.field import ReceptiveField
 from erf.measure import measure
 from erf.networks import ResNetCifar
 from erf.seeds import seed_for, torch_generator
-from erf.training import check_settings, choose_device, load_state
+from erf.training import check_settings, choose_device, load_snapshot
 
 
 def measure_snapshot(
     path: Path, settings: dict, seed: int, images: torch.Tensor, device: torch.device
 ) -> ReceptiveField:
     """The field of the unit in the middle of the top convolution, read before normalisation and activation."""
-    snapshot = load_state(path)
+    snapshot = load_snapshot(path)
     check_settings(path, {**snapshot["settings"], "seed": snapshot["seed"]}, {**settings, "seed": seed})
     model = ResNetCifar(**settings["network"], generator=torch_generator(seed, "weights"))
     model.load_state_dict(snapshot["model"])

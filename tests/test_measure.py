@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import erf
+from conftest import SCRIPTS
 from erf import theory
 from erf.errors import InputError
 from erf.measure import impact_maps
@@ -154,6 +155,24 @@ def test_it_works_where_gradients_are_off_and_under_autocast():
         assert erf.measure(model, inferred).map.any()
 
 
+def test_full_precision_whatever_the_caller_has_set_and_his_choice_comes_back():
+    """In a process of its own: torch forbids to mix its two ways of setting precisions."""
+    program = """
+import torch, erf
+model, images = torch.nn.Conv2d(1, 1, 3), torch.randn(1, 1, 5, 5)
+expected = erf.measure(model, images).map
+{setting}
+assert (erf.measure(model, images).map == expected).all()
+assert {check}
+"""
+    cases = [("torch.set_float32_matmul_precision('medium')", "torch.get_float32_matmul_precision() == 'medium'")]
+    if hasattr(torch.backends, "fp32_precision"):
+        cases.append(("torch.backends.fp32_precision = 'tf32'", "torch.backends.cudnn.conv.fp32_precision == 'tf32'"))
+    for setting, check in cases:
+        code = program.format(setting=setting, check=check)
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=SCRIPTS)
+
+
 def test_the_interval_comes_from_the_images():
     model = plain_stack(8, 3, channels=2, activation="relu", generator=torch_generator(0))
     field = erf.measure(model, torch.randn(12, 2, 17, 17), rng=np.random.default_rng(0))
@@ -207,9 +226,9 @@ def test_images_of_the_wrong_shape_and_units_without_input():
 @pytest.mark.parametrize("first", ["import erf", "import erf.measure", "from erf.measure import impact_maps"])
 def test_erf_measure_is_the_function_however_the_package_was_imported(first):
     program = f"{first}; import erf; from erf import measure; assert callable(erf.measure) and measure is erf.measure"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd="scripts")
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=SCRIPTS)
 
 
 def test_theory_and_field_need_no_torch():
     program = "import sys, erf, erf.field; erf.theory; erf.ReceptiveField; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd="scripts")
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=SCRIPTS)

@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from conftest import ROOT
 from erf.intervals import mean_interval
@@ -42,11 +41,11 @@ def test_the_readmes_table_is_that_of_the_reference_run():
     assert table in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{table}"
 
 
-@pytest.mark.parametrize("path", ["README.md", "config/README.md"])
-def test_files_that_the_documents_name_are_there(path):
-    text = (ROOT / path).read_text()
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", text):
-        assert (ROOT / path).parent.joinpath(target).exists(), target
+def test_files_that_the_readme_names_are_there():
+    targets = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text())
+    assert len(targets) >= 5  # the figures
+    for target in targets:
+        assert (ROOT / target).exists(), target
 
 
 def test_the_readmes_make_targets_exist():

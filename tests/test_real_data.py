@@ -46,7 +46,7 @@ def test_counts_and_statistics(cifar10):
 
 
 def test_the_papers_network_learns_from_real_images(cifar10):
-    """Sixty steps of the laptop's training: the loss falls well below that of guessing, ln 10."""
+    """Sixty steps of a narrow one: the loss falls well below that of guessing, ln 10."""
     settings = {**CONFIG["trainings"]["cifar10"], "batch_size": 64, "snapshots": [0]}
     settings["network"] = {**settings["network"], "width": 8}
     settings["recipe"] = {**settings["recipe"], "epochs": 1, "learning_rate": 0.1, "label_smoothing": 0.0}

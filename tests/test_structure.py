@@ -69,7 +69,7 @@ def test_the_papers_networks():
 
 
 def test_resnet18_looks_at_pixel_96_not_112():
-    """The middle unit of the 7 x 7 map at 224 pixels is not in the middle of the image (PAPER section 5)."""
+    """The middle unit of the 7 x 7 map at 224 pixels is not in the middle of the image."""
     model = import_torchvision().models.resnet18(weights=None).eval()
     source = torch.zeros(1, 3, 224, 224, requires_grad=True)
     output = layer_output(model, source, "layer4")
@@ -87,6 +87,19 @@ def test_a_global_layer_sees_everything():
 
     model = nn.Sequential(nn.Conv2d(1, 1, 3), Squeeze())
     assert erf.theoretical_rf(model, (1, 9, 9)) == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize("gate", [nn.AvgPool2d(7, 1), nn.Conv2d(1, 1, 7)])
+def test_a_broadcast_gate_sees_everything(gate):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = gate
+
+        def forward(self, x):
+            return x * self.gate(x).sigmoid()
+
+    assert erf.theoretical_rf(Gated(), (1, 7, 7)) == (math.inf, math.inf)
 
 
 def test_branches_of_different_reach_unite():

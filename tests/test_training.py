@@ -18,7 +18,16 @@ from conftest import SCRIPTS
 from erf.errors import InputError
 from erf.reach import ReachData
 from erf.seeds import torch_generator
-from erf.training import Recipe, Trainer, check_settings, choose_device, load_state, run_training
+from erf.training import (
+    Recipe,
+    Trainer,
+    check_settings,
+    choose_device,
+    exclusive,
+    load_snapshot,
+    load_state,
+    run_training,
+)
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=4, learning_rate=0.1, warmup=0.25, momentum=0.9, weight_decay=0.0, label_smoothing=0.0)
@@ -90,7 +99,7 @@ def assert_same_results(found: Path, expected: Path) -> None:
     """Tensors and metrics bit for bit; times and the bytes around the tensors are not compared."""
     assert sorted(path.name for path in found.iterdir()) == sorted(path.name for path in expected.iterdir())
     for path in expected.glob("*.pt"):
-        a, b = load_state(found / path.name), load_state(path)
+        a, b = load_snapshot(found / path.name), load_snapshot(path)
         assert a["epoch"] == b["epoch"] and a["settings"] == b["settings"]
         assert a["model"].keys() == b["model"].keys()
         assert all(torch.equal(tensor, b["model"][name]) for name, tensor in a["model"].items())
@@ -105,12 +114,12 @@ def test_outputs_of_a_training(undisturbed):
     metrics, test = pd.read_csv(out / "metrics.csv"), pd.read_csv(out / "test.csv")
     assert metrics["epoch"].tolist() == list(range(7))
     best = metrics["validation_accuracy"].idxmax()
-    assert load_state(out / "best.pt")["epoch"] == test["best_epoch"].item() == best
+    assert load_snapshot(out / "best.pt")["epoch"] == test["best_epoch"].item() == best
     assert metrics["validation_accuracy"].max() > 0.3  # chance is 0.1
     assert test["test_accuracy"].item() > 0.2
     assert sorted(p.name for p in out.glob("epoch_*")) == ["epoch_000.pt", "epoch_002.pt", "epoch_006.pt"]
     assert not (out.parent / "resume").exists()
-    assert not torch.equal(*(load_state(out / f"epoch_00{e}.pt")["model"]["head.weight"] for e in (0, 6)))
+    assert not torch.equal(*(load_snapshot(out / f"epoch_00{e}.pt")["model"]["head.weight"] for e in (0, 6)))
 
 
 def test_a_training_repeats_itself_and_another_seed_does_not(undisturbed, small_data, tmp_path):
@@ -136,7 +145,7 @@ def test_killed_at_several_moments_a_training_ends_as_if_undisturbed(undisturbed
         process.wait()
         if (tmp_path / "out" / "best.pt").exists():
             break
-        epochs_when_killed.append(len(load_state(state)["rows"]) - 1)
+        epochs_when_killed.append(len(load_state(state, "rows")["rows"]) - 1)
     assert len(set(epochs_when_killed)) >= 3, epochs_when_killed
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
     assert_same_results(tmp_path / "out", out)
@@ -174,6 +183,52 @@ def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(
     shutil.rmtree(tmp_path / "out")  # as Snakemake does
     assert train_classifier.main(train(tmp_path, small_data, settings)) == 0
     assert_same_results(tmp_path / "out", out)
+
+
+def test_the_best_is_that_of_the_rows_even_if_a_redone_epoch_comes_out_otherwise(
+    small_data, tmp_path, training_settings
+):
+    """As it may on a GPU: killed after an epoch's snapshots and before its state, the epoch is done again."""
+    trainer = train_classifier.build_trainer(training_settings, small_data, 0, CPU)
+    accuracies = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
+    trainer.evaluate = lambda split: {"validation_loss": 1.0, "validation_accuracy": next(accuracies)}
+    training = run_training(trainer, training_settings, 0, [0, 2, 6], tmp_path)
+    assert [next(training)["epoch"] for _ in range(2)] == [0, 1]
+    state = (tmp_path / "state.pt").read_bytes()
+    next(training)
+    (tmp_path / "state.pt").write_bytes(state)  # epoch 2 left a snapshot, but no state
+    accuracies = iter([0.6, 0.1, 0.1, 0.1, 0.1])
+    rows = list(run_training(trainer, training_settings, 0, [0, 2, 6], tmp_path))
+    assert [row["epoch"] for row in rows] == [2, 3, 4, 5, 6]
+    assert load_state(tmp_path / "state.pt", "best")["best"]["epoch"] == 2
+
+
+def test_two_processes_do_not_share_a_training(small_data, tmp_path, training_settings, capsys):
+    """A job that outlives its Snakemake still writes into the folder that a rerun would take up."""
+    with exclusive(tmp_path / "resume"):
+        result = subprocess.run(
+            [sys.executable, str(SCRIPTS / "train_classifier.py"), *train(tmp_path, small_data, training_settings)],
+            capture_output=True,
+            text=True,
+        )
+    assert result.returncode == 1
+    assert f"error: {tmp_path / 'resume'}: in use by another process" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_the_trainings_own_is_left_alone(small_data, tmp_path, training_settings, capsys):
+    training_settings["recipe"]["epochs"] = 1
+    training_settings["snapshots"] = [0]
+    (tmp_path / "resume").mkdir()
+    (tmp_path / "resume" / "thesis.txt").write_text("years of work")
+    assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 0
+    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["thesis.txt"]
+    arguments = train(tmp_path, small_data, training_settings)
+    arguments[arguments.index("--resume") + 1] = str(tmp_path / "out")
+    before = sorted((tmp_path / "out").iterdir())
+    assert train_classifier.main(arguments) == 1
+    assert "--resume and --out are the same folder" in one_line(capsys)
+    assert sorted((tmp_path / "out").iterdir()) == before
 
 
 def one_line(capsys) -> str:
@@ -234,6 +289,12 @@ def test_snapshots_are_measured_and_foreign_ones_refused(undisturbed, small_data
     damaged.write_bytes((out / "best.pt").read_bytes()[:-500])
     assert measure_snapshots.main(measure([damaged], small_data, settings, tmp_path / "other")) == 1
     assert "damaged.pt: damaged or not one of ours" in one_line(capsys)
+    torch.save(load_snapshot(out / "best.pt")["model"], damaged)  # weights alone, as other people save them
+    assert measure_snapshots.main(measure([damaged], small_data, settings, tmp_path / "other")) == 1
+    assert "damaged.pt: damaged or not one of ours" in one_line(capsys)
+    missing = tmp_path / "missing.pt"
+    assert measure_snapshots.main(measure([missing], small_data, settings, tmp_path / "other")) == 1
+    assert one_line(capsys) == f"error: {missing}: No such file or directory"
     assert not (tmp_path / "other").exists()
 
 

@@ -41,7 +41,7 @@ def test_a_script_runs_alone(path):
 
 
 def imported_by(program: str) -> set[str]:
-    """Project files that Python itself loads for a program, and for all that its functions import later."""
+    """Project files that Python itself loads for a program."""
     code = (
         "import sys, json, importlib; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]);"
         "print(json.dumps([m.__file__ for m in sys.modules.values()"
@@ -151,6 +151,19 @@ BAD = [
         "figures.growth.networks: 'rleu_d5' is not in networks; did you mean 'relu",
     ),
     ("figures.evolution.trainings", ["mnist"], "figures.evolution.trainings: 'mnist' is not in trainings"),
+    (
+        "networks.uniform_d5.activation",
+        "relu",
+        "networks.uniform_d5.activation: uniform weights are measured without an",
+    ),
+    ("networks.relu_d5.mode", "signed", "networks.relu_d5.mode: the signed mean over random weights is zero"),
+    (
+        "networks.relu_d5.kernel",
+        5,
+        "figures.gaussian_shape.networks: 'relu_d5' and 'uniform_d5' differ in kernel or mode",
+    ),
+    ("networks.relu_d5.depth", 10, "figures.gaussian_shape.networks: 'relu_d10' and 'relu_d5' have the same depth"),
+    ("trainings.cifar10.measure_images", 5001, "trainings.cifar10.measure_images: only 5000 images are held out"),
     ("datasets.cifar10.members.test_batch", "abc", "datasets.cifar10.members.test_batch: 'abc' does not match"),
 ]
 
@@ -186,9 +199,7 @@ def test_the_pipeline_from_download_to_figures(finished_project):
         assert pixels.shape[1] >= 1000 and np.ptp(pixels) > 200
         assert (folder / f"figures/small/{figure}.pdf").read_bytes().startswith(b"%PDF")
         assert len(pd.read_csv(folder / f"figures/small/{figure}.csv")) > 3
-    assert not (folder / "results/small/resume/cifar10").exists() or not list(
-        (folder / "results/small/resume/cifar10").iterdir()
-    )
+    assert not [path for path in (folder / "results/small/resume").rglob("*") if path.is_file()]
     assert not (folder / "figures/growth.png").exists()
 
 
@@ -303,19 +314,19 @@ def test_a_damaged_result_is_named_in_the_output(finished_project):
         path.write_bytes(whole)
         finished_project.snakemake("all")
     assert result.returncode == 1
-    assert "relu_d5.npz: not a complete result" in result.stdout
+    assert "relu_d5.npz: damaged, or something else" in result.stdout
     assert "Traceback" not in result.stdout
 
 
 def test_a_training_killed_in_the_pipeline_is_resumed_by_a_rerun(finished_project, project):
     """Snakemake and its jobs die by kill -9; the rerun's results equal those of the run that nothing happened to."""
-    state = project.folder / "results/small/resume/cifar10/seed_0/state.pt"
+    resume = project.folder / "results/small/resume/cifar10/seed_0"
     command = project.command("all")
     process = subprocess.Popen(
         command, cwd=project.folder, env=project.environment, start_new_session=True, stdout=-3, stderr=-3
     )
     for _ in range(6000):
-        if state.exists() or process.poll() is not None:
+        if list(resume.glob("*/state.pt")) or process.poll() is not None:
             break
         time.sleep(0.01)
     assert process.poll() is None, "the pipeline ended before the training had a state"
@@ -334,6 +345,17 @@ def test_a_training_killed_in_the_pipeline_is_resumed_by_a_rerun(finished_projec
         for suffix in ("png", "pdf", "csv"):
             path = f"figures/small/{figure}.{suffix}"
             assert (project.folder / path).read_bytes() == (undisturbed / path).read_bytes(), path
+
+
+def test_a_network_that_is_dead_in_all_runs_is_named(capsys, tmp_path):
+    import measure_network
+
+    settings = {"depth": 10, "kernel": 3, "channels": 1, "weights": "random", "activation": "relu", "runs": 1}
+    settings |= {"seed": 0, "mode": "abs"}
+    arguments = ["--name", "thin", "--settings", json.dumps(settings), "--out", str(tmp_path / "x.npz")]
+    assert measure_network.main(arguments) == 1
+    assert capsys.readouterr().err.startswith("error: thin: the unit is dead in all 1 runs")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_read_only_folder_is_named(small_cifar, tmp_path, capsys, monkeypatch):

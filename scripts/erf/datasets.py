@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from erf.errors import InputError
+from erf.files import read_arrays
 from erf.seeds import seed_for, torch_generator
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)  # of the training set, in units of full scale
@@ -60,13 +60,10 @@ def load_cifar10(path: str | PathLike, validation: int, seed: int) -> dict[str, 
 
     `validation` images of the training set, drawn by `seed`, are held out of "train".
     """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: torch.from_numpy(data[name]) for name in data.files}
-        train = Split(arrays["train_images"], arrays["train_labels"].long())
-        test = Split(arrays["test_images"], arrays["test_labels"].long())
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: damaged ({error}); delete it and run again") from error
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    arrays = {name: torch.from_numpy(array) for name, array in read_arrays(path, *names).items()}
+    train = Split(arrays["train_images"], arrays["train_labels"].long())
+    test = Split(arrays["test_images"], arrays["test_labels"].long())
     if not 0 < validation < len(train):
         raise InputError(f"validation must lie between 1 and {len(train) - 1} images, not {validation}")
     order = torch.from_numpy(np.random.default_rng(seed_for(seed, "validation split")).permutation(len(train)))

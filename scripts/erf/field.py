@@ -2,7 +2,6 @@
 
 import json
 import math
-import zipfile
 from dataclasses import dataclass, field
 from os import PathLike
 
@@ -10,8 +9,8 @@ import numpy as np
 from scipy.optimize import curve_fit
 
 from erf.errors import InputError
-from erf.files import atomic
-from erf.intervals import percentile_interval
+from erf.files import atomic, read_arrays
+from erf.intervals import basic_interval
 from erf.theory import THRESHOLD, gaussian_map
 
 
@@ -40,7 +39,11 @@ def erf_size(maps: np.ndarray, position: tuple[float, float], threshold: float =
 def bootstrap_sizes(
     maps: np.ndarray, position: tuple[float, float], rng: np.random.Generator, replicates: int = 1000
 ) -> np.ndarray:
-    """ERF sizes of the mean of `maps` (runs, H, W) when its runs are drawn again with replacement: (replicates,)."""
+    """ERF sizes of the mean of `maps` (runs, H, W) when its runs are drawn again with replacement: (replicates,).
+
+    Noise carries pixels over the threshold: the size of a mean over few runs is a little too large, and that of redrawn
+    runs again by as much. `basic_interval` corrects for it.
+    """
     runs = len(maps)
     flat = maps.reshape(runs, -1)
     sizes = np.empty(replicates)
@@ -48,7 +51,8 @@ def bootstrap_sizes(
     for start in range(0, replicates, chunk):
         count = min(chunk, replicates - start)
         weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=count)  # (count, runs)
-        sizes[start : start + count] = erf_size((weights @ flat / runs).reshape(count, *maps.shape[1:]), position)
+        means = np.abs(weights @ flat / runs).reshape(count, *maps.shape[1:])
+        sizes[start : start + count] = erf_size(means, position)
     return sizes
 
 
@@ -67,7 +71,7 @@ class ReceptiveField:
 
     map : float64 (H, W), rows first: mean impact over live runs and input channels, a derivative (not normalised)
     position : (row, column) of the unit in the map's pixels, where its theoretical receptive field is centred
-    theoretical_rf : (height, width) in pixels, infinite where a layer sees the whole image
+    theoretical_rf : (height, width) in pixels, infinite where a layer sees the whole image or what it sees is unknown
     run_sizes : (runs,) ERF size of each run (or image) by itself, NaN for a dead one
     dead : number of runs whose gradient is zero everywhere; they are counted here and left out of the map
     bootstrap : (replicates,) ERF sizes of maps of redrawn runs, empty if none were asked for
@@ -126,13 +130,18 @@ class ReceptiveField:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % percentile interval of `size` over redrawn runs; (NaN, NaN) without a bootstrap."""
-        return percentile_interval(self.bootstrap)
+        """95 % basic bootstrap interval of `size` over runs; (NaN, NaN) without a bootstrap."""
+        return basic_interval(self.size, self.bootstrap)
 
     @property
     def clipped(self) -> bool:
-        """Whether the ERF reaches the map's edge, so that the theoretical field or the image cuts it off."""
-        edge = np.abs(np.concatenate([self.map[0], self.map[-1], self.map[:, 0], self.map[:, -1]]))
+        """Whether the ERF reaches the edge of the theoretical field or of the image, which then cuts it off."""
+        window = []
+        for centre, length, side in zip(self.position, self.theoretical_rf, self.map.shape, strict=True):
+            first, last = max(centre - (length - 1) / 2, 0), min(centre + (length - 1) / 2, side - 1)
+            window.append(slice(math.ceil(first), math.floor(last) + 1))
+        seen = np.abs(self.map[tuple(window)])
+        edge = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
         return bool((edge > THRESHOLD * centre_impact(np.abs(self.map), self.position)).any())
 
     @property
@@ -178,17 +187,14 @@ class ReceptiveField:
 
     @classmethod
     def load(cls, path: str | PathLike) -> "ReceptiveField":
-        """Read what `save` wrote. InputError for a file that is truncated or something else."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                return cls(
-                    map=data["map"],
-                    position=tuple(data["position"].tolist()),
-                    theoretical_rf=tuple(data["theoretical_rf"].tolist()),
-                    run_sizes=data["run_sizes"],
-                    dead=int(data["dead"]),
-                    bootstrap=data["bootstrap"],
-                    settings=json.loads(str(data["settings"])),
-                )
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError, zipfile.zlib.error) as error:
-            raise InputError(f"{path}: not a complete result ({error}); delete it and run again") from error
+        """Read what `save` wrote. InputError for a file that is damaged or something else."""
+        data = read_arrays(path, "map", "position", "theoretical_rf", "run_sizes", "dead", "bootstrap", "settings")
+        return cls(
+            map=data["map"],
+            position=tuple(data["position"].tolist()),
+            theoretical_rf=tuple(data["theoretical_rf"].tolist()),
+            run_sizes=data["run_sizes"],
+            dead=int(data["dead"]),
+            bootstrap=data["bootstrap"],
+            settings=json.loads(str(data["settings"])),
+        )

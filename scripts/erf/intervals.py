@@ -16,10 +16,14 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, float(mean - half), float(mean + half)
 
 
-def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of bootstrap replicates: (low, high)."""
+def basic_interval(estimate: float, replicates: np.ndarray) -> tuple[float, float]:
+    """95 % basic bootstrap interval, (low, high): the percentiles of the replicates, reflected about the estimate.
+
+    As far as the replicates lie above the estimate, the estimate is taken to lie above the truth (Davison and Hinkley,
+    Bootstrap Methods and their Application, 1997, section 5.2.1).
+    """
     if not np.isfinite(replicates).any():
         return np.nan, np.nan
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(replicates, [tail, 100 - tail])
-    return float(low), float(high)
+    return float(2 * estimate - high), float(2 * estimate - low)

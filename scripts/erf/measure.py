@@ -69,9 +69,9 @@ def measure(
 ) -> ReceptiveField:
     """Effective receptive field of a unit of `layer`, averaged over `images`.
 
-    The definition is that of Luo et al. (2016), section 1: the mean over images and input channels of |dy/dx(p)| at
-    each pixel p. The magnitude is taken before any mean. The model runs in evaluation mode, which is restored, and its
-    parameters get no gradients.
+    A pixel's impact is the scale of the partial derivative dy/dx(p) (Luo et al. 2016): here, where the paper leaves it
+    open, the mean over images and input channels of its magnitude, which is taken before any mean. The model runs in
+    evaluation mode, which is restored, and its parameters get no gradients.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def _unit_value(output: torch.Tensor, unit: tuple[int, int], channels: str | int
 def _geometry(output: torch.Tensor, source: torch.Tensor, unit: tuple[int, int]):
     """Position of the unit in the input and its theoretical receptive field, (row, column) and (height, width).
 
-    Where a layer sees the whole image the unit has no place by its structure; it is then put where its cell of an even
-    division of the image has its middle.
+    A unit that sees the whole image, or of which it is not known what it sees, has no place by its structure; it is put
+    in the middle of its cell in an even division of the image.
     """
     if output.grad_fn is None:
         raise InputError("the unit does not depend on the input: choose another layer")
@@ -136,16 +136,22 @@ def _geometry(output: torch.Tensor, source: torch.Tensor, unit: tuple[int, int])
 
 @contextlib.contextmanager
 def _full_precision(device: str) -> Iterator[None]:
-    """Gradients on, autocast and TF32 off; the caller's choices come back afterwards."""
-    matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    """Gradients on, autocast, TF32 and the like off; the caller's choices come back afterwards."""
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch 2.9 and later, which forbid to mix the two ways
+        kinds = [getattr(torch.backends.mkldnn, name) for name in ("matmul", "conv")]
+        switches = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, *kinds]
+        attribute, full = "fp32_precision", "ieee"
+    else:
+        switches, attribute, full = [torch.backends.cuda.matmul, torch.backends.cudnn], "allow_tf32", False
+    before = [getattr(switch, attribute) for switch in switches]
     try:
+        for switch in switches:
+            setattr(switch, attribute, full)
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolution
+        for switch, value in zip(switches, before, strict=True):
+            setattr(switch, attribute, value)
 
 
 def _not_finite(model: nn.Module, source: torch.Tensor) -> str:

@@ -32,8 +32,8 @@ def plain_stack(
 ) -> nn.Sequential:
     """Stack of unpadded `kernel` x `kernel` convolutions without bias, each followed by an activation but the last.
 
-    The last layer's output is thus a unit *before its own activation*, which a ReLU there would silence in half
-    of the runs (PAPER section 5, dead runs).
+    The last layer's output is thus a unit *before its own activation*: a ReLU there would silence it in half of the
+    runs.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class ResNetCifar(nn.Module):
     stride-1 stack of odd kernels has.
 
     residual_scale is where the scale of each branch's last batch norm begins: how much the branches carry before
-    training, and thereby the initial ERF (PAPER section 4). Maps (N, 3, H, W) to logits (N, classes).
+    training, and thereby the initial ERF. Maps (N, 3, H, W) to logits (N, classes).
     """
 
     def __init__(self, blocks: int, width: int, residual_scale: float, generator: torch.Generator, classes: int = 10):

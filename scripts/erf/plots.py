@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from erf.field import ReceptiveField
+from erf.field import ReceptiveField, centre_impact
 from erf.files import atomic
 from erf.theory import THRESHOLD
 
@@ -70,8 +70,9 @@ def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float], co
     extent = (-column - 0.5, width - column - 0.5, height - row - 0.5, -row - 0.5)
     image = axes.imshow(relative, cmap=MAP_COLOURS, vmin=0, vmax=colour_limit, extent=extent, interpolation="nearest")
     columns, rows = np.arange(width) - column, np.arange(height) - row
-    if relative.min() < THRESHOLD < relative.max():
-        axes.contour(columns, rows, relative, levels=[THRESHOLD], colors="white", linewidths=0.8)
+    level = THRESHOLD * centre_impact(relative, position)
+    if relative.min() < level < relative.max():
+        axes.contour(columns, rows, relative, levels=[level], colors="white", linewidths=0.8)
     sns.despine(ax=axes, left=True, bottom=True)
     axes.tick_params(length=0, pad=1)
     return image

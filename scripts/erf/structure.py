@@ -2,7 +2,8 @@
 
 Each node of the graph is one operation, with its kernel, stride, padding and dilation. Walking from the unit to the
 input turns "unit u" into "pixels stride * u + first ... stride * u + last" for each axis; where paths meet, the union
-counts. An operation that is not known to be local is taken to see everything.
+counts. An operation that is not known to be local is taken to see everything, so an infinite receptive field means that
+it is the whole image or that it is not known.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ POINTWISE = {
     for operation in (
         *("Add", "Sub", "Mul", "Div", "Neg", "Clone", "ToCopy", "NativeDropout"),
         *("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"),
-        *("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Tanh", "Sigmoid", "Softplus"),
+        *("Relu", "LeakyRelu", "PreluKernel", "Elu", "Gelu", "Silu", "Mish", "Tanh", "Sigmoid", "Softplus"),
         *("Hardtanh", "Hardswish", "Hardsigmoid"),
     )
 }
@@ -57,6 +58,7 @@ class Window:
 
 
 EVERYTHING = Window(0, -math.inf, math.inf)
+_ALL = (EVERYTHING, EVERYTHING)
 
 
 def receptive_windows(output: torch.Tensor, source: torch.Tensor) -> tuple[Window, Window]:
@@ -97,17 +99,23 @@ def _parents(node, here: tuple[Window, Window]) -> list[tuple[Window, Window]]:
     """Windows in each of the operation's inputs, given those in its output."""
     name, count = node.name(), len(node.next_functions)
     if name in POINTWISE or (name == "CatBackward0" and node._saved_dim == 1):
-        return [here] * count
+        # A smaller operand was broadcast: each of its pixels acts on several.
+        return [here if _plane(parent, index) == _plane(node, 0) else _ALL for parent, index in node.next_functions]
     if name == "ConvolutionBackward0" and not node._saved_transposed and len(node._saved_stride) == 2:
         kernel, dilation = node._saved_weight.shape[2:], node._saved_dilation
     elif name in POOLS:
         kernel, dilation = node._saved_kernel_size, getattr(node, "_saved_dilation", (1, 1))
     else:
-        return [(EVERYTHING, EVERYTHING)] * count
+        return [_ALL] * count
     stride = node._saved_stride or kernel  # a pooling's default stride is its kernel
     rows, columns = zip(kernel, stride, node._saved_padding, dilation, strict=True)
     local = here[0].through(*rows), here[1].through(*columns)
-    return [local] + [(EVERYTHING, EVERYTHING)] * (count - 1)  # the others are weight and bias
+    return [local] + [_ALL] * (count - 1)  # the others are weight and bias
+
+
+def _plane(node, index: int) -> tuple[int, ...] | None:
+    """Height and width of what the operation computes; None for a constant."""
+    return None if node is None else tuple(node._input_metadata[index].shape[-2:])
 
 
 @contextlib.contextmanager
@@ -161,7 +169,8 @@ def _submodule_output(model: nn.Module, images: torch.Tensor, layer: str) -> tor
 def theoretical_rf(model: nn.Module, input_size: tuple[int, int, int], layer: str | None = None) -> tuple[float, float]:
     """Theoretical receptive field (height, width) in pixels of a unit of `layer`, unclipped by the image.
 
-    input_size is (C, H, W) of an image that the model accepts. Infinite where an operation sees the whole image.
+    input_size is (C, H, W) of an image that the model accepts. Infinite where an operation sees the whole image, or
+    where it is not known what it sees.
     """
     parameter = next(model.parameters(), torch.empty(0))
     source = torch.zeros(1, *input_size, dtype=parameter.dtype, device=parameter.device, requires_grad=True)

@@ -5,17 +5,16 @@ model, the optimiser and what has been noted down; a run resumed from it equals 
 CPU.
 """
 
+import contextlib
 import io
-import pickle
-import shutil
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import filelock
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -134,10 +133,13 @@ class _Totals:
         return {f"{split}_loss": float(self.loss) / self.count, f"{split}_accuracy": float(self.right) / self.count}
 
 
-def save_snapshot(path: Path, model: nn.Module, settings: dict, seed: int, epoch: int) -> None:
+def snapshot_of(model: nn.Module, settings: dict, seed: int, epoch: int) -> dict:
     """A trained model by itself: its weights, and the settings from which it can be built again."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_state(path, {"model": weights, "settings": settings, "seed": seed, "epoch": epoch})
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    return {"model": weights, "settings": settings, "seed": seed, "epoch": epoch}
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -148,15 +150,33 @@ def save_state(path: Path, state: dict) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def load_state(path: Path) -> dict:
-    """What `save_state` wrote, as tensors and plain values only. InputError for a damaged or foreign file."""
+def load_state(path: Path, *keys: str) -> dict:
+    """What `save_state` wrote, tensors and plain values only. InputError for a damaged file or one without `keys`."""
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        return {key: state[key] for key in keys}
+    except Exception as error:  # whatever a damaged archive brings torch and zipfile to
         if isinstance(error, OSError) and error.filename:
-            raise  # not there, or not ours to read; a truncated archive gives an OSError that names no file
-        reason = str(error).splitlines()[0][:120]
+            raise  # not there, or not ours to read
+        reason = str(error).partition("\n")[0][:120]
         raise InputError(f"{path}: damaged or not one of ours ({reason}); delete it and run again") from error
+
+
+def load_snapshot(path: Path) -> dict:
+    """A snapshot, as `snapshot_of` gives it."""
+    return load_state(path, "model", "settings", "seed", "epoch")
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process, and make it; InputError if another one holds it, such as a job that outlived its
+    Snakemake. The lock ends with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / "lock", timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise InputError(f"{folder}: in use by another process; wait for it, or end it") from error
 
 
 def check_settings(path: Path, found: dict, wanted: dict) -> None:
@@ -176,32 +196,44 @@ def _flat(settings: dict, prefix: str = "") -> dict:
     return flat
 
 
+def discard_state(folder: Path) -> None:
+    """Remove what `run_training` left in `folder`, and `folder` if it held nothing else. The state goes first, so that
+    half of it is never resumed from."""
+    for path in (folder / "state.pt", *folder.glob("epoch_*.pt"), folder / "lock"):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty
+        folder.rmdir()
+
+
+STATE = ("identity", "rows", "speed", "best", "model", "optimiser")
+
+
 def run_training(trainer: Trainer, settings: dict, seed: int, snapshots: list[int], folder: Path) -> Iterator[dict]:
     """Train to the end, from wherever `folder` says an earlier run was stopped; yields each new epoch's metrics.
 
-    Afterwards `folder` holds `epoch_NNN.pt` for every epoch in `snapshots` (0 is before training), `best.pt` of the
-    highest validation accuracy (the first of equals), and `state.pt`, whose "rows" and "speed" tell all epochs.
-    The state is written last, so that a kill at any moment costs at most the epoch it interrupts.
+    Afterwards `folder` holds `epoch_NNN.pt` for every epoch in `snapshots` (0 is before training), and `state.pt`,
+    whose "rows" and "speed" tell all epochs and whose "best" is the snapshot of the highest validation accuracy, the
+    first of equals. The state is written last, so that a kill at any moment costs at most the epoch it interrupts.
     """
     state_path = folder / "state.pt"
     identity = {**settings, "seed": seed, "bf16": trainer.bf16, "device": trainer.device.type}
     if state_path.exists():
-        state = load_state(state_path)
+        state = load_state(state_path, *STATE)
         check_settings(state_path, state["identity"], identity)
         trainer.model.load_state_dict(state["model"])
         trainer.optimiser.load_state_dict(state["optimiser"])
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # what a run left that was killed before its first state
         state = {"identity": identity, "rows": [], "speed": []}
     for epoch in range(len(state["rows"]), trainer.recipe.epochs + 1):
         started = time.perf_counter()
         row = {"epoch": epoch, **(trainer.train_epoch(epoch) if epoch else {})}
         seconds = time.perf_counter() - started
         row |= trainer.evaluate("validation")
-        best = max((earlier["validation_accuracy"] for earlier in state["rows"]), default=-1.0)
-        names = ["best.pt"] if row["validation_accuracy"] > best else []
-        for name in names + ([f"epoch_{epoch:03d}.pt"] if epoch in snapshots else []):
-            save_snapshot(folder / name, trainer.model, settings, seed, epoch)
+        snapshot = snapshot_of(trainer.model, settings, seed, epoch)
+        if epoch in snapshots:
+            save_state(folder / f"epoch_{epoch:03d}.pt", snapshot)
+        if all(row["validation_accuracy"] > earlier["validation_accuracy"] for earlier in state["rows"]):
+            state["best"] = snapshot
         state["rows"].append(row)
         if epoch:
             state["speed"].append({"epoch": epoch, "seconds": seconds})

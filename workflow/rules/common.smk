@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -35,13 +36,41 @@ def check_config():
                     near = difflib.get_close_matches(name, config[section], n=1)
                     hint = f"; did you mean {near[0]!r}?" if near else ""
                     stop(f"figures.{figure}.{section}", f"{name!r} is not in {section}{hint}")
+        check_panels(figure, settings.get("networks", []))
+    for name in config["networks"]:
+        settings = network_settings(name)
+        if settings["weights"] == "uniform" and settings["activation"] != "none":
+            stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
+        if settings["weights"] == "random" and settings["mode"] == "signed":
+            stop(f"networks.{name}.mode", "the signed mean over random weights is zero; choose abs or square")
     for name, training in config["trainings"].items():
         last = training["recipe"]["epochs"]
         if any(epoch > last for epoch in config["snapshots"]["classifier"]):
             stop("snapshots.classifier", f"some lie beyond the {last} epochs of trainings.{name}")
+        if training["measure_images"] > training["validation"]:
+            stop(
+                f"trainings.{name}.measure_images", f"only {training['validation']} images are held out for validation"
+            )
     for name, reach in config["reach"].items():
         if max(reach["distances"]) > reach["depth"] - 1:  # the cue is 3 pixels wide
             stop(f"reach.{name}.distances", f"the cue must lie in the receptive field: at most {reach['depth'] - 1}")
+
+
+def check_panels(figure, names):
+    """Networks that share a figure differ in depth, weights or activation, by which it tells them apart, and in no more."""
+    seen = {}
+    for name in names:
+        settings = network_settings(name)
+        if any(settings[key] != network_settings(names[0])[key] for key in ("kernel", "mode")):
+            stop(f"figures.{figure}.networks", f"{name!r} and {names[0]!r} differ in kernel or mode")
+        twin = seen.setdefault((settings["depth"], settings["weights"], settings["activation"]), name)
+        if twin != name:
+            stop(f"figures.{figure}.networks", f"{name!r} and {twin!r} have the same depth, weights and activation")
+
+
+def network_settings(name):
+    """The defaults of all networks, and on top of them what this one sets."""
+    return {**config["network_defaults"], **config["networks"][name]}
 
 
 check_config()
@@ -96,15 +125,17 @@ def as_json(settings):
     return json.dumps(settings, sort_keys=True)
 
 
-def network_settings(name):
-    """The defaults of all networks, and on top of them what this one sets."""
-    return {**config["network_defaults"], **config["networks"][name]}
-
-
 def training_settings(name, task):
     """What a training depends on; its seeds, and what is measured afterwards, are not among it."""
     settings = without(config["trainings"][name], "seeds", "measure_images")
     return {**settings, "snapshots": config["snapshots"][task]}
+
+
+def resume_folder(wildcards):
+    """Where a training's state lies until it ends, apart for each of its settings: a changed one starts anew."""
+    settings = as_json(training_settings(wildcards.training, "classifier"))
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    return results(f"resume/{wildcards.training}/seed_{wildcards.seed}/{digest}")
 
 
 def reach_settings(name):

@@ -26,7 +26,7 @@ rule train_classifier:
         settings=lambda wildcards: as_json(training_settings(wildcards.training, "classifier")),
         device=config["device"],
         # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
-        resume=results("resume/{training}/seed_{seed}"),
+        resume=resume_folder,
         out=results("trainings/{training}/seed_{seed}"),
     message:
         "Training {wildcards.training}, seed {wildcards.seed}"
@@ -53,6 +53,7 @@ rule measure_snapshots:
     threads: 1
     resources:
         mem_mb=6000,
+        gpu=uses_gpu(),
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         settings=lambda wildcards: as_json(training_settings(wildcards.training, "classifier")),
