@@ -182,7 +182,7 @@ def test_the_interval_comes_from_the_images():
 
 
 def broken(value: float) -> nn.Sequential:
-    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False), nn.Conv2d(1, 1, 3, bias=False))
     model[1].weight.data.fill_(value)
     return model
 

@@ -350,7 +350,7 @@ def test_a_training_killed_in_the_pipeline_is_resumed_by_a_rerun(finished_projec
 def test_a_network_that_is_dead_in_all_runs_is_named(capsys, tmp_path):
     import measure_network
 
-    settings = {"depth": 10, "kernel": 3, "channels": 1, "weights": "random", "activation": "relu", "runs": 1}
+    settings = {"depth": 20, "kernel": 3, "channels": 1, "weights": "random", "activation": "relu", "runs": 1}
     settings |= {"seed": 0, "mode": "abs"}
     arguments = ["--name", "thin", "--settings", json.dumps(settings), "--out", str(tmp_path / "x.npz")]
     assert measure_network.main(arguments) == 1

@@ -29,6 +29,12 @@ def check_config():
     error = jsonschema.exceptions.best_match(found)
     if error:
         stop(".".join(map(str, error.absolute_path)) or "(top level)", error.message)
+    for name in config["networks"]:
+        settings = network_settings(name)
+        if settings["weights"] == "uniform" and settings["activation"] != "none":
+            stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
+        if settings["weights"] == "random" and settings["mode"] == "signed":
+            stop(f"networks.{name}.mode", "the signed mean over random weights is zero; choose abs or square")
     for figure, settings in config["figures"].items():
         for section in ("networks", "trainings", "reach"):
             for name in settings.get(section, []):
@@ -37,12 +43,6 @@ def check_config():
                     hint = f"; did you mean {near[0]!r}?" if near else ""
                     stop(f"figures.{figure}.{section}", f"{name!r} is not in {section}{hint}")
         check_panels(figure, settings.get("networks", []))
-    for name in config["networks"]:
-        settings = network_settings(name)
-        if settings["weights"] == "uniform" and settings["activation"] != "none":
-            stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
-        if settings["weights"] == "random" and settings["mode"] == "signed":
-            stop(f"networks.{name}.mode", "the signed mean over random weights is zero; choose abs or square")
     for name, training in config["trainings"].items():
         last = training["recipe"]["epochs"]
         if any(epoch > last for epoch in config["snapshots"]["classifier"]):
