@@ -1,7 +1,7 @@
 """Understanding the Effective Receptive Field in Deep Convolutional Neural Networks (Luo et al., NIPS 2016), replicated.
 
 snakemake --cores 8 all                                      the paper's scale
-snakemake --cores 2 --configfile=config/quick.yaml all       minutes, no download, no GPU
+snakemake --cores 2 --configfile=config/quick.yaml all       minutes, no dataset, no GPU
 snakemake --cores 1 figures/growth.png                       one figure
 """
 
