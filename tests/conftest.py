@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+settings.load_profile("no deadline")
 torch.set_num_threads(1)  # tests are small; more threads only wait for each other
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -51,7 +51,7 @@ def test_squares_of_random_weights_spread_like_a_uniform_kernel():
     assert np.abs(z).mean() < 1.3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     strides=st.lists(st.integers(1, 2), min_size=1, max_size=3),

@@ -45,7 +45,7 @@ def layers(draw):
     return nn.Conv2d(1, 1, kernel, stride, padding, dilation)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(stack=st.lists(layers(), min_size=1, max_size=3))
 def test_windows_of_random_stacks_are_what_a_nan_reaches(stack):
     shape = (1, 60, 64)
