@@ -1,4 +1,4 @@
-# make         the environment, then the quick figures: minutes, no download, no GPU
+# make         the environment, then the quick figures: minutes, no dataset, no GPU
 # make test    the environment, then the tests
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else

@@ -61,14 +61,14 @@ def members_of_archive(archive: Path, folder: str, names: list[str]) -> dict[str
     return found
 
 
-def download(url: str, target: Path) -> Path:
+def download(url: str, target: Path) -> None:
     """Fetch `url` to `target` with a progress bar; InputError after the last retry."""
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
     for attempt in range(1, RETRIES + 1):
         try:
             # No hash of the whole file: the members' checksums decide.
             pooch.retrieve(url, known_hash=None, path=target.parent, fname=target.name, downloader=downloader)
-            return target
+            return
         except requests.ConnectionError:
             reason = f"no connection to {urlsplit(url).hostname}"
         except requests.RequestException as error:

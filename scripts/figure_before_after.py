@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 
 from cli import command, figure_arguments
 from erf.datasets import load_cifar10
 from erf.field import ReceptiveField
 from erf.intervals import mean_interval
-from erf.plots import draw_map, relative_map, save, use_style, with_interval
+from erf.plots import draw_image, draw_map, map_table, relative_map, save, use_style, with_interval
 
 STAGES = {"epoch_000": "before training", "best": "after training"}
 
@@ -35,27 +34,20 @@ def draw(fields: dict[str, dict[str, list[ReceptiveField]]], image: np.ndarray):
     figure, axes = plt.subplots(len(fields), 3, figsize=(5.6, 1.9 * len(fields)), squeeze=False, layout="constrained")
     tables = []
     for row, (training, stages) in enumerate(fields.items()):
-        height, width = image.shape[:2]
-        position = stages["best"][0].position
-        extent = (-position[1] - 0.5, width - position[1] - 0.5, height - position[0] - 0.5, -position[0] - 0.5)
-        axes[row, 0].imshow(image, extent=extent)
+        draw_image(axes[row, 0], image, stages["best"][0].position)
         axes[row, 0].plot(0, 0, "+", color="white", markersize=6)
-        sns.despine(ax=axes[row, 0], left=True, bottom=True)
-        axes[row, 0].tick_params(length=0, pad=1)
         side = stages["best"][0].theoretical_rf[0]
-        axes[row, 0].set_title(f"{training}: image of {height} px")
+        axes[row, 0].set_title(f"{training}: image of {image.shape[0]} px")
         axes[row, 0].set_xlabel(f"theoretical RF {side:.0f} px")
         for column, (stage, title) in enumerate(STAGES.items(), 1):
             group = stages[stage]
-            relative = np.mean([relative_map(field) for field in group], 0)
+            relative = np.mean([relative_map(field, field.fit_gaussian()) for field in group], 0)
             shown = draw_map(axes[row, column], relative, group[0].position)
             size = mean_interval([field.size for field in group])
             axes[row, column].set_title(title)
             axes[row, column].set_xlabel(f"ERF {with_interval(*size)} px")
-            rows, columns = np.indices(relative.shape)
-            table = {"training": training, "stage": stage, "seeds": len(group)}
-            table |= {"row": rows.ravel() - position[0], "column": columns.ravel() - position[1]}
-            tables.append(pd.DataFrame({**table, "impact": relative.ravel()}))
+            table = map_table(relative, group[0].position, training=training, stage=stage, seeds=len(group))
+            tables.append(table)
     ticks = [-(image.shape[0] // 2), 0, image.shape[0] // 2 - 1]
     for panel in axes.flat:
         panel.set(xticks=ticks, yticks=ticks)

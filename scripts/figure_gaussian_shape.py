@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 
 from cli import command, figure_arguments
 from erf.field import ReceptiveField
-from erf.plots import SERIES, WIDTH, draw_map, relative_map, save, use_style
+from erf.plots import SERIES, WIDTH, draw_map, map_table, relative_map, save, use_style
 from erf.theory import gaussian_map, stack_sigma
 
 LINES = {"uniform": "-", "random": "--"}  # of theory's curves
@@ -36,12 +36,13 @@ def draw(fields: list[ReceptiveField]):
     tables = []
     for (depth, key), field in panels.items():
         column, row = depths.index(depth), series.index(key)
-        relative, sigma = relative_map(field), predicted_sigma(field.settings)
+        fit, sigma = field.fit_gaussian(), predicted_sigma(field.settings)
+        relative = relative_map(field, fit)
         predicted = gaussian_map(sigma, relative.shape, field.position)
         image = draw_map(axes[row, column], relative, field.position)
         radius = relative.shape[0] // 2
         axes[row, column].set(xticks=[-radius, 0, radius], yticks=[])
-        axes[row, column].set_xlabel(f"ERF {field.size:.1f} px, R² {field.fit_gaussian().r2:.3f}", labelpad=1)
+        axes[row, column].set_xlabel(f"ERF {field.size:.1f} px, R² {fit.r2:.3f}", labelpad=1)
         name, colour = SERIES[key]
         middle = round(field.position[0])
         offset = np.arange(relative.shape[1]) - field.position[1]
@@ -53,23 +54,13 @@ def draw(fields: list[ReceptiveField]):
             below.plot(
                 fine, curve, color="0.2", linewidth=0.8, zorder=0, label=f"theory, {name}", linestyle=LINES[name]
             )
-        rows, columns = np.indices(relative.shape)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "series": name,
-                    "depth": depth,
-                    "row": (rows - field.position[0]).ravel(),
-                    "column": (columns - field.position[1]).ravel(),
-                    "impact": relative.ravel(),
-                    "theory": predicted.ravel(),
-                }
-            )
-        )
+        table = map_table(relative, field.position, series=name, depth=depth)
+        tables.append(table.assign(theory=predicted.ravel()))
     for column, depth in enumerate(depths):
-        side = next(f for (d, _), f in panels.items() if d == depth).map.shape[0]
+        shown = [field for (other, _), field in panels.items() if other == depth]
+        side = shown[0].map.shape[0]
         axes[0, column].set_title(f"{depth} layers, RF {side} px")
-        reach = min((side - 1) / 2, 3.3 * np.sqrt(2) * stack_sigma([(3, 1, 1)] * depth))
+        reach = min((side - 1) / 2, 3.3 * max(predicted_sigma(field.settings) for field in shown))
         axes[-1, column].set(xlim=(-reach - 0.5, reach + 0.5), ylim=(0, 1.15), xlabel="pixels from the unit")
     for row, key in enumerate(series):
         axes[row, 0].set_ylabel(SERIES[key][0])

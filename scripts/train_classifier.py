@@ -57,7 +57,7 @@ def train(trainer: Trainer, args: argparse.Namespace) -> None:
     settings, folder = args.settings, args.resume
     epochs = settings["recipe"]["epochs"]
     with tqdm(total=epochs + 1, desc=f"seed {args.seed} on {trainer.device}", unit="epoch") as progress:
-        for row in run_training(trainer, settings, args.seed, settings["snapshots"], folder):
+        for row in run_training(trainer, settings, args.seed, folder):
             progress.set_postfix(validation_accuracy=f"{row['validation_accuracy']:.4f}", refresh=False)
             progress.update(row["epoch"] + 1 - progress.n)  # a resumed run begins where it was
 

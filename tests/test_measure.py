@@ -221,6 +221,8 @@ def test_images_of_the_wrong_shape_and_units_without_input():
 
     with pytest.raises(InputError, match="does not depend on the input"):
         erf.measure(Constant(), torch.randn(1, 1, 7, 7))
+    with pytest.raises(InputError, match="does not depend on the input"):
+        erf.theoretical_rf(Constant(), (1, 7, 7))
 
 
 @pytest.mark.parametrize("first", ["import erf", "import erf.measure", "from erf.measure import impact_maps"])

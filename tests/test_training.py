@@ -157,7 +157,7 @@ def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, 
     for last in range(7):
         folder = tmp_path / str(last)
         trainer = train_classifier.build_trainer(settings, small_data, 0, CPU)
-        for row in run_training(trainer, settings, 0, settings["snapshots"], folder / "resume"):
+        for row in run_training(trainer, settings, 0, folder / "resume"):
             if row["epoch"] == last:
                 break
         assert train_classifier.main(train(folder, small_data, settings)) == 0
@@ -192,13 +192,13 @@ def test_the_best_is_that_of_the_rows_even_if_a_redone_epoch_comes_out_otherwise
     trainer = train_classifier.build_trainer(training_settings, small_data, 0, CPU)
     accuracies = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
     trainer.evaluate = lambda split: {"validation_loss": 1.0, "validation_accuracy": next(accuracies)}
-    training = run_training(trainer, training_settings, 0, [0, 2, 6], tmp_path)
+    training = run_training(trainer, training_settings, 0, tmp_path)
     assert [next(training)["epoch"] for _ in range(2)] == [0, 1]
     state = (tmp_path / "state.pt").read_bytes()
     next(training)
     (tmp_path / "state.pt").write_bytes(state)  # epoch 2 left a snapshot, but no state
     accuracies = iter([0.6, 0.1, 0.1, 0.1, 0.1])
-    rows = list(run_training(trainer, training_settings, 0, [0, 2, 6], tmp_path))
+    rows = list(run_training(trainer, training_settings, 0, tmp_path))
     assert [row["epoch"] for row in rows] == [2, 3, 4, 5, 6]
     assert load_state(tmp_path / "state.pt", "best")["best"]["epoch"] == 2
 
@@ -240,7 +240,7 @@ def one_line(capsys) -> str:
 
 def test_a_resume_state_of_other_settings_is_refused_and_kept(small_data, tmp_path, training_settings, capsys):
     trainer = train_classifier.build_trainer(training_settings, small_data, 0, CPU)
-    next(run_training(trainer, training_settings, 0, [0], tmp_path / "resume"))
+    next(run_training(trainer, training_settings, 0, tmp_path / "resume"))
     training_settings["recipe"]["learning_rate"] = 0.3
     assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 1
     assert "recipe.learning_rate is 0.1 there, 0.3 here" in one_line(capsys)

@@ -124,8 +124,6 @@ def _geometry(output: torch.Tensor, source: torch.Tensor, unit: tuple[int, int])
     A unit that sees the whole image, or of which it is not known what it sees, has no place by its structure; it is put
     in the middle of its cell in an even division of the image.
     """
-    if output.grad_fn is None:
-        raise InputError("the unit does not depend on the input: choose another layer")
     windows = receptive_windows(output, source)
     position = []
     for axis, window, index in zip((2, 3), windows, unit, strict=True):

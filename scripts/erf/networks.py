@@ -28,9 +28,8 @@ def plain_stack(
     weights: str = "random",
     activation: str = "none",
     generator: torch.Generator | None = None,
-    dtype: torch.dtype = torch.float64,
 ) -> nn.Sequential:
-    """Stack of unpadded `kernel` x `kernel` convolutions without bias, each followed by an activation but the last.
+    """Stack of unpadded convolutions without bias, in float64, each followed by an activation but the last.
 
     The last layer's output is thus a unit *before its own activation*: a ReLU there would silence it in half of the
     runs.
@@ -56,13 +55,13 @@ def plain_stack(
     gain = math.sqrt(2) if activation == "relu" else 1.0
     layers: list[nn.Module] = []
     for index in range(depth):
-        conv = nn.Conv2d(channels, channels, kernel, bias=False, dtype=dtype)
+        conv = nn.Conv2d(channels, channels, kernel, bias=False, dtype=torch.float64)
         if weights == "uniform":
             nn.init.constant_(conv.weight, 1 / fan_in)
         else:
             nn.init.normal_(conv.weight, std=gain / math.sqrt(fan_in), generator=generator)
         layers.append(conv)
-        if activation != "none" and index < depth - 1:
+        if index < depth - 1:
             layers.append(ACTIVATIONS[activation]())
     return nn.Sequential(*layers)
 
@@ -148,12 +147,12 @@ def calibrate_batch_norm(model: nn.Module, batch: torch.Tensor) -> None:
     batch norm cancels.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum, norm.usual_momentum = None, norm.momentum  # None: the plain average of what passes
+        norm.momentum = None  # the plain average of what passes
         norm.reset_running_stats()
     model.train()
     model(batch)
-    for norm in norms:
-        norm.momentum = norm.usual_momentum
-        del norm.usual_momentum
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     model.eval()

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from erf.field import ReceptiveField, centre_impact
+from erf.field import GaussianFit, ReceptiveField, centre_impact
 from erf.files import atomic
 from erf.theory import THRESHOLD
 
@@ -58,24 +58,35 @@ def save(figure: Figure, table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def relative_map(field: ReceptiveField) -> np.ndarray:
+def relative_map(field: ReceptiveField, fit: GaussianFit) -> np.ndarray:
     """The map over the peak of the Gaussian fitted to it, which is steadier than the one pixel in the middle."""
-    return np.abs(field.map) / field.fit_gaussian().peak
+    return np.abs(field.map) / fit.peak
 
 
-def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float], colour_limit: float = 1.0) -> AxesImage:
-    """Heat map on a scale common to all panels, in pixels from the unit, with the contour that bounds the ERF."""
-    height, width = relative.shape
+def draw_image(axes: Axes, image: np.ndarray, position: tuple[float, float], **options) -> AxesImage:
+    """An image (H, W) or (H, W, 3) in pixels from `position`, (row, column), without a frame; options as in imshow."""
+    height, width = image.shape[:2]
     row, column = position
-    extent = (-column - 0.5, width - column - 0.5, height - row - 0.5, -row - 0.5)
-    image = axes.imshow(relative, cmap=MAP_COLOURS, vmin=0, vmax=colour_limit, extent=extent, interpolation="nearest")
-    columns, rows = np.arange(width) - column, np.arange(height) - row
-    level = THRESHOLD * centre_impact(relative, position)
-    if relative.min() < level < relative.max():
-        axes.contour(columns, rows, relative, levels=[level], colors="white", linewidths=0.8)
     sns.despine(ax=axes, left=True, bottom=True)
     axes.tick_params(length=0, pad=1)
-    return image
+    return axes.imshow(image, extent=(-column - 0.5, width - column - 0.5, height - row - 0.5, -row - 0.5), **options)
+
+
+def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float]) -> AxesImage:
+    """Heat map on a scale common to all panels, in pixels from the unit, with the contour that bounds the ERF."""
+    shown = draw_image(axes, relative, position, cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
+    level = THRESHOLD * centre_impact(relative, position)
+    if relative.min() < level < relative.max():
+        rows, columns = (np.arange(side) - centre for side, centre in zip(relative.shape, position, strict=True))
+        axes.contour(columns, rows, relative, levels=[level], colors="white", linewidths=0.8)
+    return shown
+
+
+def map_table(relative: np.ndarray, position: tuple[float, float], **labels) -> pd.DataFrame:
+    """One row a pixel: the labels, its row and column in pixels from the unit, and its impact."""
+    rows, columns = np.indices(relative.shape)
+    table = {"row": rows.ravel() - position[0], "column": columns.ravel() - position[1], "impact": relative.ravel()}
+    return pd.DataFrame({**labels, **table})
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 1) -> str:

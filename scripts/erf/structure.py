@@ -63,7 +63,7 @@ _ALL = (EVERYTHING, EVERYTHING)
 
 def receptive_windows(output: torch.Tensor, source: torch.Tensor) -> tuple[Window, Window]:
     """Windows (rows, columns) through which units of `output` (N, K, h, w) see the leaf `source` (N, C, H, W)."""
-    order = _nodes_towards(output.grad_fn, source)
+    order = _nodes_towards(output.grad_fn, source) if output.grad_fn is not None else []
     windows = {output.grad_fn: (Window(), Window())}
     for node in order:
         here = windows[node]

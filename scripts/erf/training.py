@@ -208,12 +208,13 @@ def discard_state(folder: Path) -> None:
 STATE = ("identity", "rows", "speed", "best", "model", "optimiser")
 
 
-def run_training(trainer: Trainer, settings: dict, seed: int, snapshots: list[int], folder: Path) -> Iterator[dict]:
+def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> Iterator[dict]:
     """Train to the end, from wherever `folder` says an earlier run was stopped; yields each new epoch's metrics.
 
-    Afterwards `folder` holds `epoch_NNN.pt` for every epoch in `snapshots` (0 is before training), and `state.pt`,
-    whose "rows" and "speed" tell all epochs and whose "best" is the snapshot of the highest validation accuracy, the
-    first of equals. The state is written last, so that a kill at any moment costs at most the epoch it interrupts.
+    Afterwards `folder` holds `epoch_NNN.pt` for every epoch in settings["snapshots"] (0 is before training), and
+    `state.pt`, whose "rows" and "speed" tell all epochs and whose "best" is the snapshot of the highest validation
+    accuracy, the first of equals. The state is written last, so that a kill at any moment costs at most the epoch that
+    it interrupts.
     """
     state_path = folder / "state.pt"
     identity = {**settings, "seed": seed, "bf16": trainer.bf16, "device": trainer.device.type}
@@ -230,7 +231,7 @@ def run_training(trainer: Trainer, settings: dict, seed: int, snapshots: list[in
         seconds = time.perf_counter() - started
         row |= trainer.evaluate("validation")
         snapshot = snapshot_of(trainer.model, settings, seed, epoch)
-        if epoch in snapshots:
+        if epoch in settings["snapshots"]:
             save_state(folder / f"epoch_{epoch:03d}.pt", snapshot)
         if all(row["validation_accuracy"] > earlier["validation_accuracy"] for earlier in state["rows"]):
             state["best"] = snapshot
