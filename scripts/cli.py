@@ -36,9 +36,13 @@ def new_parser(description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def figure_arguments(description: str, argv: list[str] | None, **inputs: str) -> argparse.Namespace:
-    """Arguments of a figure's script: lists of result files, each by its name with its help, and --out."""
+def figure_arguments(
+    description: str, argv: list[str] | None, numbers: dict[str, str] | None = None, **inputs: str
+) -> argparse.Namespace:
+    """Arguments of a figure's script: lists of numbers and of files, each by its name with its help, and --out."""
     parser = new_parser(description)
+    for name, text in (numbers or {}).items():
+        parser.add_argument(f"--{name}", type=int, nargs="+", required=True, help=text)
     for name, text in inputs.items():
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")

@@ -1,7 +1,7 @@
 """Figure: the ERF grows like the root of the depth, and shrinks relative to the theoretical RF.
 
-ERF size and its ratio to the theoretical RF against depth on logarithmic axes; slopes fitted over all depths, with 95 %
-intervals from a bootstrap over runs, and theory's sizes at the same depths.
+ERF size and its ratio to the theoretical RF against depth on logarithmic axes, with theory's finite-depth curve; slopes
+over each range of depths with 95 % bootstrap intervals over runs, beside the paper's and the limit of +-0.5.
 """
 
 import sys
@@ -9,110 +9,123 @@ import sys
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
-from cli import command, figure_arguments
-from erf.field import ReceptiveField, erf_size
-from erf.intervals import basic_interval
-from erf.plots import SERIES, WIDTH, legend_below, save, use_style, with_interval
-from erf.theory import expected_map, log_log_slope
+from cli import command, figure_arguments, read_table
+from erf.field import ReceptiveField, load_fields
+from erf.plots import COLOURS, MARKERS, WIDTH, save, use_style, with_interval
+from erf.stacks import series_name
+from erf.theory import plain_size
 
 QUANTITIES = {"size": "ERF size (pixels)", "ratio": "ERF size / RF size"}
-
-
-def theory_size(settings: dict, depth: int) -> float:
-    """Size (pixels) of theory's map: a stack with ReLU is held against the one without."""
-    expected = expected_map(depth, settings["kernel"], settings["weights"], settings["mode"])
-    middle = (expected.shape[0] - 1) / 2
-    return float(erf_size(expected, (middle, middle)))
+GUIDES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # the paper's slopes, and their limit for many layers
+DASHES = {"the paper's slopes, 0.56 and −0.43": (0, (5, 1.5)), "limit, ±0.5": (0, (1, 1.5))}
+LINES = {"uniform": "-", "random": "--"}  # of theory's curves
 
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
-    """One row per network and quantity; `low` and `high` are its 95 % interval over runs."""
+    """One row per network, depth and quantity; `low` and `high` are its 95 % interval over runs."""
     rows = []
     for field in fields:
         settings, side = field.settings, field.theoretical_rf[0]
-        name, _ = SERIES[settings["weights"], settings["activation"]]
-        expected = theory_size(settings, settings["depth"])
-        common = {"kind": "network", "series": name, "depth": settings["depth"], "rf": side, "clipped": field.clipped}
-        common |= {"runs": settings["runs"], "dead": field.dead}
+        row = {"kind": "network", "series": series_name(settings), "depth": settings["depth"], "rf": side}
+        row |= {"runs": settings["runs"], "dead": field.dead, "clipped": field.clipped}
+        expected = plain_size(settings["depth"], settings["kernel"], settings["weights"], settings["mode"])
         for quantity, scale in (("size", 1), ("ratio", 1 / side)):
             value, (low, high) = field.size * scale, np.multiply(field.interval, scale)
-            rows.append({**common, "quantity": quantity, "value": value, "low": low, "high": high})
+            rows.append({**row, "quantity": quantity, "value": value, "low": low, "high": high})
             rows[-1]["theory"] = expected * scale
     return pd.DataFrame(rows).sort_values(["quantity", "series", "depth"], ascending=[False, True, True])
 
 
-def slopes(fields: list[ReceptiveField]) -> pd.DataFrame:
-    """Slope of log size and log ratio against log depth per series, as `tabulate`'s rows of kind "slope"."""
+def theory_curve(settings: dict, depths: list[int]) -> pd.DataFrame:
+    """Theory's finite-depth sizes and ratios between the first and the last depth, `settings` being any network's."""
     rows = []
-    for key, (name, _) in SERIES.items():
-        chosen = [f for f in fields if (f.settings["weights"], f.settings["activation"]) == key]
-        chosen.sort(key=lambda field: field.settings["depth"])
-        if len(chosen) < 2:
-            continue
-        depth = np.array([field.settings["depth"] for field in chosen])
-        side = np.array([field.theoretical_rf[0] for field in chosen])
-        sizes = np.array([field.size for field in chosen])
-        replicates = np.stack([field.bootstrap for field in chosen], -1)  # (replicates, depths), drawn independently
-        expected = np.array([theory_size(field.settings, field.settings["depth"]) for field in chosen])
-        for quantity, scale in (("size", 1), ("ratio", 1 / side)):
-            value, theory = (float(log_log_slope(depth, y * scale)) for y in (sizes, expected))
-            low, high = basic_interval(value, log_log_slope(depth, replicates * scale))
-            rows.append({"kind": "slope", "series": name, "quantity": quantity, "value": value, "theory": theory})
-            rows[-1] |= {"low": low, "high": high}
+    for depth in np.unique(np.geomspace(depths[0], depths[-1], 40).round().astype(int)):
+        size = plain_size(int(depth), settings["kernel"], settings["weights"], settings["mode"])
+        side = 1 + depth * (settings["kernel"] - 1)
+        for quantity, value in (("size", size), ("ratio", size / side)):
+            rows.append({"kind": "theory", "series": series_name(settings), "depth": depth, "quantity": quantity})
+            rows[-1]["value"] = value
     return pd.DataFrame(rows)
 
 
-def draw(fields: list[ReceptiveField]):
-    points, fits = tabulate(fields), slopes(fields)
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.9), layout="constrained")
+def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, slopes: pd.DataFrame, quantity: str) -> None:
+    for name, size in zip(points["series"].unique(), (5.5, 3.5, 4.5), strict=False):  # later ones hide none before
+        here = points[points["series"] == name]
+        errors = np.array([here["value"] - here["low"], here["high"] - here["value"]]).clip(0)
+        colour = COLOURS[name]
+        fits = "\n".join(
+            f"   slope {with_interval(fit.slope, fit.low, fit.high, 3)}, {fit.depths.replace('-', '–')} layers"
+            for fit in slopes[slopes["weights"] == name].itertuples()
+        )
+        label = f"{name}\n{fits}"
+        panel.errorbar(
+            here["depth"],
+            here["value"],
+            errors,
+            fmt=MARKERS[name],
+            color=colour,
+            markersize=size,
+            capsize=2,
+            label=label,
+        )
+        clipped = here[here["clipped"]]
+        panel.plot(clipped["depth"], clipped["value"], MARKERS[name], color="white", markersize=1.8, zorder=5)
+        theory = curves[curves["series"] == name]
+        if name in LINES:  # theory has no activation of its own
+            panel.plot(
+                *(theory["depth"], theory["value"], LINES[name]),
+                **{"color": "0.3", "linewidth": 0.8, "zorder": 0},
+            )
+    depths = np.array(sorted(points["depth"].unique()))
+    # Only the guides' slopes mean anything: they start beside the measurements.
+    start = points["value"][points["depth"] == depths[0]].mean() * (0.66 if quantity == "size" else 0.6)
+    for slope, dashes in zip(GUIDES[quantity], DASHES.values(), strict=True):
+        panel.plot(depths, start * (depths / depths[0]) ** slope, color="0.55", linestyle=dashes)
+    panel.set(xscale="log", yscale="log", xlabel="layers", ylabel=QUANTITIES[quantity])
+    panel.set_xticks(depths, labels=map(str, depths))
+    panel.minorticks_off()
+    low, high = panel.get_ylim()
+    ticks = [t for t in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 5, 10, 20, 30, 50, 100) if low <= t <= high]
+    panel.set_yticks(ticks, labels=[f"{t:g}" for t in ticks])
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize="small")
+
+
+def draw(fields: list[ReceptiveField], slopes: pd.DataFrame):
+    points = tabulate(fields)
     depths = sorted(points["depth"].unique())
-    span = np.array([depths[0], depths[-1]])
-    for panel, (quantity, label) in zip(axes, QUANTITIES.items(), strict=True):
-        for name, colour in SERIES.values():
-            here = points[(points["quantity"] == quantity) & (points["series"] == name)]
-            fit = fits[(fits["quantity"] == quantity) & (fits["series"] == name)]
-            if here.empty:
-                continue
-            errors = np.array([here["value"] - here["low"], here["high"] - here["value"]]).clip(0)
-            legend = name
-            if not fit.empty:
-                slope = fit.iloc[0]
-                legend = f"{name}: slope {with_interval(slope['value'], slope['low'], slope['high'], 3)}"
-                logs = np.log(here["value"]).mean() + slope["value"] * (np.log(span) - np.log(here["depth"]).mean())
-                panel.plot(span, np.exp(logs), color=colour, linewidth=1)
-            panel.errorbar(here["depth"], here["value"], errors, fmt="o", color=colour, capsize=2, label=legend)
-            clipped = here[here["clipped"]]
-            panel.plot(clipped["depth"], clipped["value"], "o", color="white", markersize=1.8, zorder=5)
-            # Theory has no ReLU of its own: its open markers would hide the random series'.
-            if name != SERIES["random", "relu"][0]:
-                label_once = "theory, same depths" if name == SERIES["random", "none"][0] else None
-                panel.plot(
-                    here["depth"],
-                    here["theory"],
-                    "s",
-                    mfc="none",
-                    color="0.35",
-                    markersize=7,
-                    mew=0.7,
-                    label=label_once,
-                )
-        panel.set(xscale="log", yscale="log", xlabel="layers", ylabel=label)
-        panel.set_xticks(depths, labels=map(str, depths))
-        panel.minorticks_off()
-        low, high = panel.get_ylim()
-        ticks = [t for t in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 5, 10, 20, 30, 50, 100) if low <= t <= high]
-        panel.set_yticks(ticks, labels=[f"{t:g}" for t in ticks])
-        panel.plot([], [], "o", color="0.35", markerfacecolor="white", markeredgewidth=1.2, label="clipped by the RF")
-        legend_below(panel)
-    return figure, pd.concat([points, fits])
+    kinds = {series_name(field.settings): field.settings for field in fields}
+    curves = pd.concat(theory_curve(settings, depths) for settings in kinds.values())
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.9), layout="constrained")
+    networks = {field.settings["network"] for field in fields}
+    shown = slopes[slopes["network"].isin(networks) & (slopes["mode"] == "abs")]
+    for panel, quantity in zip(axes, QUANTITIES, strict=True):
+        of_quantity = (table[table["quantity"] == quantity] for table in (points, curves, shown))
+        draw_panel(panel, *of_quantity, quantity)
+    lines = [
+        Line2D([], [], color="0.3", linewidth=0.8, linestyle=LINES[n], label=f"theory, {n}")
+        for n in kinds
+        if n in LINES
+    ]
+    lines += [Line2D([], [], color="0.55", linestyle=dashes, label=name) for name, dashes in DASHES.items()]
+    if points["clipped"].any():
+        lines.append(
+            Line2D([], [], marker="s", color="0.35", mfc="white", mew=1.2, linestyle="", label="clipped by the RF")
+        )
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize="small", columnspacing=1)
+    fits = shown.rename(columns={"weights": "series", "slope": "value"}).assign(kind="slope")
+    columns = ["kind", "series", "depths", "quantity", "value", "low", "high", "theory"]
+    return figure, pd.concat([points, curves, fits[columns]])
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    args = figure_arguments(__doc__, argv, fields="results of measure_network, .npz")
+    inputs = {"fields": "results of measure_network, .npz", "slopes": "table of growth_slopes, .csv"}
+    args = figure_arguments(__doc__, argv, **inputs)
     use_style()
-    save(*draw([ReceptiveField.load(path) for path in args.fields]), args.out)
+    fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]
+    save(*draw(fields, pd.concat(read_table(path) for path in args.slopes)), args.out)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,107 @@
-"""Impact map of one untrained network, over many draws of its weights and inputs.
+"""Impact maps of one untrained network at each of its depths, over many draws of its weights and inputs.
 
 Each run draws new weights and one new input image. The input is as large as the receptive field and nothing is padded,
-so one unit is left in the output plane, and it is read before its own activation.
+so one unit is left in the output plane. Runs lie side by side as groups of the same convolutions, as many at a time as
+memory allows. Each depth gives one receptive field for each reading of what the paper leaves open (`READINGS`).
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
-from cli import command, json_object, new_parser
+from cli import command, json_object, new_parser, write_table
 from erf.errors import InputError
-from erf.field import ReceptiveField
-from erf.measure import impact_maps
-from erf.networks import plain_stack, stack_rf
+from erf.field import ReceptiveField, save_fields
+from erf.intervals import mean_interval
+from erf.measure import impact_maps, input_gradients
+from erf.networks import build_stack
 from erf.seeds import seed_for, torch_generator
+from erf.stacks import predicted_sigma, predicted_size, series_name, special_layers, structure_of, theory_stack
+from erf.theory import stack_rf
+
+READINGS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
+    "abs": ("abs", False, "centre"),
+    "square": ("square", False, "centre"),
+    "signed": ("signed", False, "centre"),
+    "equal": ("abs", True, "centre"),  # each run's map divided by its sum: none outweighs the others
+    "maximum": ("abs", False, "maximum"),
+}
+ACTIVATIONS_BYTES = 2**28  # of one pass
 
 
-def measure_network(name: str, settings: dict) -> ReceptiveField:
-    """Measure `settings["runs"]` networks; `name` names their random streams."""
-    depth, kernel, channels, seed = (settings[key] for key in ("depth", "kernel", "channels", "seed"))
-    side = stack_rf(depth, kernel)
-    maps = []
-    for run in range(settings["runs"]):
-        weights = torch_generator(seed, name, "weights", run)
-        model = plain_stack(depth, kernel, channels, settings["weights"], settings["activation"], weights)
-        inputs = torch_generator(seed, name, "inputs", run)
-        image = torch.randn(1, channels, side, side, generator=inputs, dtype=torch.float64)
-        impacts = impact_maps(model, image, mode=settings["mode"])
-        maps.append(impacts.maps[0])
-    if not np.any(maps):
+def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarray], tuple, tuple]:
+    """Maps (runs, H, W) in each mode that the readings need, the unit's position and its theoretical field."""
+    channels, runs, seed = (settings[key] for key in ("channels", "runs", "seed"))
+    layers = structure_of(settings, depth)
+    height, width = stack_rf(theory_stack(layers, settings["weights"]))
+    dtype = torch.float64 if depth <= settings["double_depth"] else torch.float32
+    one_run = channels * height * width * depth * dtype.itemsize / 3  # planes shrink towards the unit, as a pyramid
+    at_once = max(1, min(runs, int(ACTIVATIONS_BYTES / one_run)))
+    maps = {mode: [] for mode in sorted({READINGS[reading][0] for reading in settings["readings"]})}
+    for start in range(0, runs, at_once):
+        chosen = range(start, min(start + at_once, runs))
+        weights, inputs = ([torch_generator(seed, name, depth, kind, run) for run in chosen] for kind in ("w", "x"))
+        model = build_stack(
+            layers, channels, settings["weights"], settings["activation"], settings["unit"], weights, dtype
+        )
+        images = [torch.randn(channels, height, width, generator=generator, dtype=dtype) for generator in inputs]
+        ((gradient, unit),) = input_gradients(model, torch.cat(images)[None])
+        gradient = gradient.view(len(chosen), channels, height, width)
+        for mode, parts in maps.items():
+            parts.append(impact_maps(gradient, mode))
+    return {mode: np.concatenate(parts) for mode, parts in maps.items()}, unit.position, unit.theoretical_rf
+
+
+def measure_network(name: str, settings: dict) -> list[ReceptiveField]:
+    """One field for each depth and reading; `name` names the network's random streams."""
+    fields = []
+    for depth in settings["depths"]:
+        maps, position, theoretical_rf = run_maps(name, settings, depth)
+        for reading in settings["readings"]:
+            mode, equal, reference = READINGS[reading]
+            runs = maps[mode]
+            if equal:
+                sums = runs.sum((1, 2), keepdims=True)
+                runs = np.divide(runs, sums, out=np.zeros_like(runs), where=sums > 0)
+            rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", reading))
+            described = {"network": name, "depth": depth, "reading": reading, "mode": mode, **settings}
+            fields.append(ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference))
+    if all(field.dead == settings["runs"] for field in fields):
         raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
-    rng = np.random.default_rng(seed_for(seed, name, "bootstrap"))
-    return ReceptiveField.from_runs(
-        np.stack(maps), impacts.position, impacts.theoretical_rf, {"network": name, **settings}, rng
-    )
+    return fields
+
+
+def table_row(field: ReceptiveField) -> dict:
+    """The numbers of one field beside a linear network's theory; lengths in pixels, NaN where all runs died."""
+    settings, (low, high) = field.settings, field.interval
+    fit = field.fit_gaussian() if field.map.any() else None
+    row = {"network": settings["network"], "series": series_name(settings), "structure": settings["structure"]}
+    row |= {
+        "special_layers": " ".join(map(str, special_layers(settings))),
+        "channels": settings["channels"],
+        "unit": settings["unit"],
+    }
+    row |= {"depth": settings["depth"], "reading": settings["reading"], "runs": settings["runs"], "dead": field.dead}
+    row |= {
+        "clipped": field.clipped,
+        "rf": field.theoretical_rf[0],
+        "size": field.size,
+        "low": low,
+        "high": high,
+        "ratio": field.ratio,
+    }
+    live = field.run_sizes[~np.isnan(field.run_sizes)]
+    sizes = mean_interval(live) if len(live) else (np.nan,) * 3
+    row |= dict(zip(("mean_run_size", "mean_run_low", "mean_run_high"), sizes, strict=True))
+    row |= dict(zip(("sigma_rows", "sigma_columns"), field.sigma, strict=True))
+    row |= dict(zip(("fit_sigma_rows", "fit_sigma_columns"), fit.sigma if fit else (np.nan, np.nan), strict=True))
+    row |= {"gaussian_r2": fit.r2 if fit else np.nan}
+    row |= dict(zip(("excess_kurtosis_rows", "excess_kurtosis_columns"), field.kurtosis, strict=True))
+    row |= dict(zip(("theory_sigma_rows", "theory_sigma_columns"), predicted_sigma(settings), strict=True))
+    return row | {"theory_size": predicted_size(settings)}
 
 
 @command
@@ -44,13 +110,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="name of the network, which also names its random streams")
     parser.add_argument("--settings", type=json_object, required=True, help="the network's settings, JSON")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help="result, .npz")
+    parser.add_argument("--out", type=Path, required=True, help="results, .npz; their numbers come beside it as .csv")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    field = measure_network(args.name, args.settings)
-    field.save(args.out)
-    low, high = field.interval
-    print(f"{args.name}: ERF size {field.size:.2f} px, 95 % interval {low:.2f} to {high:.2f}, {field.dead} dead runs")
+    torch.set_flush_denormal(True)  # far from the unit of a deep network impacts are next to nothing, and slow
+    fields = measure_network(args.name, args.settings)
+    save_fields(fields, args.out)
+    rows = pd.DataFrame([table_row(field) for field in fields])
+    write_table(rows, args.out.with_suffix(".csv"))
+    print(rows[["depth", "reading", "size", "low", "high", "theory_size", "dead"]].to_string(index=False))
 
 
 if __name__ == "__main__":

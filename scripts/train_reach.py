@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cli import command, json_object, new_parser, write_table
 from erf.measure import measure
-from erf.networks import ReachNet, calibrate_batch_norm, stack_rf
+from erf.networks import ReachNet, calibrate_batch_norm
 from erf.reach import ReachData
 from erf.seeds import torch_generator
 from erf.training import Recipe, Trainer, choose_device
@@ -21,7 +21,7 @@ from erf.training import Recipe, Trainer, choose_device
 def train_at(distance: float, settings: dict, seed: int, device: torch.device) -> dict:
     """Train on cues at `distance` pixels from the unit; the initial weights are the same for every distance."""
     depth, width = settings["depth"], settings["width"]
-    side = stack_rf(depth, 3)
+    side = 1 + 2 * depth  # as large as the theoretical receptive field
     data = ReachData(side, distance, settings["batch_size"], settings["steps"], seed, device)
     model = ReachNet(depth, width, torch_generator(seed, "reach weights"))
     images, _ = data.draw(settings["images"], torch_generator(seed, "reach", "measuring"))

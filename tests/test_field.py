@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from erf import theory
 from erf.errors import InputError
-from erf.field import ReceptiveField, bootstrap_sizes, centre_impact, erf_size
+from erf.field import ReceptiveField, bootstrap_sizes, load_fields, save_fields
 from erf.intervals import basic_interval, mean_interval
+from erf.theory import centre_impact, erf_size
 
 
 def field_of(impact: np.ndarray, position=None, **kwargs) -> ReceptiveField:
@@ -63,6 +64,17 @@ def test_a_unit_between_pixels_takes_their_mean():
 def test_pixels_count_when_above_the_threshold_of_the_centre():
     impact = np.array([[0.045, 0.046, 0.5], [0.0, 1.0, 0.0], [7.0, 0.0, 0.0455]])
     assert erf_size(impact, (1, 1)) == pytest.approx(np.sqrt(4))
+    assert erf_size(impact, (1, 1), reference="maximum") == pytest.approx(np.sqrt(3))  # 0.5, 1 and 7 of 7
+    field = field_of(impact, (1, 1), reference="maximum")
+    assert (field.size, field.run_sizes[0]) == pytest.approx((np.sqrt(3), np.sqrt(3)))
+
+
+def test_kurtosis_of_known_shapes():
+    gaussian = field_of(theory.gaussian_map((6.0, 9.0), (121, 121), (60, 60)))
+    assert gaussian.kurtosis == pytest.approx((0, 0), abs=1e-3)
+    assert field_of(np.ones((301, 501))).kurtosis == pytest.approx((-1.2, -1.2), abs=1e-3)
+    # Three equal taps have -1.5; cumulants of independent offsets add, so n of them have -1.5 / n.
+    assert field_of(theory.uniform_map(10, 3)).kurtosis == pytest.approx((-0.15, -0.15))
 
 
 def test_dead_runs_are_counted_and_left_out():
@@ -78,9 +90,16 @@ def test_all_dead_gives_no_number():
     assert field.dead == 3
     assert np.isnan(field.size)
     assert np.isnan(field.interval).all()
-
+    assert np.isnan([*field.sigma, *field.kurtosis]).all()
     with pytest.raises(InputError, match="all 3 runs are dead"):
         field.fit_gaussian()
+
+
+def test_one_live_run_says_nothing_about_others():
+    live = theory.uniform_map(4, 3)
+    field = ReceptiveField.from_runs(np.stack([live, 0 * live]), (4, 4), (9, 9), rng=np.random.default_rng(0))
+    assert field.size > 0
+    assert np.isnan(field.interval).all()
 
 
 def test_values_that_are_not_finite_are_refused():
@@ -156,6 +175,19 @@ def test_a_saved_field_comes_back_and_gives_the_same_bytes(tmp_path):
     assert (loaded.position, loaded.theoretical_rf, loaded.dead) == (field.position, field.theoretical_rf, 0)
     assert loaded.settings == field.settings
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
+
+
+def test_several_fields_in_one_file(tmp_path):
+    fields = [
+        field_of(np.full((3, n), float(n)), settings={"n": n}, reference=r) for n, r in [(3, "centre"), (5, "maximum")]
+    ]
+    save_fields(fields, tmp_path / "a.npz")
+    loaded = load_fields(tmp_path / "a.npz")
+    assert [field.settings for field in loaded] == [{"n": 3}, {"n": 5}]
+    assert [field.reference for field in loaded] == ["centre", "maximum"]
+    np.testing.assert_array_equal(loaded[1].map, fields[1].map)
+    with pytest.raises(InputError, match=r"a\.npz: holds 2 receptive fields, not one"):
+        ReceptiveField.load(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped", "pickle", "other", "npy"])

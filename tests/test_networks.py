@@ -1,13 +1,11 @@
 """Networks and their initial weights."""
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
 import erf
-from erf.errors import InputError
-from erf.networks import ReachNet, ResNetCifar, calibrate_batch_norm, plain_stack, stack_rf
+from erf.networks import ReachNet, ResNetCifar, calibrate_batch_norm
 from erf.seeds import seed_for, torch_generator
 
 
@@ -16,29 +14,10 @@ def resnet(**changes) -> ResNetCifar:
     return ResNetCifar(**{**settings, **changes})
 
 
-@pytest.mark.parametrize("activation", ["none", "relu"])
-def test_random_weights_keep_the_gradients_scale(activation):
-    """The expected sum of squared gradients is one at any depth, times He's 2 for the last layer, which has no ReLU."""
-    totals = []
-    for run in range(60):
-        model = plain_stack(12, 3, 16, "random", activation, torch_generator(0, run))
-        image = torch.randn(1, 16, 25, 25, dtype=torch.float64, generator=torch_generator(1, run))
-        totals.append(erf.measure(model, image, channels=0, mode="square").map.sum() * 16)
-    expected = 2 if activation == "relu" else 1
-    assert np.mean(totals) == pytest.approx(expected, abs=4 * np.std(totals) / np.sqrt(len(totals)))
-
-
-def test_unknown_settings_of_a_stack():
-    with pytest.raises(InputError, match="unknown weights 'ones'"):
-        plain_stack(2, weights="ones")
-    with pytest.raises(InputError, match="unknown activation 'cosine'"):
-        plain_stack(2, activation="cosine")
-
-
 def test_shapes():
     assert resnet()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     net = ReachNet(4, 8, torch_generator(0))
-    assert net(torch.zeros(2, 3, stack_rf(4, 3), stack_rf(4, 3))).shape == (2, 2)
+    assert net(torch.zeros(2, 3, 9, 9)).shape == (2, 2)
 
 
 def test_weights_come_from_the_generator_alone():

@@ -114,6 +114,32 @@ def test_branches_of_different_reach_unite():
     assert erf.theoretical_rf(Branches(), (1, 20, 20)) == (5, 7)
 
 
+@pytest.mark.parametrize(
+    "crop",
+    [
+        lambda x: x[:, :, 2:-1, 3:],
+        lambda x: x[:, :, 1:-2:2, ::3],
+        lambda x: x[..., -7:-2],
+        lambda x: x[:, 1:, 4:, -5:],
+    ],
+)
+def test_slices_shift_and_stretch_windows(crop):
+    class Cropped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 3)
+
+        def forward(self, x):
+            return crop(self.conv(x))
+
+    model, shape = Cropped(), (2, 14, 17)
+    _, windows = windows_of(model, shape)
+    unit = (1, 2)
+    for axis, window, index in zip((2, 3), windows, unit, strict=True):
+        seen = pixels_seen(model, shape, unit, axis)
+        assert (seen[0], seen[-1]) == (window.stride * index + window.first, window.stride * index + window.last)
+
+
 def test_modes_are_restored_one_by_one_even_after_an_error():
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout())
     model.train()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 
@@ -11,33 +12,15 @@ from scipy.optimize import curve_fit
 from erf.errors import InputError
 from erf.files import atomic, read_arrays
 from erf.intervals import basic_interval
-from erf.theory import THRESHOLD, gaussian_map
-
-
-def centre_impact(maps: np.ndarray, position: tuple[float, float]) -> np.ndarray:
-    """Impact at the unit's position; the mean of the nearest 2 or 4 pixels where that lies between pixels.
-
-    maps (..., H, W), position (row, column); returns (...). A position outside of the map counts as at its edge.
-    """
-    rows, columns = (
-        sorted({min(max(index, 0), side - 1) for index in (math.floor(p), math.ceil(p))})
-        for p, side in zip(position, maps.shape[-2:], strict=True)
-    )
-    return maps[..., rows, :][..., columns].mean((-2, -1))
-
-
-def erf_size(maps: np.ndarray, position: tuple[float, float], threshold: float = THRESHOLD) -> np.ndarray:
-    """ERF size (pixels): square root of the number of pixels with more than `threshold` of the centre's impact.
-
-    maps (..., H, W) of non-negative impacts; returns (...), NaN where the centre has none.
-    """
-    centre = centre_impact(maps, position)
-    count = (maps > threshold * centre[..., None, None]).sum((-2, -1))
-    return np.where(centre > 0, np.sqrt(count), np.nan)
+from erf.theory import THRESHOLD, centre_impact, erf_size, gaussian_map
 
 
 def bootstrap_sizes(
-    maps: np.ndarray, position: tuple[float, float], rng: np.random.Generator, replicates: int = 1000
+    maps: np.ndarray,
+    position: tuple[float, float],
+    rng: np.random.Generator,
+    replicates: int = 1000,
+    reference: str = "centre",
 ) -> np.ndarray:
     """ERF sizes of the mean of `maps` (runs, H, W) when its runs are drawn again with replacement: (replicates,).
 
@@ -52,7 +35,7 @@ def bootstrap_sizes(
         count = min(chunk, replicates - start)
         weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=count)  # (count, runs)
         means = np.abs(weights @ flat / runs).reshape(count, *maps.shape[1:])
-        sizes[start : start + count] = erf_size(means, position)
+        sizes[start : start + count] = erf_size(means, position, reference=reference)
     return sizes
 
 
@@ -74,7 +57,8 @@ class ReceptiveField:
     theoretical_rf : (height, width) in pixels, infinite where a layer sees the whole image or what it sees is unknown
     run_sizes : (runs,) ERF size of each run (or image) by itself, NaN for a dead one
     dead : number of runs whose gradient is zero everywhere; they are counted here and left out of the map
-    bootstrap : (replicates,) ERF sizes of maps of redrawn runs, empty if none were asked for
+    bootstrap : (replicates,) ERF sizes of maps of redrawn runs; empty if none were asked for, or with one live run
+    reference : the threshold is a share of the impact at the "centre", as the paper has it, or of the "maximum"
     settings : what was measured, as plain values
     """
 
@@ -84,6 +68,7 @@ class ReceptiveField:
     run_sizes: np.ndarray
     dead: int = 0
     bootstrap: np.ndarray = field(default_factory=lambda: np.empty(0))
+    reference: str = "centre"
     settings: dict = field(default_factory=dict)
 
     @classmethod
@@ -94,6 +79,7 @@ class ReceptiveField:
         theoretical_rf: tuple[float, float],
         settings: dict | None = None,
         rng: np.random.Generator | None = None,
+        reference: str = "centre",
     ) -> "ReceptiveField":
         """From one map a run, (runs, H, W). Dead runs are counted, not averaged; with `rng`, sizes are bootstrapped."""
         if not np.isfinite(maps).all():
@@ -101,21 +87,23 @@ class ReceptiveField:
         alive = maps.any((1, 2))
         live = maps[alive]
         run_sizes = np.full(len(maps), np.nan)
-        run_sizes[alive] = erf_size(np.abs(live), position)
+        run_sizes[alive] = erf_size(np.abs(live), position, reference=reference)
+        redraw = rng is not None and len(live) > 1
         return cls(
             map=live.mean(0) if len(live) else np.zeros(maps.shape[1:]),
             position=position,
             theoretical_rf=theoretical_rf,
             run_sizes=run_sizes,
             dead=int((~alive).sum()),
-            bootstrap=bootstrap_sizes(live, position, rng) if rng is not None and len(live) else np.empty(0),
+            bootstrap=bootstrap_sizes(live, position, rng, reference=reference) if redraw else np.empty(0),
+            reference=reference,
             settings=settings or {},
         )
 
     @property
     def size(self) -> float:
         """ERF size (pixels) of the mean map; NaN if the centre has no impact; the magnitude of a signed map."""
-        return float(erf_size(np.abs(self.map), self.position))
+        return float(erf_size(np.abs(self.map), self.position, reference=self.reference))
 
     @property
     def diameter(self) -> float:
@@ -146,14 +134,22 @@ class ReceptiveField:
 
     @property
     def sigma(self) -> tuple[float, float]:
-        """Standard deviation (pixels; rows, columns) of |impact| about the unit's position."""
+        """Standard deviation (pixels; rows, columns) of |impact| about the unit's position; NaN for an empty map."""
+        return tuple(np.sqrt(self._moments(2)).tolist())
+
+    @property
+    def kurtosis(self) -> tuple[float, float]:
+        """Excess kurtosis (rows, columns) of |impact| as a distribution: 0 for a Gaussian, -1.2 for a uniform one."""
+        return tuple((self._moments(4) / self._moments(2) ** 2 - 3).tolist())
+
+    def _moments(self, order: int) -> np.ndarray:
+        """Moments (rows, columns) of |impact| about the unit's position."""
         weights = np.abs(self.map)
-        deviations = []
-        for axis in (0, 1):
-            distance = np.arange(weights.shape[axis]) - self.position[axis]
-            marginal = weights.sum(1 - axis)
-            deviations.append(float(np.sqrt((marginal * distance**2).sum() / marginal.sum())))
-        return deviations[0], deviations[1]
+        if not weights.any():
+            return np.full(2, np.nan)
+        marginals = [weights.sum(1), weights.sum(0)]
+        distances = [np.arange(side) - centre for side, centre in zip(weights.shape, self.position, strict=True)]
+        return np.array([(m * d**order).sum() / m.sum() for m, d in zip(marginals, distances, strict=True)])
 
     def fit_gaussian(self) -> GaussianFit:
         """Least-squares Gaussian centred on the unit. R^2 is over all pixels. InputError if every run was dead."""
@@ -173,28 +169,38 @@ class ReceptiveField:
 
     def save(self, path: str | PathLike) -> None:
         """Write to `path` (.npz), whole or not at all; the same field gives the same bytes."""
-        with atomic(path) as temporary:
-            np.savez_compressed(
-                temporary,
-                map=self.map,
-                position=np.array(self.position, float),
-                theoretical_rf=np.array(self.theoretical_rf, float),
-                run_sizes=self.run_sizes,
-                dead=np.array(self.dead),
-                bootstrap=self.bootstrap,
-                settings=np.array(json.dumps(self.settings, sort_keys=True)),
-            )
+        save_fields([self], path)
 
     @classmethod
     def load(cls, path: str | PathLike) -> "ReceptiveField":
         """Read what `save` wrote. InputError for a file that is damaged or something else."""
-        data = read_arrays(path, "map", "position", "theoretical_rf", "run_sizes", "dead", "bootstrap", "settings")
-        return cls(
-            map=data["map"],
-            position=tuple(data["position"].tolist()),
-            theoretical_rf=tuple(data["theoretical_rf"].tolist()),
-            run_sizes=data["run_sizes"],
-            dead=int(data["dead"]),
-            bootstrap=data["bootstrap"],
-            settings=json.loads(str(data["settings"])),
-        )
+        fields = load_fields(path)
+        if len(fields) != 1:
+            raise InputError(f"{path}: holds {len(fields)} receptive fields, not one")
+        return fields[0]
+
+
+def save_fields(fields: Sequence[ReceptiveField], path: str | PathLike) -> None:
+    """Write several fields to `path` (.npz), whole or not at all; the same fields give the same bytes."""
+    arrays = {"count": np.array(len(fields))}
+    for number, one in enumerate(fields):
+        values = {**vars(one), "settings": json.dumps(one.settings, sort_keys=True)}
+        arrays |= {f"{number}_{name}": np.asarray(values[name]) for name in _SAVED}
+    with atomic(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def load_fields(path: str | PathLike) -> list[ReceptiveField]:
+    """Read what `save_fields` wrote. InputError for a file that is damaged or something else."""
+    count = int(read_arrays(path, "count")["count"])
+    data = read_arrays(path, *(f"{number}_{name}" for number in range(count) for name in _SAVED))
+    return [_restored({name: data[f"{number}_{name}"] for name in _SAVED}) for number in range(count)]
+
+
+_SAVED = tuple(ReceptiveField.__dataclass_fields__)
+
+
+def _restored(values: dict[str, np.ndarray]) -> ReceptiveField:
+    pairs = {name: tuple(values[name].tolist()) for name in ("position", "theoretical_rf")}
+    words = {"reference": str(values["reference"]), "settings": json.loads(str(values["settings"]))}
+    return ReceptiveField(**{**values, **pairs, **words, "dead": int(values["dead"])})

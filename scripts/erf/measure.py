@@ -16,45 +16,47 @@ MODES = {"abs": torch.abs, "square": torch.square, "signed": lambda gradient: gr
 
 
 @dataclass(frozen=True)
-class Impacts:
-    """Impact maps float64 (N, H, W), one per image, of `unit` (row, column) of a layer, and where it looks."""
+class Unit:
+    """Which unit of a layer was measured, (row, column), and where it looks."""
 
-    maps: np.ndarray
-    unit: tuple[int, int]
+    index: tuple[int, int]
     position: tuple[float, float]
     theoretical_rf: tuple[float, float]
 
 
-def impact_maps(
+def input_gradients(
     model: nn.Module,
     images: torch.Tensor,
     layer: str | None = None,
     unit: tuple[int, int] | None = None,
     channels: str | int = "sum",
-    mode: str = "abs",
     batch_size: int = 32,
-) -> Impacts:
-    """The map of each image by itself, a mean over its input channels; arguments and errors as in `measure`."""
-    if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
+) -> Iterator[tuple[torch.Tensor, Unit]]:
+    """The unit's gradients with respect to the images, (n, C, H, W) per batch; arguments and errors as in `measure`."""
     if images.dim() != 4 or not len(images):
         raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {tuple(images.shape)}")
     if not images.isfinite().all():
         raise InputError("the images hold values that are not finite")
     parameter = next(model.parameters(), images)
-    maps = []
     with evaluating(model), _full_precision(parameter.device.type):
         for batch in images.split(batch_size):
             # A detached copy: the caller's images keep their own graph and get no gradient.
             source = batch.detach().to(parameter.device, parameter.dtype, copy=True).requires_grad_()
             output = layer_output(model, source, layer)  # (n, K, h, w)
             chosen = _chosen_unit(output, unit)
-            position, theoretical_rf = _geometry(output, source, chosen)
+            where = Unit(chosen, *_geometry(output, source, chosen))
             (gradient,) = torch.autograd.grad(_unit_value(output, chosen, channels), source)  # (n, C, H, W)
             if not gradient.isfinite().all():
                 raise InputError(_not_finite(model, source))
-            maps.append(MODES[mode](gradient.double()).mean(1).cpu().numpy())  # (n, H, W)
-    return Impacts(np.concatenate(maps), chosen, position, theoretical_rf)
+            yield gradient, where
+
+
+def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
+    """Impact maps float64 (n, H, W) of gradients (n, C, H, W): the mean over channels of their magnitude, or as `mode`
+    says."""
+    if mode not in MODES:
+        raise InputError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
+    return MODES[mode](gradient.double()).mean(1).cpu().numpy()
 
 
 def measure(
@@ -92,9 +94,12 @@ def measure(
     InputError : an unknown layer, unit, channel or mode; a value that is not finite, with the layer where it first
         appears; a unit whose gradient is zero in every image.
     """
-    impacts = impact_maps(model, images, layer, unit, channels, mode, batch_size)
-    settings = {"layer": layer, "unit": list(impacts.unit), "channels": channels, "mode": mode, "images": len(images)}
-    result = ReceptiveField.from_runs(impacts.maps, impacts.position, impacts.theoretical_rf, settings, rng)
+    maps = []
+    for gradient, found in input_gradients(model, images, layer, unit, channels, batch_size):
+        maps.append(impact_maps(gradient, mode))
+        where = found  # the same for every batch
+    settings = {"layer": layer, "unit": list(where.index), "channels": channels, "mode": mode, "images": len(images)}
+    result = ReceptiveField.from_runs(np.concatenate(maps), where.position, where.theoretical_rf, settings, rng)
     if result.dead == len(images):
         raise InputError(f"the unit is dead in all {len(images)} images (zero gradient): read it before its activation")
     return result

@@ -1,69 +1,128 @@
 """The networks of the study, and how their weights begin.
 
-`plain_stack` is the network of the theory: unpadded convolutions of stride 1, read at the one unit that is left when
-the input is as large as the receptive field. `ResNetCifar` is the paper's CIFAR-10 classifier, `ReachNet` a trainable
-plain stack that classifies from one unit.
+`build_stack` makes the untrained networks that are held against the theory: unpadded convolutions in one of the
+structures of `erf.stacks`. `ResNetCifar` is the paper's CIFAR-10 classifier, `ReachNet` a trainable plain stack that
+classifies from one unit.
 """
 
-import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from erf.errors import InputError
+from erf.stacks import AveragePool, Block, Conv, Dropout, Structure
 
-ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU}
+ACTIVATIONS = {  # module, and the gain of random weights for it; torch has none for GELU, which is like a ReLU
+    "none": (nn.Identity, 1.0),
+    "relu": (nn.ReLU, nn.init.calculate_gain("relu")),
+    "leaky_relu": (nn.LeakyReLU, nn.init.calculate_gain("leaky_relu", 0.01)),
+    "gelu": (nn.GELU, nn.init.calculate_gain("relu")),
+    "tanh": (nn.Tanh, nn.init.calculate_gain("tanh")),
+    "sigmoid": (nn.Sigmoid, nn.init.calculate_gain("sigmoid")),
+}
 WEIGHTS = ("uniform", "random")
 
 
-def stack_rf(depth: int, kernel: int) -> int:
-    """Theoretical receptive field (pixels) of `depth` convolutions of one kernel size, stride 1, no dilation."""
-    return 1 + depth * (kernel - 1)
+class ResidualStack(nn.Module):
+    """y = x + f(x), unpadded: x is cropped in its middle to the plane of f(x)."""
+
+    def __init__(self, branch: nn.Module):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.branch(x)
+        top, left = ((a - b) // 2 for a, b in zip(x.shape[2:], y.shape[2:], strict=True))
+        return x[:, :, top : top + y.shape[2], left : left + y.shape[3]] + y
 
 
-def plain_stack(
-    depth: int,
-    kernel: int = 3,
+class ActiveDropout(nn.Module):
+    """Dropout that is not switched off by evaluation mode: it is here a part of the network that is studied.
+
+    The masks of each run, `channels` channels, come from a generator of its own.
+    """
+
+    def __init__(self, rate: float, channels: int, generators: Sequence[torch.Generator | None]):
+        super().__init__()
+        self.rate, self.channels, self.generators = rate, channels, generators
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shape = (len(x), self.channels, *x.shape[2:])
+        kept = [torch.rand(shape, generator=g, dtype=x.dtype) >= self.rate for g in self.generators]
+        return x * (torch.cat(kept, 1) / (1 - self.rate))
+
+
+def build_stack(
+    layers: Structure,
     channels: int = 1,
     weights: str = "random",
     activation: str = "none",
-    generator: torch.Generator | None = None,
+    unit: str = "before",
+    generators: Sequence[torch.Generator | None] = (None,),
+    dtype: torch.dtype = torch.float64,
 ) -> nn.Sequential:
-    """Stack of unpadded convolutions without bias, in float64, each followed by an activation but the last.
+    """The network of a structure, unpadded and without bias, for several independent runs side by side.
 
-    The last layer's output is thus a unit *before its own activation*: a ReLU there would silence it in half of the
-    runs.
+    There is an activation in front of every convolution but the first, and the last convolution has one output channel:
+    one unit, read *before its own activation*, where a ReLU would silence it in half of the runs. An input as large as
+    the theoretical receptive field leaves one such unit.
 
     Parameters
     ----------
+    channels : of every layer, the input included
     weights : "uniform" or "random"
-        uniform: every weight 1 / (kernel^2 * fan-in channels), so that each layer's kernel sums to one (Eq. 1 up to
-        scale). random: normal with zero mean and the variance that keeps the gradient's scale from layer to layer
-        (He with ReLU, 1 / fan-in without an activation).
-    generator : torch.Generator, optional
-        Source of the random weights; torch's global one if None.
+        uniform: every weight 1 / (kernel^2 * channels), so that each layer's kernel sums to one (Eq. 1).
+        random: normal with zero mean and standard deviation gain / sqrt(fan-in), with the gain of `ACTIVATIONS`: it
+        keeps the gradient's scale from layer to layer, without an activation and with a ReLU.
+    unit : "before" or "after" its own activation
+    generators : one for each run, source of its random weights and dropout masks; None is torch's global one.
+        The runs are groups of the same convolutions: one pass computes them all, and none depends on the others.
 
     Returns
     -------
-    nn.Sequential mapping (N, channels, H, W) to (N, channels, H - depth (kernel - 1), W - depth (kernel - 1)).
+    nn.Sequential mapping (N, runs * channels, H, W) to (N, runs, h, w), without trainable parameters.
     """
     if weights not in WEIGHTS:
         raise InputError(f"unknown weights {weights!r}: choose one of {', '.join(WEIGHTS)}")
     if activation not in ACTIVATIONS:
         raise InputError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-    fan_in = channels * kernel**2
-    gain = math.sqrt(2) if activation == "relu" else 1.0
-    layers: list[nn.Module] = []
-    for index in range(depth):
-        conv = nn.Conv2d(channels, channels, kernel, bias=False, dtype=torch.float64)
-        if weights == "uniform":
-            nn.init.constant_(conv.weight, 1 / fan_in)
-        else:
-            nn.init.normal_(conv.weight, std=gain / math.sqrt(fan_in), generator=generator)
-        layers.append(conv)
-        if index < depth - 1:
-            layers.append(ACTIVATIONS[activation]())
-    return nn.Sequential(*layers)
+    if unit not in ("before", "after"):
+        raise InputError(f"unknown unit {unit!r}: choose before or after")
+    nonlinearity, gain = ACTIVATIONS[activation]
+    runs = len(generators)
+
+    def convolution(layer: Conv, outputs: int) -> nn.Conv2d:
+        sides = {"kernel_size": layer.kernel, "stride": layer.stride, "dilation": layer.dilation}
+        conv = nn.Conv2d(runs * channels, runs * outputs, **sides, groups=runs, bias=False, dtype=dtype)
+        fan_in = channels * layer.kernel**2
+        for run, generator in enumerate(generators):
+            own = conv.weight.data[run * outputs : (run + 1) * outputs]
+            if weights == "uniform":
+                own.fill_(1 / fan_in)
+            else:  # drawn in float64 always: a run has the same weights in either precision
+                own.copy_(torch.randn(own.shape, generator=generator, dtype=torch.float64) * (gain / fan_in**0.5))
+        return conv
+
+    def module(layer: Conv | AveragePool | Dropout | Block, outputs: int, first: bool) -> nn.Module:
+        match layer:
+            case Conv():
+                conv = convolution(layer, outputs)
+                return conv if first else nn.Sequential(nonlinearity(), conv)
+            case AveragePool(side):
+                return nn.AvgPool2d(side)
+            case Dropout(rate):
+                return ActiveDropout(rate, channels, generators)
+            case Block(branch):
+                return ResidualStack(
+                    nn.Sequential(*(module(inner, channels, first and i == 0) for i, inner in enumerate(branch)))
+                )
+
+    top = max(index for index, layer in enumerate(layers) if isinstance(layer, Conv))
+    built = [module(layer, 1 if index == top else channels, index == 0) for index, layer in enumerate(layers)]
+    if unit == "after":
+        built.append(nonlinearity())
+    return nn.Sequential(*built).requires_grad_(False)
 
 
 def he_initialise(model: nn.Module, generator: torch.Generator) -> None:
@@ -121,7 +180,7 @@ class ResNetCifar(nn.Module):
 class ReachNet(nn.Module):
     """Plain stack of `depth` unpadded 3x3 convolutions that classifies an image from the one unit it has left.
 
-    Maps (N, 3, R, R), R = `stack_rf(depth, 3)`, to logits (N, classes). `top` is the last convolution: the unit is
+    Maps (N, 3, R, R), R = 1 + 2 depth, to logits (N, classes). `top` is the last convolution: the unit is
     measured before its own activation.
     """
 

@@ -10,20 +10,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from erf.field import GaussianFit, ReceptiveField, centre_impact
+from erf.field import GaussianFit, ReceptiveField
 from erf.files import atomic
-from erf.theory import THRESHOLD
+from erf.theory import THRESHOLD, centre_impact
 
 mpl.use("Agg")
 
 WIDTH = 7.0  # inches: two columns of a journal page
 MAP_COLOURS = "viridis"
 _PALETTE = sns.color_palette("colorblind")
-SERIES = {  # (weights, activation) of an untrained network: its name and colour in every figure
-    ("uniform", "none"): ("uniform", _PALETTE[0]),
-    ("random", "none"): ("random", _PALETTE[1]),
-    ("random", "relu"): ("random + ReLU", _PALETTE[2]),
+COLOURS = {  # of the untrained networks' series, by name, in every figure
+    "uniform": _PALETTE[0],
+    "random": _PALETTE[1],
+    "random + ReLU": _PALETTE[2],
+    "random + leaky ReLU": _PALETTE[4],
+    "random + GELU": _PALETTE[5],
+    "random + tanh": _PALETTE[3],
+    "random + sigmoid": _PALETTE[9],
 }
+MARKERS = {"uniform": "o", "random": "s", "random + ReLU": "^"}  # beside the colours: a print may be grey
 BEFORE, AFTER, ACCURACY = _PALETTE[7], _PALETTE[3], _PALETTE[0]
 
 
@@ -63,6 +68,13 @@ def relative_map(field: ReceptiveField, fit: GaussianFit) -> np.ndarray:
     return np.abs(field.map) / fit.peak
 
 
+def shape_label(field: ReceptiveField, fit: GaussianFit) -> str:
+    """What every map of an untrained network says of itself; dead runs too, where there were any."""
+    dead = f", {field.dead} of {len(field.run_sizes)} runs dead" if field.dead else ""
+    kurtosis = f"{np.mean(field.kurtosis):.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"ERF {field.size:.1f} px{dead}\nR² {fit.r2:.3f}\nexcess kurt. {kurtosis}"
+
+
 def draw_image(axes: Axes, image: np.ndarray, position: tuple[float, float], **options) -> AxesImage:
     """An image (H, W) or (H, W, 3) in pixels from `position`, (row, column), without a frame; options as in imshow."""
     height, width = image.shape[:2]
@@ -75,11 +87,16 @@ def draw_image(axes: Axes, image: np.ndarray, position: tuple[float, float], **o
 def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float]) -> AxesImage:
     """Heat map on a scale common to all panels, in pixels from the unit, with the contour that bounds the ERF."""
     shown = draw_image(axes, relative, position, cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
-    level = THRESHOLD * centre_impact(relative, position)
-    if relative.min() < level < relative.max():
-        rows, columns = (np.arange(side) - centre for side, centre in zip(relative.shape, position, strict=True))
-        axes.contour(columns, rows, relative, levels=[level], colors="white", linewidths=0.8)
+    draw_contour(axes, relative, position, colors="white", linewidths=0.8)
     return shown
+
+
+def draw_contour(axes: Axes, impact: np.ndarray, position: tuple[float, float], **options) -> None:
+    """The contour that bounds the ERF, in pixels from the unit; none where it would lie outside of the map."""
+    level = THRESHOLD * centre_impact(impact, position)
+    if impact.min() < level < impact.max():
+        rows, columns = (np.arange(side) - centre for side, centre in zip(impact.shape, position, strict=True))
+        axes.contour(columns, rows, impact, levels=[level], **options)
 
 
 def map_table(relative: np.ndarray, position: tuple[float, float], **labels) -> pd.DataFrame:

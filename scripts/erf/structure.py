@@ -101,6 +101,8 @@ def _parents(node, here: tuple[Window, Window]) -> list[tuple[Window, Window]]:
     if name in POINTWISE or (name == "CatBackward0" and node._saved_dim == 1):
         # A smaller operand was broadcast: each of its pixels acts on several.
         return [here if _plane(parent, index) == _plane(node, 0) else _ALL for parent, index in node.next_functions]
+    if name == "SliceBackward0":
+        return [_before_slicing(node, here)]
     if name == "ConvolutionBackward0" and not node._saved_transposed and len(node._saved_stride) == 2:
         kernel, dilation = node._saved_weight.shape[2:], node._saved_dilation
     elif name in POOLS:
@@ -111,6 +113,23 @@ def _parents(node, here: tuple[Window, Window]) -> list[tuple[Window, Window]]:
     rows, columns = zip(kernel, stride, node._saved_padding, dilation, strict=True)
     local = here[0].through(*rows), here[1].through(*columns)
     return [local] + [_ALL] * (count - 1)  # the others are weight and bias
+
+
+def _before_slicing(node, here: tuple[Window, Window]) -> tuple[Window, Window]:
+    """Windows in what x[..., start::step] was taken from."""
+    sizes = node._saved_self_sym_sizes
+    dimension, start = (_signed(value) for value in (node._saved_dim, node._saved_start))
+    dimension %= len(sizes)
+    start += sizes[dimension] if start < 0 else 0
+    axis = dimension - (len(sizes) - 2)  # 0 for rows, 1 for columns; a slice of samples or channels moves nothing
+    return tuple(
+        window.through(1, node._saved_step, -start, 1) if index == axis else window for index, window in enumerate(here)
+    )
+
+
+def _signed(value: int) -> int:
+    """autograd shows negative numbers as unsigned ones."""
+    return value - 2**64 if value >= 2**63 else value
 
 
 def _plane(node, index: int) -> tuple[int, ...] | None:

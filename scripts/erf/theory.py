@@ -1,11 +1,20 @@
 """Closed forms of the effective receptive field. numpy only.
 
-Equation and section numbers are those of Luo et al. (NIPS 2016). Maps are float64 (H, W), sum to one unless said
-otherwise, and have the unit at their middle; lengths are in pixels of the input.
+The network of the theory is linear, with one channel: a list of `Layer` and `Residual`, input first. Its impact map is
+what `linear_map` computes. Everything here follows from that one rule, for two kinds of weights:
+
+- given weights (uniform ones, say): the taps are the weights, and the map is the gradient itself;
+- random weights, independent and with zero mean: the taps are the weights' variances, and the map is E[g^2], since all
+  products of different weights vanish in the mean (section 2.2 of the paper).
+
+Equations and sections are those of Luo et al. (NIPS 2016). Maps are float64, (T,) or (H, W); lengths are in pixels of
+the input; a map's middle is where the unit looks.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -15,8 +24,33 @@ THRESHOLD = 0.0455  # 1 - 95.45 %
 """A pixel is in the effective receptive field when its impact is above this share of the centre pixel's."""
 
 
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution with `taps`, (k,) or (rows, columns); or anything like it, such as a pooling.
+
+    Output t reads the inputs stride * t + dilation * m with weight taps[m], as in torch: unpadded, and not flipped.
+    """
+
+    taps: np.ndarray
+    stride: int = 1
+    dilation: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """y = x + f(x) with f given by `branch`; x is cropped in its middle to the plane of f(x)."""
+
+    branch: tuple["Layer | Residual", ...]
+
+
+Stack = Sequence[Layer | Residual]
+
+
+# Uniform kernels (section 2.1): Eq. 1, in two independent ways.
+
+
 def extended_binomial(kernel: int, depth: int) -> list[int]:
-    """Coefficients of (1 + z + ... + z^(kernel-1))^depth, exactly: binomial for kernel 2 (section 2.1, uniform kernel).
+    """Coefficients of (1 + z + ... + z^(kernel-1))^depth, exactly: binomial for kernel 2 (section 2.1).
 
     Returns depth (kernel - 1) + 1 integers that sum to kernel^depth.
     """
@@ -31,44 +65,248 @@ def extended_binomial(kernel: int, depth: int) -> list[int]:
 
 
 def uniform_map(depth: int, kernel: int) -> np.ndarray:
-    """Impact of each pixel in a stack of `depth` uniform square kernels: the outer product of Eq. 1's coefficients.
+    """Impact (H, W) of each pixel in a stack of uniform square kernels: the outer product of Eq. 1's coefficients.
 
-    Each value is right to rounding: the integers are divided before they become floats.
+    Sums to one. Each value is right to rounding: the integers are divided before they become floats.
     """
     total = kernel**depth
     row = np.array([coefficient / total for coefficient in extended_binomial(kernel, depth)])
     return np.outer(row, row)
 
 
-def expected_map(depth: int, kernel: int, weights: str, mode: str = "abs") -> np.ndarray:
-    """Expected impact map of a plain stack of stride 1 without activations, up to a factor.
+def fourier_map(taps: np.ndarray, depth: int) -> np.ndarray:
+    """The map of `depth` equal layers by Eq. 1: the inverse Fourier transform of the kernel's, to the power `depth`.
 
-    weights "uniform": `uniform_map`, squared for mode "square" (the network is the same in each run).
-    weights "random" (independent, zero mean): E[g^2] spreads as if every kernel were uniform (section 2.2), so mode
-    "square" gives `uniform_map`; "abs" gives its root, the limit of many channels, in which g is normal.
-    InputError for their "signed" mean, which is zero.
+    taps (k,) or (rows, columns). Errors are absolute, about 1e-16 of the map's sum: far tails are rounding.
     """
-    impact = uniform_map(depth, kernel)
-    if (weights, mode) in {("uniform", "abs"), ("uniform", "signed"), ("random", "square")}:
-        return impact
-    if (weights, mode) == ("uniform", "square"):
-        return impact**2
-    if (weights, mode) == ("random", "abs"):
-        return np.sqrt(impact)
-    raise InputError(f"no expected map for weights {weights!r} in mode {mode!r}")
+    shape = tuple(depth * (side - 1) + 1 for side in taps.shape)
+    axes = tuple(range(taps.ndim))
+    return np.fft.irfftn(np.fft.rfftn(taps, shape, axes) ** depth, shape, axes)
 
 
-def stack_sigma(layers: Iterable[tuple[int, int, int]]) -> float:
-    """Standard deviation (pixels, per axis) of a uniform stack's map; layers (kernel, stride, dilation), input first.
+# Any linear stack, and its moments.
 
-    sigma^2 = sum over layers of (k^2 - 1)/12 (dilation x product of the earlier strides)^2. A random stack's |g| is
-    sqrt(2) wider (`expected_map`).
+
+def uniform_taps(kernel: int, axes: int = 2) -> np.ndarray:
+    """The uniform kernel that sums to one."""
+    return np.full((kernel,) * axes, 1 / kernel**axes)
+
+
+def linear_map(stack: Stack) -> np.ndarray:
+    """Gradient of the stack's one output with respect to each input pixel; exact, for taps of any sign.
+
+    The output's gradient, 1, is carried back layer by layer: spread out by the stride, then convolved with the taps.
     """
-    variance, jump = 0.0, 1
-    for kernel, stride, dilation in layers:
-        variance += (kernel**2 - 1) / 12 * (dilation * jump) ** 2
-        jump *= stride
-    return math.sqrt(variance)
+    impact = np.ones((1,) * _axes(stack))
+    for part in reversed(stack):
+        impact = _carried_back(impact, part)
+    return impact
+
+
+def _axes(stack: Stack) -> int:
+    for part in stack:
+        return part.taps.ndim if isinstance(part, Layer) else _axes(part.branch)
+    raise InputError("a stack needs at least one layer")
+
+
+def _carried_back(impact: np.ndarray, part: Layer | Residual) -> np.ndarray:
+    if isinstance(part, Residual):
+        through = impact
+        for inner in reversed(part.branch):
+            through = _carried_back(through, inner)
+        margins = [(a - b) / 2 for a, b in zip(through.shape, impact.shape, strict=True)]
+        if stack_stride(part.branch) != 1 or any(margin % 1 for margin in margins):
+            raise InputError(
+                "a residual branch must have stride 1 and an odd receptive field, to be added to its input"
+            )
+        return through + np.pad(impact, [(int(margin),) * 2 for margin in margins])
+    spread = np.zeros([(side - 1) * part.stride + 1 for side in impact.shape])
+    spread[(slice(None, None, part.stride),) * impact.ndim] = impact
+    shape = [side + part.dilation * (k - 1) for side, k in zip(spread.shape, part.taps.shape, strict=True)]
+    carried = np.zeros(shape)
+    for index in product(*map(range, part.taps.shape)):
+        place = (slice(part.dilation * m, part.dilation * m + n) for m, n in zip(index, spread.shape, strict=True))
+        carried[tuple(place)] += part.taps[index] * spread
+    return carried
+
+
+def stack_stride(stack: Stack) -> int:
+    """Pixels of the input between neighbouring units of the output."""
+    return math.prod(part.stride for part in stack if isinstance(part, Layer))
+
+
+def stack_rf(stack: Stack) -> tuple[int, ...]:
+    """Theoretical receptive field along each axis (pixels): 1 + sum of (k - 1) dilation x the earlier strides."""
+    reach, jump = np.zeros(_axes(stack), int), 1
+    for part in stack:
+        sides = np.array(part.taps.shape if isinstance(part, Layer) else stack_rf(part.branch))
+        reach += (sides - 1) * jump * (part.dilation if isinstance(part, Layer) else 1)
+        jump *= part.stride if isinstance(part, Layer) else 1
+    return tuple((1 + reach).tolist())
+
+
+def moments(taps: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Sum, mean (axes,) and covariance (axes, axes) of a kernel or map, as a distribution over its indices.
+
+    Section 2.3: with P(X = m) = w(m), E[X] = sum of m w(m) and Var[X] = sum of m^2 w(m) - E[X]^2.
+    """
+    total = taps.sum()
+    if total == 0:
+        raise InputError("weights that sum to zero are no distribution: they have no moments")
+    offsets = np.indices(taps.shape).reshape(taps.ndim, -1)  # (axes, pixels)
+    shares = taps.ravel() / total
+    mean = offsets @ shares
+    centred = offsets - mean[:, None]
+    return float(total), mean, (shares * centred) @ centred.T
+
+
+def stack_moments(stack: Stack) -> tuple[float, np.ndarray, np.ndarray]:
+    """Sum, mean (axes,) and covariance (axes, axes) of `linear_map(stack)`, in closed form, without the map.
+
+    Sums multiply; offsets are independent, so their means and covariances add (section 2.3: E[S_n] and Var[S_n]), each
+    layer's in units of dilation x the product of the earlier strides. A residual block is a mixture of the identity and
+    its branch, each with its share of the sum.
+    """
+    total, mean, covariance, jump = 1.0, 0.0, 0.0, 1
+    for part in stack:
+        if isinstance(part, Layer):
+            factor, shift, spread = moments(part.taps)
+            shift, spread = shift * part.dilation, spread * part.dilation**2
+        else:
+            through, branch_shift, branch_spread = stack_moments(part.branch)
+            identity_shift = (np.array(stack_rf(part.branch)) - 1) / 2
+            factor, share = 1 + through, through / (1 + through)
+            shift = share * branch_shift + (1 - share) * identity_shift
+            apart = branch_shift - identity_shift
+            spread = share * branch_spread + share * (1 - share) * np.outer(apart, apart)
+        total, mean, covariance = total * factor, mean + jump * shift, covariance + jump**2 * spread
+        jump *= part.stride if isinstance(part, Layer) else 1
+    return total, mean, covariance
+
+
+def stack_sigma(stack: Stack) -> tuple[float, ...]:
+    """Standard deviation of the stack's map along each axis (pixels): sqrt(n (k^2 - 1) / 12) for n uniform kernels.
+
+    That of the taps as they are: `expected_sigma` has what the modes of averaging make of it.
+    """
+    return tuple(np.sqrt(np.diag(stack_moments(stack)[2])).tolist())
+
+
+# The limit of many layers (section 2.3: central limit theorem).
+
+
+def clt_map(taps: np.ndarray, depth: int) -> np.ndarray:
+    """The Gaussian to which the map of `depth` equal layers converges, at the map's pixels: moments times n.
+
+    taps >= 0 with a covariance that is not singular; the density is scaled to the map's sum, total^n.
+    """
+    total, mean, covariance = moments(taps)
+    shape = tuple(depth * (side - 1) + 1 for side in taps.shape)
+    centred = np.moveaxis(np.indices(shape), 0, -1) - depth * mean  # (..., axes)
+    precision = np.linalg.inv(depth * covariance)
+    exponent = np.einsum("...i,ij,...j", centred, precision, centred) / 2
+    return total**depth * math.sqrt(np.linalg.det(precision / (2 * math.pi))) * np.exp(-exponent)
+
+
+def clt_error(taps: np.ndarray, depth: int) -> float:
+    """Total variation distance between the exact distribution of S_n and its Gaussian: half the sum of |difference|.
+
+    Falls as 1/n for symmetric kernels and as 1/sqrt(n) for skewed ones.
+    """
+    normalised = taps / taps.sum()
+    exact = linear_map([Layer(normalised)] * depth)
+    return float(np.abs(exact - clt_map(normalised, depth)).sum() / 2)
+
+
+# What an experiment is expected to find.
+
+# What a mode of averaging makes of `linear_map`, and how much wider that is: a Gaussian's root by sqrt(2).
+_MODES = {
+    ("uniform", "abs"): (np.abs, 1.0),
+    ("uniform", "signed"): (np.abs, 1.0),
+    ("uniform", "square"): (np.square, math.sqrt(0.5)),
+    ("random", "abs"): (np.sqrt, math.sqrt(2)),
+    ("random", "square"): (np.abs, 1.0),
+}
+
+
+def _observed(weights: str, mode: str) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+    if (weights, mode) not in _MODES:
+        raise InputError(f"no expected map for weights {weights!r} in mode {mode!r}")
+    return _MODES[weights, mode]
+
+
+def expected_map(stack: Stack, weights: str, mode: str = "abs") -> np.ndarray:
+    """Expected impact map of a linear network, up to a factor; `stack` has the weights, or the random ones' variances.
+
+    weights "uniform" (or any given ones): |g|, or g^2 for mode "square"; the same in each run.
+    weights "random": E[g^2] for mode "square", exactly; its root for "abs", the limit of many channels, in which g is
+    normal and E|g| = sqrt(2/pi E[g^2]). InputError for their "signed" mean, which is zero.
+    """
+    transform, _ = _observed(weights, mode)
+    return transform(linear_map(stack))
+
+
+def expected_sigma(stack: Stack, weights: str, mode: str = "abs") -> tuple[float, ...]:
+    """Sigma (pixels) along each axis of the Gaussian that the expected map tends to with depth."""
+    _, width = _observed(weights, mode)
+    return tuple(width * sigma for sigma in stack_sigma(stack))
+
+
+def expected_size(stack: Stack, weights: str, mode: str = "abs", threshold: float = THRESHOLD) -> float:
+    """ERF size (pixels) of the expected map, finite depth and clipping by the receptive field included."""
+    return _middle_size(expected_map(stack, weights, mode), threshold)
+
+
+def plain_size(depth: int, kernel: int, weights: str, mode: str = "abs", threshold: float = THRESHOLD) -> float:
+    """`expected_size` of a plain stack of stride 1; quick, since its map is `uniform_map`."""
+    transform, _ = _observed(weights, mode)
+    return _middle_size(transform(uniform_map(depth, kernel)), threshold)
+
+
+def _middle_size(impact: np.ndarray, threshold: float) -> float:
+    return float(erf_size(impact, tuple((side - 1) / 2 for side in impact.shape), threshold))
+
+
+def finite_depth_slopes(
+    depths: Sequence[int], kernel: int = 3, weights: str = "random", mode: str = "abs", threshold: float = THRESHOLD
+) -> tuple[float, float]:
+    """Slopes of log ERF size and log ERF ratio against log depth for plain stacks of these depths.
+
+    They tend to 0.5 and -0.5 with depth; over a finite range the size differs from its limit through the count of whole
+    pixels and the Gaussian's cut tails, and the receptive field 1 + n (k - 1) from a multiple of n.
+    """
+    depth = np.array(depths)
+    sizes = np.array([plain_size(n, kernel, weights, mode, threshold) for n in depths])
+    return float(log_log_slope(depth, sizes)), float(log_log_slope(depth, sizes / (1 + depth * (kernel - 1))))
+
+
+# Size, as the paper defines it, and the Gaussian's.
+
+
+def centre_impact(maps: np.ndarray, position: tuple[float, float]) -> np.ndarray:
+    """Impact at the unit's position; the mean of the nearest 2 or 4 pixels where that lies between pixels.
+
+    maps (..., H, W), position (row, column); returns (...). A position outside of the map counts as at its edge.
+    """
+    rows, columns = (
+        sorted({min(max(index, 0), side - 1) for index in (math.floor(p), math.ceil(p))})
+        for p, side in zip(position, maps.shape[-2:], strict=True)
+    )
+    return maps[..., rows, :][..., columns].mean((-2, -1))
+
+
+def erf_size(
+    maps: np.ndarray, position: tuple[float, float], threshold: float = THRESHOLD, reference: str = "centre"
+) -> np.ndarray:
+    """ERF size (pixels): square root of the number of pixels with more than `threshold` of the centre's impact.
+
+    maps (..., H, W) of non-negative impacts; returns (...), NaN where the centre has none. reference "maximum" takes
+    the strongest pixel's impact in place of the centre's.
+    """
+    peak = centre_impact(maps, position) if reference == "centre" else maps.max((-2, -1))
+    count = (maps > threshold * peak[..., None, None]).sum((-2, -1))
+    return np.where(peak > 0, np.sqrt(count), np.nan)
 
 
 def gaussian_map(

@@ -30,19 +30,12 @@ def check_config():
     if error:
         stop(".".join(map(str, error.absolute_path)) or "(top level)", error.message)
     for name in config["networks"]:
-        settings = network_settings(name)
-        if settings["weights"] == "uniform" and settings["activation"] != "none":
-            stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
-        if settings["weights"] == "random" and settings["mode"] == "signed":
-            stop(f"networks.{name}.mode", "the signed mean over random weights is zero; choose abs or square")
+        check_network(name)
     for figure, settings in config["figures"].items():
         for section in ("networks", "trainings", "reach"):
-            for name in settings.get(section, []):
-                if name not in config[section]:
-                    near = difflib.get_close_matches(name, config[section], n=1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    stop(f"figures.{figure}.{section}", f"{name!r} is not in {section}{hint}")
-        check_panels(figure, settings.get("networks", []))
+            check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
+    check_names("slopes.networks", config["slopes"]["networks"], "networks")
+    check_figures_of_networks()
     for name, training in config["trainings"].items():
         last = training["recipe"]["epochs"]
         if any(epoch > last for epoch in config["snapshots"]["classifier"]):
@@ -56,16 +49,70 @@ def check_config():
             stop(f"reach.{name}.distances", f"the cue must lie in the receptive field: at most {reach['depth'] - 1}")
 
 
-def check_panels(figure, names):
-    """Networks that share a figure differ in depth, weights or activation, by which it tells them apart, and in no more."""
-    seen = {}
+def check_names(key, names, section):
+    """What one section uses, another defines."""
     for name in names:
-        settings = network_settings(name)
-        if any(settings[key] != network_settings(names[0])[key] for key in ("kernel", "mode")):
-            stop(f"figures.{figure}.networks", f"{name!r} and {names[0]!r} differ in kernel or mode")
-        twin = seen.setdefault((settings["depth"], settings["weights"], settings["activation"]), name)
-        if twin != name:
-            stop(f"figures.{figure}.networks", f"{name!r} and {twin!r} have the same depth, weights and activation")
+        if name not in config[section]:
+            near = difflib.get_close_matches(name, config[section], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            stop(key, f"{name!r} is not in {section}{hint}")
+
+
+def check_network(name):
+    """A network of these settings can be built, and means something."""
+    settings = network_settings(name)
+    if settings["weights"] == "uniform" and settings["activation"] != "none":
+        stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
+    least = min(settings["depths"])
+    if settings["structure"] in ("subsample", "average_pool", "dilation"):
+        if not settings["special_layers"]:
+            stop(f"networks.{name}.special_layers", f"{settings['structure']} needs at least one")
+        if max(settings["special_layers"]) > least:
+            stop(f"networks.{name}.special_layers", f"a network of {least} layers has no layer {max(settings['special_layers'])}")
+
+
+def check_figures_of_networks():
+    """Networks that share a figure differ in what it tells them apart by, and are measured at the depths that it shows."""
+    chosen = {figure: settings.get("networks", []) for figure, settings in config["figures"].items()}
+    for figure, keys in {
+        "gaussian_shape": ["weights", "activation"],
+        "growth": ["weights", "activation"],
+        "nonlinearity": ["activation"],
+        "structures": ["structure", "activation"],
+    }.items():
+        key = f"figures.{figure}.networks"
+        seen = {}
+        for name in chosen[figure]:
+            settings = network_settings(name)
+            if settings["kernel"] != network_settings(chosen[figure][0])["kernel"]:
+                stop(key, f"{name!r} and {chosen[figure][0]!r} differ in kernel")
+            twin = seen.setdefault(tuple(settings[key] for key in keys), name)
+            if twin != name:
+                stop(key, f"{name!r} and {twin!r} have the same {' and '.join(keys)}")
+    for figure in ("nonlinearity", "structures", "sensitivity"):
+        for name in chosen[figure]:
+            if network_settings(name)["depths"] != network_settings(chosen[figure][0])["depths"][:1]:
+                stop(f"figures.{figure}.networks", f"{name!r} must have one depth, that of {chosen[figure][0]!r}")
+    for name in chosen["structures"]:
+        if ("plain", network_settings(name)["activation"]) not in {
+            (network_settings(other)["structure"], network_settings(other)["activation"]) for other in chosen["structures"]
+        }:
+            stop("figures.structures.networks", f"{name!r} has no plain network of its activation to be held against")
+    for name in chosen["growth"]:
+        if name not in config["slopes"]["networks"]:
+            stop("figures.growth.networks", f"{name!r} is not in slopes.networks")
+    wanted = {
+        "figures.gaussian_shape.depths": (config["figures"]["gaussian_shape"]["depths"], chosen["gaussian_shape"]),
+        "slopes.depths": (sum(config["slopes"]["depths"], []), config["slopes"]["networks"]),
+    }
+    for key, (depths, names) in wanted.items():
+        for name in names:
+            for depth in depths:
+                if depth not in network_settings(name)["depths"]:
+                    stop(key, f"{name!r} is not measured at {depth} layers")
+    for name in config["slopes"]["networks"]:
+        if network_settings(name)["structure"] != "plain":
+            stop("slopes.networks", f"{name!r} is not plain")
 
 
 def network_settings(name):
@@ -160,6 +207,11 @@ def figure_settings(figure):
 def network_fields(figure):
     """Results of the networks that a figure shows."""
     return [results(f"networks/{name}.npz") for name in figure_settings(figure)["networks"]]
+
+
+def network_tables(names):
+    """The numbers of networks."""
+    return [results(f"networks/{name}.csv") for name in names]
 
 
 def results_of_seeds(figure, section, *paths):

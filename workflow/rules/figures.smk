@@ -1,6 +1,29 @@
 """Figures: each a script and its data, written as .png, .pdf and the .csv of what it plots."""
 
 
+rule figure_convolution:
+    input:
+        script=script("figure_convolution.py"),
+        modules=modules("figure_convolution.py"),
+    output:
+        png=figures("convolution.png"),
+        pdf=figures("convolution.pdf"),
+        csv=figures("convolution.csv"),
+    log:
+        logs("figure_convolution.log"),
+    benchmark:
+        benchmarks("figure_convolution.tsv")
+    conda:
+        "../../environment.yml"
+    params:
+        kernels=lambda wildcards: figure_settings("convolution")["kernels"],
+        depths=lambda wildcards: figure_settings("convolution")["depths"],
+    message:
+        "Figure: the theory's left column: Fourier transform, coefficients, limit"
+    shell:
+        "python {input.script} --kernels {params.kernels} --depths {params.depths} --out {output.png} > {log} 2>&1"
+
+
 rule figure_gaussian_shape:
     input:
         script=script("figure_gaussian_shape.py"),
@@ -16,8 +39,52 @@ rule figure_gaussian_shape:
         benchmarks("figure_gaussian_shape.tsv")
     conda:
         "../../environment.yml"
+    params:
+        depths=lambda wildcards: figure_settings("gaussian_shape")["depths"],
     message:
         "Figure: Gaussian shape"
+    shell:
+        "python {input.script} --fields {input.fields} --depths {params.depths} --out {output.png} > {log} 2>&1"
+
+
+rule figure_nonlinearity:
+    input:
+        script=script("figure_nonlinearity.py"),
+        modules=modules("figure_nonlinearity.py"),
+        fields=lambda wildcards: network_fields("nonlinearity"),
+    output:
+        png=figures("nonlinearity.png"),
+        pdf=figures("nonlinearity.pdf"),
+        csv=figures("nonlinearity.csv"),
+    log:
+        logs("figure_nonlinearity.log"),
+    benchmark:
+        benchmarks("figure_nonlinearity.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: nonlinear activations"
+    shell:
+        "python {input.script} --fields {input.fields} --out {output.png} > {log} 2>&1"
+
+
+rule figure_structures:
+    input:
+        script=script("figure_structures.py"),
+        modules=modules("figure_structures.py"),
+        fields=lambda wildcards: network_fields("structures"),
+    output:
+        png=figures("structures.png"),
+        pdf=figures("structures.pdf"),
+        csv=figures("structures.csv"),
+    log:
+        logs("figure_structures.log"),
+    benchmark:
+        benchmarks("figure_structures.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: subsampling, dilation, skip connections, dropout"
     shell:
         "python {input.script} --fields {input.fields} --out {output.png} > {log} 2>&1"
 
@@ -27,6 +94,7 @@ rule figure_growth:
         script=script("figure_growth.py"),
         modules=modules("figure_growth.py"),
         fields=lambda wildcards: network_fields("growth"),
+        slopes=results("growth_slopes.csv"),
     output:
         png=figures("growth.png"),
         pdf=figures("growth.pdf"),
@@ -40,7 +108,31 @@ rule figure_growth:
     message:
         "Figure: growth of the ERF with depth"
     shell:
-        "python {input.script} --fields {input.fields} --out {output.png} > {log} 2>&1"
+        "python {input.script} --fields {input.fields} --slopes {input.slopes} --out {output.png} > {log} 2>&1"
+
+
+rule figure_sensitivity:
+    input:
+        script=script("figure_sensitivity.py"),
+        modules=modules("figure_sensitivity.py"),
+        slopes=results("growth_slopes.csv"),
+        readings=network_tables(config["slopes"]["networks"]),
+        positions=lambda wildcards: network_tables(figure_settings("sensitivity")["networks"]),
+    output:
+        png=figures("sensitivity.png"),
+        pdf=figures("sensitivity.pdf"),
+        csv=figures("sensitivity.csv"),
+    log:
+        logs("figure_sensitivity.log"),
+    benchmark:
+        benchmarks("figure_sensitivity.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: what depends on readings of the paper"
+    shell:
+        "python {input.script} --slopes {input.slopes} --readings {input.readings} "
+        "--positions {input.positions} --out {output.png} > {log} 2>&1"
 
 
 rule figure_reach:

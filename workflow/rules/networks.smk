@@ -6,7 +6,8 @@ rule measure_network:
         script=script("measure_network.py"),
         modules=modules("measure_network.py"),
     output:
-        results("networks/{network}.npz"),
+        fields=results("networks/{network}.npz"),
+        table=results("networks/{network}.csv"),
     log:
         logs("measure_network/{network}.log"),
     benchmark:
@@ -20,7 +21,28 @@ rule measure_network:
     params:
         settings=lambda wildcards: as_json(network_settings(wildcards.network)),
     message:
-        "Impact map of {wildcards.network}"
+        "Impact maps of {wildcards.network}"
     shell:
         "python {input.script} --name {wildcards.network} --settings {params.settings:q} --threads {threads} "
-        "--out {output} > {log} 2>&1"
+        "--out {output.fields} > {log} 2>&1"
+
+
+rule growth_slopes:
+    input:
+        script=script("growth_slopes.py"),
+        modules=modules("growth_slopes.py"),
+        fields=[results(f"networks/{name}.npz") for name in config["slopes"]["networks"]],
+    output:
+        results("growth_slopes.csv"),
+    log:
+        logs("growth_slopes.log"),
+    benchmark:
+        benchmarks("growth_slopes.tsv")
+    conda:
+        "../../environment.yml"
+    params:
+        depths=json.dumps(config["slopes"]["depths"]),
+    message:
+        "Slopes of the ERF's growth with depth"
+    shell:
+        "python {input.script} --fields {input.fields} --depths {params.depths:q} --out {output} > {log} 2>&1"

@@ -1,0 +1,136 @@
+"""The structures of the untrained networks: one list of layers, from which both theory and torch work.
+
+A structure is a list of `Conv`, `AveragePool`, `Dropout` and `Block`, input first. `theory_stack` turns it into what
+`erf.theory` computes with, `erf.networks.build_stack` into a module.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from erf import theory
+from erf.errors import InputError
+
+STRUCTURES = ("plain", "subsample", "dilation", "average_pool", "skip", "dropout")
+WITH_SPECIAL_LAYERS = ("subsample", "dilation", "average_pool")
+
+
+@dataclass(frozen=True)
+class Conv:
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Mean over squares that do not overlap."""
+
+    side: int = 2
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Sets each value to zero with probability `rate`, and divides the others by 1 - rate."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """Residual block y = x + f(x)."""
+
+    branch: tuple[Conv, ...]
+
+
+Structure = list[Conv | AveragePool | Dropout | Block]
+
+
+def structure(
+    name: str, depth: int, kernel: int = 3, special_layers: tuple[int, ...] = (), dropout: float = 0.5
+) -> Structure:
+    """Layers of a network of `depth` convolutions.
+
+    plain : nothing else
+    subsample : the special layers (counted from 1, input first) have stride 2
+    average_pool : an average over 2 x 2 pixels with stride 2 follows each of them instead
+    dilation : they have dilation 2, 4, 8, ... in turn
+    skip : residual blocks of two convolutions, and one on top; for an even depth also one below
+    dropout : dropout at rate `dropout` between all convolutions
+    """
+    if name not in STRUCTURES:
+        raise InputError(f"unknown structure {name!r}: choose one of {', '.join(STRUCTURES)}")
+    if not all(1 <= layer <= depth for layer in special_layers):
+        raise InputError(f"special layers {list(special_layers)} are not all among the {depth} layers")
+    if name == "skip":
+        below = [Conv(kernel)] * ((depth - 1) % 2)
+        return [*below, *[Block((Conv(kernel), Conv(kernel)))] * ((depth - 1) // 2), Conv(kernel)]
+    layers: Structure = []
+    for number in range(1, depth + 1):
+        special = number in special_layers
+        order = sum(other < number for other in special_layers)
+        stride = 2 if special and name == "subsample" else 1
+        dilation = 2 ** (order + 1) if special and name == "dilation" else 1
+        layers.append(Conv(kernel, stride, dilation))
+        if special and name == "average_pool":
+            layers.append(AveragePool())
+        if name == "dropout" and number < depth:
+            layers.append(Dropout(dropout))
+    return layers
+
+
+def special_layers(settings: dict) -> tuple[int, ...]:
+    """Of a network with these settings; none where its structure has none."""
+    return tuple(settings["special_layers"]) if settings["structure"] in WITH_SPECIAL_LAYERS else ()
+
+
+def structure_of(settings: dict, depth: int) -> Structure:
+    """The structure that a network's settings describe, at one of its depths."""
+    return structure(settings["structure"], depth, settings["kernel"], special_layers(settings), settings["dropout"])
+
+
+def theory_stack(layers: Structure | tuple, weights: str) -> list[theory.Layer | theory.Residual]:
+    """What `erf.theory` computes with.
+
+    weights "uniform": all weights equal, each kernel summing to one; dropout keeps the mean.
+    weights "random": variances, in place of weights, that keep the gradient's energy from layer to layer. What is not
+    random enters by its square: a pooling carries 1/side^2 of the energy on, and dropout multiplies it by 1/(1 - rate).
+    """
+    power = 2 if weights == "random" else 1
+    stack: list[theory.Layer | theory.Residual] = []
+    for layer in layers:
+        match layer:
+            case Conv(kernel, stride, dilation):
+                stack.append(theory.Layer(theory.uniform_taps(kernel), stride, dilation))
+            case AveragePool(side):
+                stack.append(theory.Layer(theory.uniform_taps(side) ** power, side))
+            case Dropout(rate):
+                stack.append(theory.Layer(np.full((1, 1), (1 - rate) ** (1 - power))))
+            case Block(branch):
+                stack.append(theory.Residual(tuple(theory_stack(branch, weights))))
+    return stack
+
+
+def series_name(settings: dict) -> str:
+    """Name in figures and tables of networks that differ in no more than depth: "random + ReLU"."""
+    names = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "gelu": "GELU"}
+    activation = settings["activation"]
+    return settings["weights"] + ("" if activation == "none" else f" + {names.get(activation, activation)}")
+
+
+def predicted_sigma(settings: dict) -> tuple[float, float]:
+    """Theory's sigma (rows, columns; pixels) for a measured network without its activation; NaN where there is none."""
+    return _predicted(theory.expected_sigma, settings, (math.nan, math.nan))
+
+
+def predicted_size(settings: dict) -> float:
+    """Theory's ERF size (pixels) for a measured network without its activation; NaN where there is none."""
+    return _predicted(theory.expected_size, settings, math.nan)
+
+
+def _predicted(quantity, settings: dict, otherwise):
+    weights, mode = settings["weights"], settings["mode"]
+    if (weights, mode) == ("random", "signed"):
+        return otherwise  # the mean of g is zero: what is measured is noise
+    return quantity(theory_stack(structure_of(settings, settings["depth"]), weights), weights, mode)

@@ -1,0 +1,100 @@
+"""Figure: why the ERF is Gaussian, without a network.
+
+Many layers convolve a kernel with itself: its Fourier transform is raised to a power (Eq. 1), the coefficients are
+binomial for two taps and extended binomial for more, and the central limit theorem makes a Gaussian of any kernel.
+"""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+
+from cli import command, figure_arguments
+from erf.plots import WIDTH, save, use_style
+from erf.theory import clt_error, clt_map, extended_binomial, fourier_map, uniform_taps
+
+# Besides the uniform kernels, two of the kind that the central limit theorem is for.
+WEIGHTED = {"0.25, 0.5, 0.25": np.array([0.25, 0.5, 0.25]), "0.7, 0.2, 0.1": np.array([0.7, 0.2, 0.1])}
+
+
+def draw_transforms(axes, kernel: int, depths: list[int], colours) -> pd.DataFrame:
+    """Magnitude of (sum over m < k of exp(-j w m) / k)^n against the frequency."""
+    frequency = np.linspace(0, np.pi, 201)
+    transform = np.exp(-1j * np.outer(frequency, np.arange(kernel))).mean(1)
+    tables = []
+    for depth, colour in zip(depths, colours, strict=True):
+        value = np.abs(transform) ** depth
+        axes.plot(frequency, value, color=colour, label=f"{depth}")
+        tables.append(pd.DataFrame({"kernel": kernel, "depth": depth, "x": frequency, "value": value}))
+    axes.set(xlabel="frequency ω", ylabel=f"|F(ω)|ⁿ, {kernel} taps", ylim=(0, None))
+    axes.set_xticks([0, np.pi / 2, np.pi], labels=["0", "π/2", "π"])
+    return pd.concat(tables).assign(panel="fourier transform")
+
+
+def draw_coefficients(axes, kernel: int, depths: list[int], colours) -> pd.DataFrame:
+    """Exact coefficients as dots, by Fourier transform as crosses in the table only, the limit as a line."""
+    tables, taps = [], uniform_taps(kernel, axes=1)
+    for depth, colour in zip(depths, colours, strict=True):
+        exact = np.array([coefficient / kernel**depth for coefficient in extended_binomial(kernel, depth)])
+        offset = np.arange(len(exact)) - (len(exact) - 1) / 2
+        fourier, gaussian = fourier_map(taps, depth), clt_map(taps, depth)
+        near = np.abs(offset) <= 16
+        axes.plot(offset[near], exact[near], "o", color=colour, markersize=2.5)
+        fine = np.linspace(-16, 16, 321)
+        variance = depth * (kernel**2 - 1) / 12
+        axes.plot(
+            fine, np.exp(-(fine**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance), color=colour, linewidth=0.8
+        )
+        columns = {"kernel": kernel, "depth": depth, "x": offset, "value": exact, "fourier": fourier}
+        tables.append(pd.DataFrame({**columns, "gaussian": gaussian}))
+    name = "binomial" if kernel == 2 else "extended binomial"
+    axes.set(xlabel="pixels from the middle", ylabel=f"{name} coefficients / {kernel}ⁿ", ylim=(0, None))
+    return pd.concat(tables).assign(panel="coefficients")
+
+
+def draw_limit(axes, kernels: list[int]) -> pd.DataFrame:
+    """Distance from the Gaussian against depth."""
+    depths = np.unique(np.geomspace(1, 200, 24).round().astype(int))
+    named = {f"uniform, {kernel} taps": uniform_taps(kernel, axes=1) for kernel in kernels} | WEIGHTED
+    tables = []
+    for (name, taps), marker in zip(named.items(), "osD^v", strict=False):
+        error = [clt_error(taps, int(depth)) for depth in depths]
+        axes.plot(depths, error, marker=marker, markersize=2.5, linewidth=0.8, label=name)
+        tables.append(pd.DataFrame({"kernel": name, "depth": depths, "value": error}))
+    for power, label in ((-1, "1/n"), (-0.5, "1/√n")):
+        guide = 0.09 * (depths / depths[0]) ** power
+        axes.plot(depths, guide, ":", color="0.5", linewidth=0.8)
+        axes.annotate(label, (depths[-1], guide[-1]), xytext=(2, 0), textcoords="offset points", fontsize="x-small")
+    axes.set(xscale="log", yscale="log", xlabel="layers n", ylabel="distance from the Gaussian")
+    axes.legend(fontsize="x-small", handlelength=1.5)
+    return pd.concat(tables).assign(panel="total variation distance")
+
+
+def draw(kernels: list[int], depths: list[int]):
+    figure = plt.figure(figsize=(WIDTH, 4.6), layout="constrained")
+    panels = figure.subplots(2, -(-(len(kernels) + 2) // 2)).ravel()
+    colours = sns.color_palette("viridis", len(depths))
+    tables = [draw_transforms(panels[0], kernels[-1], depths, colours)]
+    tables += [
+        draw_coefficients(panel, kernel, depths[1:], colours[1:])
+        for panel, kernel in zip(panels[1:], kernels, strict=False)
+    ]
+    tables.append(draw_limit(panels[len(kernels) + 1], kernels))
+    for panel in panels[len(kernels) + 2 :]:
+        panel.set_axis_off()
+    panels[0].legend(title="layers n")
+    return figure, pd.concat(tables)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    numbers = {"kernels": "taps of the uniform kernels", "depths": "numbers of layers"}
+    args = figure_arguments(__doc__, argv, numbers)
+    use_style()
+    save(*draw(args.kernels, args.depths), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

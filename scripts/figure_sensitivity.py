@@ -1,0 +1,161 @@
+"""Figure: what the paper leaves open, and how much it matters.
+
+Sizes and slopes of the same kinds of network under other readings: what is averaged, the number of channels, the unit
+before or after its own activation, the threshold's reference, the range of depths; and the size of subsampled and
+dilated networks with their special layers elsewhere. All with 95 % intervals over runs.
+"""
+
+import sys
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+
+from cli import command, figure_arguments, read_table
+from erf.plots import COLOURS, MARKERS, WIDTH, save, use_style
+
+READINGS = {
+    "abs": "mean of |g|",
+    "per run": "mean of the runs' sizes",
+    "square": "mean of g²",
+    "signed": "|mean of g|",
+    "equal": "|g|, runs made equal",
+    "maximum": "|g|, threshold at maximum",
+}
+GUIDES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # the paper's slopes, and their limit for many layers
+DASHES = {"the paper's slope": (0, (5, 1.5)), "limit, ±0.5": (0, (1, 1.5))}
+SPAN = 0.27  # how far from its limit a slope is shown; beyond, an arrow at the edge
+SHOWN_DEPTH = 20  # at which sizes are compared, or the next that was measured
+THEORY = {"marker": "|", "color": "0.2", "markersize": 6, "linestyle": "", "zorder": 4}
+
+
+def row_places(slopes: pd.DataFrame) -> tuple[dict, dict]:
+    """Height of each (network, reading), and of each network's heading with its text."""
+    places, headings, y = {}, {}, 0.0
+    for network, rows in slopes.groupby("network", sort=False):
+        row = rows.iloc[0]
+        name = row["weights"]
+        if name != "uniform":
+            name += f", {row['channels']} channel" + ("s" if row["channels"] > 1 else "")
+        if row["unit"] == "after":
+            name += ", unit after ReLU"
+        headings[y] = name
+        for mode in READINGS:
+            if mode in set(rows["mode"]):
+                y += 1
+                places[network, mode] = y
+        y += 1.6
+    return places, headings
+
+
+def draw_interval(axes, value: float, low: float, high: float, y: float, **options) -> None:
+    """A point with its interval; where the point lies outside of the panel, an arrow at the edge."""
+    first, last = axes.get_xlim()
+    if first < value < last:
+        axes.plot([max(low, first), min(high, last)], [y, y], color=options["color"], linewidth=0.8)
+        axes.plot([value], [y], linestyle="", markersize=2.8, **options)
+    else:
+        left = value <= first
+        axes.plot(
+            [first if left else last], [y], "<" if left else ">", color=options["color"], markersize=3, clip_on=False
+        )
+
+
+def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None:
+    for slope, dashes in zip(GUIDES[quantity], DASHES.values(), strict=True):
+        axes.axvline(slope, color="0.6", linestyle=dashes, linewidth=1, zorder=0)
+    limit = GUIDES[quantity][1]
+    axes.set_xlim(limit - SPAN, limit + SPAN)
+    ranges = list(slopes["depths"].unique())
+    for row in slopes[slopes["quantity"] == quantity].itertuples():
+        second = ranges.index(row.depths) > 0
+        y = places[row.network, row.mode] + (0.2 if second else -0.2)
+        options = {"color": COLOURS[row.weights], "marker": MARKERS[row.weights]} | ({"mfc": "white"} if second else {})
+        draw_interval(axes, row.slope, row.low, row.high, y, **options)
+        axes.plot([row.theory], [y], **{**THEORY, "markersize": 4})
+    axes.set_xlabel(f"slope of the {quantity}")
+    axes.patch.set_visible(False)  # a heading of the first panel may run into it
+
+
+def draw_sizes(axes, sizes: pd.DataFrame, places: dict) -> None:
+    axes.set_xlim(0, 1.1 * sizes["size"].max())
+    for row in sizes.itertuples():
+        options = {"color": COLOURS[row.series], "marker": MARKERS[row.series]}
+        y = places[row.network, row.reading]
+        draw_interval(axes, row.size, row.low, row.high, y, **options)
+        axes.plot([row.theory_size], [y], **THEORY)
+        if row.dead and row.reading == "abs":
+            axes.annotate(f"{row.dead} of {row.runs}\nruns dead", (0.3, y + 0.5), fontsize="small", va="center")
+    axes.set_xlabel(f"ERF size, {sizes['depth'].iloc[0]} layers (pixels)")
+
+
+def draw_positions(axes, table: pd.DataFrame) -> None:
+    names = table["structure"].str.replace("_", " ") + (
+        ", layers " + table["special_layers"].str.replace(" ", ", ")
+    ).fillna("")
+    axes.set_xlim(0, 1.15 * table["size"].max())
+    for y, row in enumerate(table.itertuples()):
+        draw_interval(axes, row.size, row.low, row.high, y, color=COLOURS[row.series], marker=MARKERS[row.series])
+        axes.plot([row.theory_size], [y], **THEORY)
+        options = {"xycoords": ("axes fraction", "data"), "fontsize": "small", "ha": "right", "va": "center"}
+        axes.annotate(f"RF {row.rf:.0f}", (1, y), **options)
+    axes.set_yticks(range(len(table)), labels=names)
+    axes.set(ylim=(len(table) - 0.5, -0.5), xlabel=f"ERF size, {table['depth'].iloc[0]} layers (pixels)")
+
+
+def with_run_means(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Rows for the reading "per run" beside those for "abs", which have its numbers."""
+    several = sizes[(sizes["reading"] == "abs") & (sizes["runs"] > 1)]
+    columns = {"mean_run_size": "size", "mean_run_low": "low", "mean_run_high": "high"}
+    return pd.concat([sizes, several.drop(columns=columns.values()).rename(columns=columns).assign(reading="per run")])
+
+
+def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame):
+    depths = sorted(readings["depth"].unique())
+    sizes = readings[readings["depth"] == min((d for d in depths if d >= SHOWN_DEPTH), default=depths[-1])]
+    places, headings = row_places(slopes)
+    sizes = with_run_means(sizes)
+    figure = plt.figure(figsize=(WIDTH, 9.3), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[5.2, 1])
+    panels = above.subplots(1, 3, sharey=True, width_ratios=[0.9, 1, 1])
+    draw_sizes(panels[0], sizes, places)
+    for panel, quantity in zip(panels[1:], GUIDES, strict=True):
+        draw_slopes(panel, slopes, places, quantity)
+    panels[0].set_yticks(list(places.values()), labels=[READINGS[mode] for _, mode in places], fontsize="small")
+    panels[0].set_ylim(max(places.values()) + 0.8, -0.6)
+    for y, text in headings.items():
+        options = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+        heading = panels[0].annotate(text, (0, y), **options, fontsize="small", weight="bold", va="center")
+        heading.set_in_layout(False)  # it may run into the next panel, which is empty there
+    ranges = [name.replace("-", "–") + " layers" for name in slopes["depths"].unique()]
+    points = {"marker": "o", "color": "0.3", "markersize": 3, "linestyle": ""}
+    handles = [
+        Line2D([], [], **points, mfc="white" if index else "0.3", label=name) for index, name in enumerate(ranges)
+    ]
+    handles += [Line2D([], [], **THEORY, label="theory, no activation")]
+    handles += [Line2D([], [], color="0.6", linestyle=dashes, label=name) for name, dashes in DASHES.items()]
+    above.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1, handletextpad=0.4)
+    draw_positions(below.subplots(), positions)
+    sizes = sizes.rename(columns={"reading": "mode", "series": "weights"})
+    return figure, pd.concat(
+        [slopes.assign(panel="slopes"), sizes.assign(panel="sizes"), positions.assign(panel="positions")]
+    )
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    inputs = {
+        "slopes": "table of growth_slopes, .csv",
+        "readings": "tables of the networks whose slopes they are, .csv",
+        "positions": "tables of networks that differ in their special layers, .csv",
+    }
+    args = figure_arguments(__doc__, argv, **inputs)
+    use_style()
+    slopes, readings, positions = (
+        pd.concat(read_table(path) for path in paths) for paths in (args.slopes, args.readings, args.positions)
+    )
+    save(*draw(slopes, readings, positions[positions["reading"] == "abs"]), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

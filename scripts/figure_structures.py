@@ -1,0 +1,131 @@
+"""Figure: subsampling and dilation enlarge the ERF, skip connections shrink it, dropout leaves it as it is.
+
+Impact maps on one scale, with theory's sigma ellipse over each; and each structure's ERF size as a multiple of the
+plain stack's, with 95 % bootstrap intervals over runs, beside theory's.
+"""
+
+import sys
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse
+
+from cli import command, figure_arguments
+from erf.field import ReceptiveField, load_fields
+from erf.intervals import basic_interval
+from erf.plots import (
+    COLOURS,
+    MARKERS,
+    WIDTH,
+    draw_contour,
+    draw_map,
+    relative_map,
+    save,
+    shape_label,
+    use_style,
+    with_interval,
+)
+from erf.stacks import predicted_sigma, predicted_size, series_name
+
+
+def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
+    """One row per network: its size, and its ratio to that of the plain network with the same activation."""
+    plain = {f.settings["activation"]: f for f in fields if f.settings["structure"] == "plain"}
+    rows = []
+    for field in fields:
+        settings, base = field.settings, plain[field.settings["activation"]]
+        ratio, low, high = field.size / base.size, np.nan, np.nan
+        if field is not base and len(field.bootstrap) and len(base.bootstrap):
+            low, high = basic_interval(ratio, field.bootstrap / base.bootstrap)  # drawn independently
+        fit, sigma = field.fit_gaussian(), predicted_sigma(settings)
+        row = {"structure": settings["structure"], "series": series_name(settings), "rf": field.theoretical_rf[0]}
+        row |= {"size": field.size, "size_low": field.interval[0], "size_high": field.interval[1]}
+        row |= {"theory_size": predicted_size(settings), "ratio": ratio, "ratio_low": low, "ratio_high": high}
+        row |= {"theory_ratio": predicted_size(settings) / predicted_size(base.settings)}
+        row |= {"fit_sigma": np.mean(fit.sigma), "theory_sigma": np.mean(sigma), "gaussian_r2": fit.r2}
+        row |= {"excess_kurtosis": np.mean(field.kurtosis), "clipped": field.clipped}
+        rows.append(row | {"runs": settings["runs"], "dead": field.dead})
+    return pd.DataFrame(rows)
+
+
+def draw_structure(axes, field: ReceptiveField, plain: ReceptiveField):
+    """The map over the whole receptive field, theory's ellipse at one sigma, and where the plain stack's ERF ends."""
+    fit, (rows, columns) = field.fit_gaussian(), predicted_sigma(field.settings)
+    image = draw_map(axes, relative_map(field, fit), field.position)
+    ellipse = {"fill": False, "linestyle": (0, (3, 2)), "linewidth": 1}
+    axes.add_patch(Ellipse((0, 0), 2 * columns, 2 * rows, edgecolor="black", **ellipse))
+    if field is not plain:
+        draw_contour(axes, plain.map, plain.position, colors="white", linewidths=0.8, linestyles="dotted")
+    radius = int(field.theoretical_rf[0]) // 2
+    axes.set(xticks=[-radius, 0, radius], yticks=[])
+    axes.set_title(f"{field.settings['structure'].replace('_', ' ')}, RF {field.theoretical_rf[0]:.0f} px")
+    measured = f"σ {np.mean(fit.sigma):.2f} px, theory {np.mean([rows, columns]):.2f}"
+    axes.set_xlabel(f"{measured}\n{shape_label(field, fit)}", labelpad=1)
+    return image
+
+
+def draw_ratios(axes, table: pd.DataFrame) -> None:
+    """Ratios to the plain stack, one row a structure, one colour an activation."""
+    structures = [name for name in table["structure"].unique() if name != "plain"]
+    places = {name: len(structures) - 1 - index for index, name in enumerate(structures)}
+    series = list(table["series"].unique())
+    for index, name in enumerate(series):
+        here = table[(table["series"] == name) & (table["structure"] != "plain")]
+        y = here["structure"].map(places) + 0.4 * ((len(series) - 1) / 2 - index)
+        errors = np.array([here["ratio"] - here["ratio_low"], here["ratio_high"] - here["ratio"]]).clip(0)
+        axes.errorbar(here["ratio"], y, xerr=errors, fmt=MARKERS[name], color=COLOURS[name], capsize=2, label=name)
+        for (_, row), place in zip(here.iterrows(), y, strict=True):
+            text = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 2)
+            options = {"xycoords": ("axes fraction", "data"), "fontsize": "small", "va": "center"}
+            axes.annotate(text, (1.01, place), color=COLOURS[name], **options)
+    theory = table[(table["series"] == series[0]) & (table["structure"] != "plain")]
+    lines = {"colors": "0.25", "linewidth": 1, "zorder": 0, "label": "theory, no activation"}
+    y = theory["structure"].map(places)
+    axes.vlines(theory["theory_ratio"], y - 0.4, y + 0.4, **lines)
+    axes.axvline(1, color="0.6", linewidth=0.8)
+    axes.set(xscale="log", xlabel="ERF size / that of the plain stack", ylim=(-0.6, len(structures) - 0.4))
+    ticks = [
+        tick for tick in (0.25, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8) if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]
+    ]
+    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(list(places.values()), labels=[name.replace("_", " ") for name in places])
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(series) + 1)
+
+
+def draw(fields: list[ReceptiveField]):
+    table = tabulate(fields)
+    shown = [field for field in fields if field.settings["activation"] == fields[0].settings["activation"]]
+    plain = next(field for field in shown if field.settings["structure"] == "plain")
+    columns = 3
+    lines = -(-len(shown) // columns)
+    figure = plt.figure(figsize=(WIDTH, 2.5 * lines + 2.5), layout="constrained")
+    maps, ratios = figure.subfigures(2, 1, height_ratios=[2.5 * lines, 2.5])
+    panels = maps.subplots(lines, columns, squeeze=False).ravel()
+    for panel, field in zip(panels, shown, strict=False):
+        image = draw_structure(panel, field, plain)
+    for panel in panels[len(shown) :]:
+        panel.set_axis_off()
+    maps.colorbar(image, ax=panels, label="impact relative to the peak", shrink=0.6, aspect=30)
+    outlines = [
+        Line2D([], [], color="0.5", linewidth=1, label="ERF"),
+        Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="ERF of the plain stack"),
+        Line2D([], [], color="black", linewidth=1, linestyle="--", label="theory, one σ"),
+    ]
+    maps.legend(handles=outlines, loc="outside lower center", ncols=3)
+    draw_ratios(ratios.subplots(), table)
+    return figure, table
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    args = figure_arguments(__doc__, argv, fields="results of measure_network, .npz")
+    use_style()
+    fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]
+    save(*draw(fields), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
