@@ -1,7 +1,9 @@
 """Slopes of log ERF size and log ERF ratio against log depth, per network, reading and range of depths.
 
 The paper reports 0.56 and -0.43. Intervals are 95 % basic bootstraps over runs; without random weights every run is the
-same, and the slope exact. A slope is left empty if all runs died at one of its depths, its interval if all but one did.
+same, and the slope exact. `most_left_out` counts, at the depth where there are most of them, the dead runs; for the
+sizes of single runs also those in which the unit's own pixel has no impact. A slope is empty where all runs are left
+out at one of its depths, its interval where all but one are.
 """
 
 import json
@@ -63,7 +65,7 @@ def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
                 "channels": settings["channels"],
                 "unit": settings["unit"],
                 "runs": settings["runs"],
-                "most_dead": max(field.dead for field in fields),
+                "most_left_out": max(np.isnan(f.run_sizes).sum() if per_run else f.dead for f in fields),
             }
         )
     return rows

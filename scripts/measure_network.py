@@ -17,10 +17,10 @@ from erf.errors import InputError
 from erf.field import ReceptiveField, save_fields
 from erf.intervals import mean_interval
 from erf.measure import impact_maps, input_gradients
-from erf.networks import build_stack
 from erf.seeds import seed_for, torch_generator
 from erf.stacks import predicted_sigma, predicted_size, series_name, special_layers, structure_of, theory_stack
 from erf.theory import stack_rf
+from erf.untrained import build_stack
 
 READINGS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
     "abs": ("abs", False, "centre"),
@@ -76,32 +76,41 @@ def measure_network(name: str, settings: dict) -> list[ReceptiveField]:
 
 def table_row(field: ReceptiveField) -> dict:
     """The numbers of one field beside a linear network's theory; lengths in pixels, NaN where all runs died."""
-    settings, (low, high) = field.settings, field.interval
-    fit = field.fit_gaussian() if field.map.any() else None
-    row = {"network": settings["network"], "series": series_name(settings), "structure": settings["structure"]}
-    row |= {
+    settings, fit = field.settings, field.fit_gaussian()
+    own_sizes = field.run_sizes[~np.isnan(field.run_sizes)]
+    mean_run_size, mean_run_low, mean_run_high = mean_interval(own_sizes)
+    return {
+        "network": settings["network"],
+        "series": series_name(settings),
+        "structure": settings["structure"],
         "special_layers": " ".join(map(str, special_layers(settings))),
         "channels": settings["channels"],
         "unit": settings["unit"],
-    }
-    row |= {"depth": settings["depth"], "reading": settings["reading"], "runs": settings["runs"], "dead": field.dead}
-    row |= {
+        "depth": settings["depth"],
+        "reading": settings["reading"],
+        "runs": settings["runs"],
+        "dead": field.dead,
+        "without_centre": settings["runs"] - field.dead - len(own_sizes),  # in the map, but with no size of their own
         "clipped": field.clipped,
         "rf": field.theoretical_rf[0],
         "size": field.size,
-        "low": low,
-        "high": high,
+        "low": field.interval[0],
+        "high": field.interval[1],
         "ratio": field.ratio,
+        "mean_run_size": mean_run_size,
+        "mean_run_low": mean_run_low,
+        "mean_run_high": mean_run_high,
+        **both_axes("sigma", field.sigma),
+        **both_axes("fit_sigma", fit.sigma),
+        "gaussian_r2": fit.r2,
+        **both_axes("excess_kurtosis", field.kurtosis),
+        **both_axes("theory_sigma", predicted_sigma(settings)),
+        "theory_size": predicted_size(settings),
     }
-    live = field.run_sizes[~np.isnan(field.run_sizes)]
-    sizes = mean_interval(live) if len(live) else (np.nan,) * 3
-    row |= dict(zip(("mean_run_size", "mean_run_low", "mean_run_high"), sizes, strict=True))
-    row |= dict(zip(("sigma_rows", "sigma_columns"), field.sigma, strict=True))
-    row |= dict(zip(("fit_sigma_rows", "fit_sigma_columns"), fit.sigma if fit else (np.nan, np.nan), strict=True))
-    row |= {"gaussian_r2": fit.r2 if fit else np.nan}
-    row |= dict(zip(("excess_kurtosis_rows", "excess_kurtosis_columns"), field.kurtosis, strict=True))
-    row |= dict(zip(("theory_sigma_rows", "theory_sigma_columns"), predicted_sigma(settings), strict=True))
-    return row | {"theory_size": predicted_size(settings)}
+
+
+def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}_rows": values[0], f"{name}_columns": values[1]}
 
 
 @command

@@ -89,10 +89,22 @@ def training_settings() -> dict:
     }
 
 
+def network_settings(**changes) -> dict:
+    """Settings of an untrained network: the defaults of config.yaml, with random weights and a few changes."""
+    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())["network_defaults"]
+    return {**defaults, "weights": "random", **changes}
+
+
 SMALL = {
     "name": "small",
     "device": "cpu",
-    "network_defaults": {"runs": 3, "channels": 4},
+    "network_defaults": {"depths": [5, 10], "runs": 4, "channels": 4},
+    "networks": {name: {"depths": [6], "runs": 4} for name in ("linear_20", "tanh_20")}
+    | {
+        name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
+        for name in ("plain", "subsample", "dilation", "skip")
+    },
+    "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]},
     "snapshots": {"classifier": [0, 1, 2]},
     "trainings": {
         "cifar10": {
@@ -119,8 +131,11 @@ SMALL = {
         }
     },
     "figures": {
-        figure: {"networks": ["uniform_d5", "uniform_d10", "random_d5", "random_d10", "relu_d5", "relu_d10"]}
-        for figure in ("gaussian_shape", "growth")
+        "convolution": {"kernels": [2, 3], "depths": [1, 2, 4]},
+        "gaussian_shape": {"depths": [5, 10]},
+        "nonlinearity": {"networks": ["linear_20", "tanh_20"]},
+        "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
+        "sensitivity": {"networks": ["plain", "subsample"]},
     },
 }
 

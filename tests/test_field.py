@@ -91,8 +91,7 @@ def test_all_dead_gives_no_number():
     assert np.isnan(field.size)
     assert np.isnan(field.interval).all()
     assert np.isnan([*field.sigma, *field.kurtosis]).all()
-    with pytest.raises(InputError, match="all 3 runs are dead"):
-        field.fit_gaussian()
+    assert np.isnan(field.fit_gaussian().r2)
 
 
 def test_one_live_run_says_nothing_about_others():

@@ -15,9 +15,10 @@ from conftest import SCRIPTS
 from erf import theory
 from erf.errors import InputError
 from erf.measure import impact_maps, input_gradients
-from erf.networks import ResNetCifar, build_stack
+from erf.networks import ResNetCifar
 from erf.seeds import torch_generator
 from erf.stacks import Conv
+from erf.untrained import build_stack
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 5, 7])

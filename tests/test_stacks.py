@@ -10,7 +10,6 @@ import erf
 from erf import theory
 from erf.errors import InputError
 from erf.measure import impact_maps, input_gradients
-from erf.networks import ACTIVATIONS, build_stack
 from erf.seeds import torch_generator
 from erf.stacks import (
     STRUCTURES,
@@ -24,6 +23,7 @@ from erf.stacks import (
     structure,
     theory_stack,
 )
+from erf.untrained import ACTIVATIONS, build_stack
 
 
 def side_of(layers) -> int:

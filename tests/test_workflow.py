@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from conftest import ROOT, SCRIPTS
+from conftest import ROOT, SCRIPTS, network_settings
 
 RULES = {
     match.group(1): path
@@ -23,7 +23,8 @@ RULES = {
     for match in re.finditer(r"^rule (\w+):", path.read_text(), re.MULTILINE)
 }
 PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name != "cli.py")
-FIGURES = ["gaussian_shape", "growth", "reach", "before_after", "evolution"]
+OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity"]
+FIGURES = ["convolution", *OF_NETWORKS, "reach", "before_after", "evolution"]
 
 
 def test_every_rule_has_the_script_of_its_name_and_every_script_a_rule():
@@ -134,35 +135,53 @@ BAD = [
     ("device", "gpu", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda']"),
     ("name", "../elsewhere", "name: '../elsewhere' does not match"),
     ("targets", ["grwoth"], "targets.0: 'grwoth' is not one of"),
-    ("networks.relu_d5.depth", 0, "networks.relu_d5.depth: 0 is less than the minimum of 1"),
-    ("networks.relu_d5.kernel", 4, "networks.relu_d5.kernel: 4 is not one of [3, 5, 7, 9, 11]"),
-    ("networks.relu_d5.activation", "cosine", "networks.relu_d5.activation: 'cosine' is not one of"),
-    ("networks.relu_d5.depth", ..., "networks.relu_d5: 'depth' is a required property"),
-    ("networks.relu_d5.dept", 5, "networks.relu_d5: Additional properties are not allowed ('dept' was unexpected)"),
-    ("networks.x;rm -rf", {"depth": 1, "weights": "random"}, "networks: 'x;rm -rf' does not match"),
+    ("networks.relu.depths", [0], "networks.relu.depths.0: 0 is less than the minimum of 1"),
+    ("networks.relu.kernel", 4, "networks.relu.kernel: 4 is not one of [3, 5, 7, 9, 11]"),
+    ("networks.relu.activation", "cosine", "networks.relu.activation: 'cosine' is not one of"),
+    ("networks.relu.structure", "dense", "networks.relu.structure: 'dense' is not one of"),
+    ("networks.relu.readings", ["log"], "networks.relu.readings.0: 'log' is not one of"),
+    ("networks.relu.weights", ..., "networks.relu: 'weights' is a required property"),
+    ("networks.relu.depth", 5, "networks.relu: Additional properties are not allowed ('depth' was unexpected)"),
+    ("networks.x;rm -rf", {"weights": "random"}, "networks: 'x;rm -rf' does not match"),
+    (
+        "networks.subsample.special_layers",
+        [16],
+        "networks.subsample.special_layers: a network of 15 layers has no layer 16",
+    ),
+    ("networks.dilation.special_layers", [], "networks.dilation.special_layers: dilation needs at least one"),
+    ("networks.subsample.dropout", 1, "networks.subsample.dropout: 1 is greater than or equal to the maximum of 1"),
     ("trainings.cifar10.recipe.learning_rate", -1, "trainings.cifar10.recipe.learning_rate: -1 is less than or equal"),
     ("trainings.cifar10.seeds", [1, 1], "trainings.cifar10.seeds: [1, 1] has non-unique elements"),
     ("trainings.cifar10.recipe.epochs", 20, "snapshots.classifier: some lie beyond the 20 epochs of trainings.cifar10"),
     ("snapshots.classifier", [1, 2], "snapshots.classifier: [1, 2] does not contain items matching the given schema"),
     ("reach.plain.distances", [2, 16], "reach.plain.distances: the cue must lie in the receptive field: at most 15"),
-    (
-        "figures.growth.networks",
-        ["rleu_d5"],
-        "figures.growth.networks: 'rleu_d5' is not in networks; did you mean 'relu",
-    ),
+    ("figures.growth.networks", ["rleu"], "figures.growth.networks: 'rleu' is not in networks; did you mean 'relu'?"),
+    ("figures.growth.networks", ["tanh_20"], "figures.growth.networks: 'tanh_20' is not in slopes.networks"),
     ("figures.evolution.trainings", ["mnist"], "figures.evolution.trainings: 'mnist' is not in trainings"),
+    ("figures.gaussian_shape.depths", [5, 7], "figures.gaussian_shape.depths: 'uniform' is not measured at 7 layers"),
+    ("figures.nonlinearity.networks", ["relu"], "figures.nonlinearity.networks: 'relu' must have one depth"),
+    ("figures.structures.networks", ["skip"], "figures.structures.networks: 'skip' has no plain network"),
+    ("figures.structures.networks", ["plain", "skip_relu"], "figures.structures.networks: 'skip_relu' has no plain"),
     (
-        "networks.uniform_d5.activation",
-        "relu",
-        "networks.uniform_d5.activation: uniform weights are measured without an",
+        "figures.sensitivity.networks",
+        ["plain", "relu_20"],
+        "figures.sensitivity.networks: 'relu_20' must have one depth",
     ),
-    ("networks.relu_d5.mode", "signed", "networks.relu_d5.mode: the signed mean over random weights is zero"),
+    ("networks.uniform.activation", "relu", "networks.uniform.activation: uniform weights are measured without an"),
+    ("networks.relu.kernel", 5, "figures.gaussian_shape.networks: 'relu' and 'uniform' differ in kernel"),
     (
-        "networks.relu_d5.kernel",
-        5,
-        "figures.gaussian_shape.networks: 'relu_d5' and 'uniform_d5' differ in kernel or mode",
+        "networks.relu.activation",
+        "none",
+        "figures.gaussian_shape.networks: 'relu' and 'random' have the same weights and",
     ),
-    ("networks.relu_d5.depth", 10, "figures.gaussian_shape.networks: 'relu_d10' and 'relu_d5' have the same depth"),
+    (
+        "slopes.networks",
+        ["uniform", "random", "relu", "relu_20"],
+        "slopes.depths: 'relu_20' is not measured at 5 layers",
+    ),
+    ("slopes.networks", ["none"], "slopes.networks: 'none' is not in networks"),
+    ("slopes.depths", [[5]], "slopes.depths.0: [5] is too short"),
+    ("networks.relu_after.structure", "skip", "slopes.networks: 'relu_after' is not plain"),
     ("trainings.cifar10.measure_images", 5001, "trainings.cifar10.measure_images: only 5000 images are held out"),
     ("datasets.cifar10.members.test_batch", "abc", "datasets.cifar10.members.test_batch: 'abc' does not match"),
 ]
@@ -204,11 +223,12 @@ def test_the_pipeline_from_download_to_figures(finished_project):
 
 
 def test_the_figures_tables_hold_what_the_results_hold(finished_project):
-    from erf.field import ReceptiveField
+    from erf.field import load_fields
 
     folder = finished_project.folder
     growth = pd.read_csv(folder / "figures/small/growth.csv")
-    field = ReceptiveField.load(folder / "results/small/networks/relu_d10.npz")
+    fields = load_fields(folder / "results/small/networks/relu.npz")
+    field = next(f for f in fields if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
     row = growth.query("series == 'random + ReLU' and depth == 10 and quantity == 'size'").iloc[0]
     assert row["value"] == pytest.approx(field.size, rel=1e-5)
     assert (row["low"], row["high"]) == pytest.approx(field.interval, rel=1e-5)
@@ -238,11 +258,12 @@ def test_nothing_to_be_done_again_nor_after_a_touch(finished_project):
 CHANGES = [
     (
         "measure.py",
-        {"measure_network", "measure_snapshots", "train_reach"} | {f"figure_{name}" for name in FIGURES},
+        {"measure_network", "growth_slopes", "measure_snapshots", "train_reach"}
+        | {f"figure_{name}" for name in FIGURES if name != "convolution"},
     ),
     ("plots.py", {f"figure_{name}" for name in FIGURES}),
     ("reach.py", {"train_reach", "figure_reach"}),
-    ("structure.py", {"measure_network", "measure_snapshots", "train_reach"} | {f"figure_{name}" for name in FIGURES}),
+    ("stacks.py", {"measure_network", "growth_slopes"} | {f"figure_{name}" for name in OF_NETWORKS}),
 ]
 
 
@@ -259,7 +280,14 @@ def test_a_real_change_reruns_what_depends_on_it(finished_project, module, rules
 
 
 SETTINGS = [
-    (("networks", "relu_d5", "depth"), 5, 6, {"measure_network", "figure_gaussian_shape", "figure_growth"}),
+    (
+        ("networks", "relu", "runs"),
+        4,
+        5,
+        {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"},
+    ),
+    (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"}),
+    (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"}),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"}),
     (
         ("trainings", "cifar10", "measure_images"),
@@ -305,7 +333,7 @@ def test_a_figure_of_another_configuration_is_refused(finished_project):
 
 
 def test_a_damaged_result_is_named_in_the_output(finished_project):
-    path = finished_project.folder / "results/small/networks/relu_d5.npz"
+    path = finished_project.folder / "results/small/networks/relu.npz"
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
     try:
@@ -314,7 +342,7 @@ def test_a_damaged_result_is_named_in_the_output(finished_project):
         path.write_bytes(whole)
         finished_project.snakemake("all")
     assert result.returncode == 1
-    assert "relu_d5.npz: damaged, or something else" in result.stdout
+    assert "relu.npz: damaged, or something else" in result.stdout
     assert "Traceback" not in result.stdout
 
 
@@ -347,17 +375,6 @@ def test_a_training_killed_in_the_pipeline_is_resumed_by_a_rerun(finished_projec
             assert (project.folder / path).read_bytes() == (undisturbed / path).read_bytes(), path
 
 
-def test_a_network_that_is_dead_in_all_runs_is_named(capsys, tmp_path):
-    import measure_network
-
-    settings = {"depth": 20, "kernel": 3, "channels": 1, "weights": "random", "activation": "relu", "runs": 1}
-    settings |= {"seed": 0, "mode": "abs"}
-    arguments = ["--name", "thin", "--settings", json.dumps(settings), "--out", str(tmp_path / "x.npz")]
-    assert measure_network.main(arguments) == 1
-    assert capsys.readouterr().err.startswith("error: thin: the unit is dead in all 1 runs")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_read_only_folder_is_named(small_cifar, tmp_path, capsys, monkeypatch):
     import os
 
@@ -369,8 +386,7 @@ def test_a_read_only_folder_is_named(small_cifar, tmp_path, capsys, monkeypatch)
     else:
         blocked = tmp_path / "folder"
         blocked.mkdir(mode=0o500)
-    settings = {"depth": 2, "kernel": 3, "channels": 1, "weights": "random", "activation": "none", "runs": 1}
-    settings |= {"seed": 0, "mode": "abs"}
+    settings = network_settings(depths=[2], channels=1, runs=1)
     arguments = ["--name", "x", "--settings", json.dumps(settings), "--out", str(blocked / "sub" / "x.npz")]
     assert measure_network.main(arguments) == 1
     error = capsys.readouterr().err

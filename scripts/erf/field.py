@@ -152,17 +152,21 @@ class ReceptiveField:
         return np.array([(m * d**order).sum() / m.sum() for m, d in zip(marginals, distances, strict=True)])
 
     def fit_gaussian(self) -> GaussianFit:
-        """Least-squares Gaussian centred on the unit. R^2 is over all pixels. InputError if every run was dead."""
+        """Least-squares Gaussian centred on the unit; R^2 is over all pixels. NaN for an empty map, or if no fit is found."""
         impact = np.abs(self.map)
+        unfitted = GaussianFit(math.nan, (math.nan, math.nan), math.nan)
         if not impact.any():
-            raise InputError(f"no Gaussian fits an empty map: all {self.dead} runs are dead")
+            return unfitted
 
         def model(_, peak, row_sigma, column_sigma):
             return peak * gaussian_map((row_sigma, column_sigma), impact.shape, self.position).ravel()
 
         scale = impact.max()  # fitted at peak one: gradients can be 1e-20
         start = (1.0, *(max(s, 0.5) for s in self.sigma))
-        (peak, *sigma), _ = curve_fit(model, None, impact.ravel() / scale, p0=start)
+        try:
+            (peak, *sigma), _ = curve_fit(model, None, impact.ravel() / scale, p0=start)
+        except RuntimeError:  # no minimum was found
+            return unfitted
         residual = impact.ravel() / scale - model(None, peak, *sigma)
         r2 = 1 - (residual**2).sum() / ((impact / scale - (impact / scale).mean()) ** 2).sum()
         return GaussianFit(float(peak * scale), (abs(float(sigma[0])), abs(float(sigma[1]))), float(r2))

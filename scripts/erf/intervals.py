@@ -9,7 +9,7 @@ LEVEL = 0.95
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean of independent values (seeds) with its 95 % Student t interval: (mean, low, high)."""
     values = np.asarray(values, float)
-    mean = float(values.mean())
+    mean = float(values.mean()) if len(values) else np.nan
     if len(values) < 2:
         return mean, np.nan, np.nan
     half = stats.sem(values) * stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)

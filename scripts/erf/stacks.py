@@ -1,7 +1,7 @@
 """The structures of the untrained networks: one list of layers, from which both theory and torch work.
 
 A structure is a list of `Conv`, `AveragePool`, `Dropout` and `Block`, input first. `theory_stack` turns it into what
-`erf.theory` computes with, `erf.networks.build_stack` into a module.
+`erf.theory` computes with, `erf.untrained.build_stack` into a module.
 """
 
 import math

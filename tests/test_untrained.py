@@ -1,0 +1,141 @@
+"""The experiments on untrained networks: what measure_network and growth_slopes make of them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import growth_slopes
+import measure_network
+from conftest import network_settings
+from erf import theory
+from erf.field import ReceptiveField, load_fields
+from erf.intervals import basic_interval
+from erf.theory import log_log_slope
+
+
+@pytest.fixture(scope="module")
+def uniform() -> list[ReceptiveField]:
+    settings = network_settings(weights="uniform", channels=1, runs=1, depths=[5, 10, 20, 40])
+    return measure_network.measure_network("uniform", settings)
+
+
+@pytest.fixture(scope="module")
+def random() -> list[ReceptiveField]:
+    return measure_network.measure_network("random", network_settings(depths=[5, 10, 20, 40]))
+
+
+def test_uniform_networks_have_the_papers_sizes(uniform):
+    assert [round(field.size, 1) for field in uniform] == [8.3, 11.7, 16.2, 22.7]
+    for field in uniform:
+        expected = theory.uniform_map(field.settings["depth"], 3)
+        np.testing.assert_allclose(field.map, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "random"])
+@pytest.mark.parametrize("place, depth", [(1, 10), (2, 20), (3, 40)])
+def test_fitted_sigma_is_within_3_percent_of_the_prediction(weights, place, depth, request):
+    field = request.getfixturevalue(weights)[place]
+    assert field.settings["depth"] == depth
+    (row,) = pd.DataFrame([measure_network.table_row(field)]).to_dict("records")
+    for axis in ("rows", "columns"):
+        assert row[f"fit_sigma_{axis}"] == pytest.approx(row[f"theory_sigma_{axis}"], rel=0.03)
+    assert row["gaussian_r2"] > 0.99
+
+
+def test_random_networks_have_theorys_finite_depth_sizes(random):
+    for field in random:
+        assert field.size == pytest.approx(theory.plain_size(field.settings["depth"], 3, "random"), rel=0.03)
+        assert field.dead == 0
+
+
+def test_a_network_is_the_same_whatever_else_is_measured_with_it(random):
+    alone = measure_network.measure_network("random", network_settings(depths=[10], readings=["square", "abs"]))[1]
+    np.testing.assert_array_equal(alone.map, random[1].map)
+    np.testing.assert_array_equal(alone.bootstrap, random[1].bootstrap)
+
+
+def test_runs_do_not_depend_on_how_many_fit_in_one_pass(random, monkeypatch):
+    monkeypatch.setattr(measure_network, "ACTIVATIONS_BYTES", 2**21)
+    few = measure_network.measure_network("random", network_settings(depths=[10]))[0]
+    np.testing.assert_allclose(few.map, random[1].map, rtol=1e-10)
+
+
+def test_readings_of_the_same_gradients():
+    readings = ["abs", "square", "signed", "equal", "maximum"]
+    fields = measure_network.measure_network("x", network_settings(depths=[8], channels=2, runs=7, readings=readings))
+    by_name = {field.settings["reading"]: field for field in fields}
+    maps, *_ = measure_network.run_maps("x", network_settings(channels=2, runs=7, readings=readings), 8)
+    np.testing.assert_allclose(by_name["abs"].map, maps["abs"].mean(0))
+    np.testing.assert_allclose(by_name["signed"].map, maps["signed"].mean(0))
+    shares = [run / run.sum() for run in maps["abs"]]
+    np.testing.assert_allclose(by_name["equal"].map, np.mean(shares, 0))
+    assert by_name["maximum"].size == pytest.approx(
+        np.sqrt((by_name["abs"].map > 0.0455 * by_name["abs"].map.max()).sum())
+    )
+    assert np.all(maps["abs"] ** 2 <= maps["square"] * (1 + 1e-12))  # the square of a mean, the mean of squares
+
+
+def test_dead_runs_of_a_single_channel_are_counted_in_the_table(tmp_path):
+    settings = network_settings(depths=[20, 40], channels=1, activation="relu")
+    arguments = ["--name", "one", "--settings", json.dumps(settings), "--out", str(tmp_path / "one.npz")]
+    assert measure_network.main(arguments) == 0
+    table, fields = pd.read_csv(tmp_path / "one.csv"), load_fields(tmp_path / "one.npz")
+    assert table["dead"].tolist() == [field.dead for field in fields]
+    assert table["dead"].min() > 0
+    for field, row in zip(fields, table.itertuples(), strict=True):
+        assert np.isnan(field.run_sizes).sum() == row.dead + row.without_centre
+
+
+def dead_field(field: ReceptiveField, live: int) -> ReceptiveField:
+    """The same field as if only `live` of its runs had lived."""
+    maps = np.zeros((20, *field.map.shape))
+    maps[:live] = field.map
+    args = (maps, field.position, field.theoretical_rf, field.settings, np.random.default_rng(0))
+    return ReceptiveField.from_runs(*args)
+
+
+def test_no_number_is_silently_made_of_dead_runs(random):
+    row = measure_network.table_row(dead_field(random[1], 0))
+    assert row["dead"] == 20
+    numbers = ["size", "low", "ratio", "mean_run_size", "fit_sigma_rows", "gaussian_r2", "excess_kurtosis_rows"]
+    assert all(np.isnan(row[name]) for name in numbers)
+    for live, slope_known in ((0, False), (1, True)):
+        fields = [random[0], dead_field(random[1], live), random[2], random[3]]
+        table = growth_slopes.slopes(fields, [[5, 10, 20, 40], [20, 40]])
+        touched, other = table[table["depths"] == "5-40"], table[table["depths"] == "20-40"]
+        assert touched["slope"].notna().all() == slope_known
+        assert touched["low"].isna().all() and touched["high"].isna().all()
+        assert (touched["most_left_out"] == 20 - live).all()
+        assert other[["slope", "low", "high"]].notna().all(axis=None)
+
+
+def test_slopes_of_uniform_networks_are_theorys_and_certain(uniform):
+    table = growth_slopes.slopes(uniform, [[5, 10, 20, 40]]).set_index("quantity")
+    assert table["slope"].tolist() == pytest.approx(theory.finite_depth_slopes([5, 10, 20, 40], 3, "uniform"))
+    np.testing.assert_allclose(table["theory"], table["slope"])
+    assert (table["low"] == table["slope"]).all() and (table["high"] == table["slope"]).all()
+
+
+def test_slopes_and_their_intervals_by_hand(random):
+    table = growth_slopes.slopes(random[::-1], [[40, 5, 20, 10]])  # in any order
+    row = table[(table["mode"] == "abs") & (table["quantity"] == "ratio")].iloc[0]
+    depth = np.array([5, 10, 20, 40])
+    ratios = np.array([field.size for field in random]) / (1 + 2 * depth)
+    assert row["slope"] == pytest.approx(np.polyfit(np.log(depth), np.log(ratios), 1)[0])
+    replicates = np.stack([field.bootstrap for field in random], 1) / (1 + 2 * depth)
+    assert (row["low"], row["high"]) == pytest.approx(basic_interval(row["slope"], log_log_slope(depth, replicates)))
+    assert list(table.columns[:7]) == ["weights", "mode", "depths", "quantity", "slope", "low", "high"]
+    per_run = table[(table["mode"] == "per run") & (table["quantity"] == "size")].iloc[0]
+    means = [np.mean(field.run_sizes) for field in random]
+    assert per_run["slope"] == pytest.approx(np.polyfit(np.log(depth), np.log(means), 1)[0])
+    assert per_run["low"] < per_run["slope"] < per_run["high"]
+
+
+def test_a_network_that_is_dead_in_all_runs_is_named(tmp_path, capsys):
+    settings = network_settings(depths=[200], channels=1, runs=2, activation="relu", double_depth=0)
+    arguments = ["--name", "deep", "--settings", json.dumps(settings), "--out", str(tmp_path / "deep.npz")]
+    assert measure_network.main(arguments) == 1
+    assert "error: deep: the unit is dead in all 2 runs; give it more channels or more runs" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
