@@ -3,11 +3,12 @@
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
+# make bench   how long things take, into benchmarks/bench.csv: ten minutes
 
 PYTHON ?= python3
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test data lint
+.PHONY: quick env test data lint bench
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -29,3 +30,6 @@ data: env
 
 lint: env
 	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
+
+bench: env
+	@$(ACTIVATE) && python tests/bench.py
