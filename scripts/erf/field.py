@@ -152,7 +152,7 @@ class ReceptiveField:
         return np.array([(m * d**order).sum() / m.sum() for m, d in zip(marginals, distances, strict=True)])
 
     def fit_gaussian(self) -> GaussianFit:
-        """Least-squares Gaussian centred on the unit; R^2 over all pixels. All NaN for an empty map, or where none fits."""
+        """Least-squares Gaussian centred on the unit; R^2 over all pixels. NaN for an empty map or where none fits."""
         impact = np.abs(self.map)
         unfitted = GaussianFit(math.nan, (math.nan, math.nan), math.nan)
         if not impact.any():
