@@ -37,7 +37,7 @@ def draw(fields: list[ReceptiveField]):
         image = draw_map(panel, relative, field.position)
         radius = len(relative) // 2
         panel.set(xticks=[-radius, 0, radius], yticks=[], title=short)
-        panel.set_xlabel(shape_label(field, fit), labelpad=1)
+        panel.set_xlabel(shape_label(field, fit), labelpad=1, fontsize="small")
         for axes in (linear, logarithmic):
             axes.plot(np.arange(-radius, radius + 1), cross_section(relative), "-", color=COLOURS[name], label=short)
         tables.append(map_table(relative, field.position, series=name, runs=field.settings["runs"], dead=field.dead))

@@ -35,10 +35,10 @@ def row_places(slopes: pd.DataFrame) -> tuple[dict, dict]:
     for network, rows in slopes.groupby("network", sort=False):
         row = rows.iloc[0]
         name = row["weights"]
-        if name != "uniform":
-            name += f", {row['channels']} channel" + ("s" if row["channels"] > 1 else "")
         if row["unit"] == "after":
-            name += ", unit after ReLU"
+            name = name.replace(" + ", ", unit after ")
+        elif name != "uniform":
+            name += f", {row['channels']} channel" + ("s" if row["channels"] > 1 else "")
         headings[y] = name
         for mode in READINGS:
             if mode in set(rows["mode"]):

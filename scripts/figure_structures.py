@@ -14,7 +14,7 @@ from matplotlib.patches import Ellipse
 
 from cli import command, figure_arguments
 from erf.field import ReceptiveField, load_fields
-from erf.intervals import basic_interval
+from erf.intervals import positive_interval
 from erf.plots import (
     COLOURS,
     MARKERS,
@@ -38,7 +38,7 @@ def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
         settings, base = field.settings, plain[field.settings["activation"]]
         ratio, low, high = field.size / base.size, np.nan, np.nan
         if field is not base and len(field.bootstrap) and len(base.bootstrap):
-            low, high = basic_interval(ratio, field.bootstrap / base.bootstrap)  # drawn independently
+            low, high = positive_interval(ratio, field.bootstrap / base.bootstrap)  # drawn independently
         fit, sigma = field.fit_gaussian(), predicted_sigma(settings)
         row = {"structure": settings["structure"], "series": series_name(settings), "rf": field.theoretical_rf[0]}
         row |= {"size": field.size, "size_low": field.interval[0], "size_high": field.interval[1]}

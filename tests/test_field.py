@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from erf import theory
 from erf.errors import InputError
 from erf.field import ReceptiveField, bootstrap_sizes, load_fields, save_fields
-from erf.intervals import basic_interval, mean_interval
+from erf.intervals import basic_interval, mean_interval, positive_interval
 from erf.theory import centre_impact, erf_size
 
 
@@ -154,6 +154,9 @@ def test_basic_interval_reflects_the_percentiles():
     replicates = np.linspace(10, 14, 1001)
     assert basic_interval(11.0, replicates) == pytest.approx((22 - 13.9, 22 - 10.1))
     assert np.isnan(basic_interval(11.0, np.array([np.nan]))).all()
+    assert positive_interval(np.exp(11.0), np.exp(np.linspace(10, 14, 1001))) == pytest.approx(np.exp([8.1, 11.9]))
+    assert positive_interval(10.0, np.linspace(20, 500, 1001))[0] > 0
+    assert np.isnan(positive_interval(np.nan, np.array([]))).all()
 
 
 def test_mean_interval_by_hand():

@@ -1,49 +1,92 @@
-"""The README's numbers are those of figures/reference, and its commands those of the Makefile."""
+"""The README's numbers are those of figures/reference, and its commands those of the Makefile.
+
+`python tests/test_readme.py` prints its tables.
+"""
 
 import re
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from conftest import ROOT
 from erf.intervals import mean_interval
 from erf.plots import with_interval
 
-REFERENCE = ROOT / "figures/reference/laptop"
+REFERENCE = ROOT / "figures/reference"
+LAPTOP = REFERENCE / "laptop"
 
 
-def reference_table() -> str:
-    """The table of results in README.md, from the tables of the reference run."""
-    growth = pd.read_csv(REFERENCE / "growth.csv").query("kind == 'slope'").set_index(["series", "quantity"])
-    lines = ["| what | measured [95 % interval] | theory, same depths | paper |", "|---|---|---|---|"]
-    quantities = {"size": ("ERF size", "0.56"), "ratio": ("ERF size / RF size", "\N{MINUS SIGN}0.43")}
-    for quantity, (name, paper) in quantities.items():
-        for series in ("uniform", "random", "random + ReLU"):
-            row = growth.loc[series, quantity]
-            measured = with_interval(row["value"], row["low"], row["high"], 3)
-            theory = with_interval(row["theory"], np.nan, np.nan, 3)
-            lines.append(f"| slope of {name} against depth, {series} | {measured} | {theory} | {paper} |")
-    sizes = pd.concat(pd.read_csv(path) for path in sorted(REFERENCE.glob("cifar10_seed_*_erf.csv")))
-    tests = pd.concat(pd.read_csv(path) for path in sorted(REFERENCE.glob("cifar10_seed_*_test.csv")))
-    for stage, name in {"epoch_000": "before", "best": "after"}.items():
-        measured = with_interval(*mean_interval(sizes[sizes["snapshot"] == stage]["size"]))
-        lines.append(f"| CIFAR-10, ERF size {name} training (pixels) | {measured} |  |  |")
+def table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def slope_table() -> str:
+    """Slopes by weights, quantity and range of depths, with theory's."""
+    slopes = (
+        pd.read_csv(REFERENCE / "growth_slopes.csv").query("mode == 'abs'").set_index(["network", "quantity", "depths"])
+    )
+    ranges = slopes.index.unique("depths")
+    header = ["slope against depth of", "weights"]
+    for depths in ranges:
+        header += [f"{depths.replace('-', '–')} layers [95 %]", "theory"]
+    rows = []
+    for quantity, name, paper in (("size", "ERF size", "0.56"), ("ratio", "ERF size / RF size", "−0.43")):
+        for network in ("uniform", "random", "relu"):
+            row = [name, slopes.loc[(network, quantity, ranges[0]), "weights"]]
+            for depths in ranges:
+                found = slopes.loc[(network, quantity, depths)]
+                row.append(with_interval(found["slope"], found["low"], found["high"], 3))
+                row.append(with_interval(found["theory"], np.nan, np.nan, 3))
+            rows.append([*row, paper])
+    return table([*header, "paper"], rows)
+
+
+def structure_table() -> str:
+    """ERF sizes of the structures as multiples of the plain stack's."""
+    ratios = pd.read_csv(REFERENCE / "structures.csv").set_index(["structure", "series"])
+    paper = {"subsample": "larger", "average_pool": "", "dilation": "larger", "skip": "smaller", "dropout": "the same"}
+    rows = []
+    for name, claim in paper.items():
+        row = [name.replace("_", " ")]
+        for series in ("random", "random + ReLU"):
+            found = ratios.loc[(name, series)]
+            row.append(with_interval(found["ratio"], found["ratio_low"], found["ratio_high"], 2))
+        theory = with_interval(ratios.loc[(name, "random"), "theory_ratio"], np.nan, np.nan, 2)
+        rows.append([*row, theory, claim])
+    return table(["15 layers", "random [95 %]", "random + ReLU [95 %]", "theory", "paper"], rows)
+
+
+def training_table() -> str:
+    """ERF sizes and accuracy of the laptop's run."""
+    sizes = pd.concat(pd.read_csv(path) for path in sorted(LAPTOP.glob("cifar10_seed_*_erf.csv")))
+    tests = pd.concat(pd.read_csv(path) for path in sorted(LAPTOP.glob("cifar10_seed_*_test.csv")))
     by_seed = sizes.pivot_table(index="seed", columns="snapshot", values="size")
-    growth_by_seed = with_interval(*mean_interval(by_seed["best"] - by_seed["epoch_000"]))
-    lines.append(f"| CIFAR-10, growth of the ERF size in each seed (pixels) | {growth_by_seed} |  | grows |")
-    accuracy = with_interval(*mean_interval(100 * tests["test_accuracy"]))
-    lines.append(f"| CIFAR-10, test accuracy (%) | {accuracy} |  | 89 |")
-    return "\n".join(lines)
+    rows = [
+        ["ERF size before training (pixels)", with_interval(*mean_interval(by_seed["epoch_000"])), ""],
+        ["ERF size after training (pixels)", with_interval(*mean_interval(by_seed["best"])), ""],
+        [
+            "its growth in each seed (pixels)",
+            with_interval(*mean_interval(by_seed["best"] - by_seed["epoch_000"])),
+            "grows",
+        ],
+        ["test accuracy (%)", with_interval(*mean_interval(100 * tests["test_accuracy"])), "89"],
+    ]
+    return table(["CIFAR-10", "measured [95 %]", "paper"], rows)
 
 
-def test_the_readmes_table_is_that_of_the_reference_run():
-    table = reference_table()
-    assert table in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{table}"
+TABLES = [slope_table, structure_table, training_table]
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_the_readmes_tables_are_those_of_the_reference_runs(make):
+    text = make()
+    assert text in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{text}"
 
 
 def test_files_that_the_readme_names_are_there():
     targets = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text())
-    assert len(targets) >= 5  # the figures
+    assert len(targets) >= 10  # the figures
     for target in targets:
         assert (ROOT / target).exists(), target
 
@@ -52,3 +95,7 @@ def test_the_readmes_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make (\w+)", (ROOT / "README.md").read_text()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+if __name__ == "__main__":
+    print(*(make() for make in TABLES), sep="\n\n")

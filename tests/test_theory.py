@@ -263,6 +263,14 @@ def test_finite_depth_slopes(weights, size, ratio):
     assert theory.finite_depth_slopes([5, 10, 20, 40], 3, weights) == pytest.approx((size, ratio), abs=5e-4)
 
 
+@pytest.mark.parametrize("depths, apart", [([5, 10, 20, 40], 0.96), ([20, 40, 80, 160], 0.99)])
+def test_the_two_slopes_are_apart_by_that_of_the_receptive_field(depths, apart):
+    """Whatever the network: the paper's 0.56 and -0.43 are 0.99 apart."""
+    size, ratio = theory.finite_depth_slopes(depths)
+    assert round(size - ratio, 2) == apart
+    assert size - ratio == pytest.approx(theory.log_log_slope(np.array(depths), 1 + 2 * np.array(depths)))
+
+
 def test_the_slopes_tend_to_a_half():
     size, ratio = theory.finite_depth_slopes([100, 200, 400], 3, "random")
     assert (size, ratio) == pytest.approx((0.5, -0.5), abs=0.005)

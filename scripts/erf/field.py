@@ -11,7 +11,7 @@ from scipy.optimize import curve_fit
 
 from erf.errors import InputError
 from erf.files import atomic, read_arrays
-from erf.intervals import basic_interval
+from erf.intervals import positive_interval
 from erf.theory import THRESHOLD, centre_impact, erf_size, gaussian_map
 
 
@@ -118,8 +118,8 @@ class ReceptiveField:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % basic bootstrap interval of `size` over runs; (NaN, NaN) without a bootstrap."""
-        return basic_interval(self.size, self.bootstrap)
+        """95 % basic bootstrap interval of log `size` over runs, as sizes; (NaN, NaN) without a bootstrap."""
+        return positive_interval(self.size, self.bootstrap)
 
     @property
     def clipped(self) -> bool:

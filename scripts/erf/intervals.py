@@ -27,3 +27,9 @@ def basic_interval(estimate: float, replicates: np.ndarray) -> tuple[float, floa
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(replicates, [tail, 100 - tail])
     return float(2 * estimate - high), float(2 * estimate - low)
+
+
+def positive_interval(estimate: float, replicates: np.ndarray) -> tuple[float, float]:
+    """The same for what is positive (a size, a ratio of sizes), on a logarithmic scale: it never reaches below zero."""
+    low, high = basic_interval(np.log(estimate), np.log(replicates))
+    return float(np.exp(low)), float(np.exp(high))
