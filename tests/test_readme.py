@@ -84,9 +84,21 @@ def test_the_readmes_tables_are_those_of_the_reference_runs(make):
     assert text in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{text}"
 
 
+def test_what_the_readme_says_of_the_papers_slopes():
+    """At 20 to 160 layers wide networks exclude the paper's pair in every reading of |g|, and thin ones do not."""
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("depths == '20-160' and weights != 'uniform'")
+    paper = slopes["quantity"].map({"size": 0.56, "ratio": -0.43})
+    slopes["paper inside"] = (slopes["low"] <= paper) & (paper <= slopes["high"])
+    both = slopes.groupby(["channels", "unit", "mode", "network"])["paper inside"].all()
+    of_magnitude = ["abs", "per run", "equal", "maximum"]
+    assert not both.loc[16].loc[:, of_magnitude].any()
+    for channels in (1, 4):
+        assert both.loc[channels].loc[:, of_magnitude].any()
+
+
 def test_files_that_the_readme_names_are_there():
     targets = re.findall(r"\]\((?!http)([^)]+)\)", (ROOT / "README.md").read_text())
-    assert len(targets) >= 10  # the figures
+    assert len(targets) >= 9  # the figures
     for target in targets:
         assert (ROOT / target).exists(), target
 
