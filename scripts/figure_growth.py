@@ -51,7 +51,8 @@ def theory_curve(settings: dict, depths: list[int]) -> pd.DataFrame:
 
 
 def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, slopes: pd.DataFrame, quantity: str) -> None:
-    for name, size in zip(points["series"].unique(), (5.5, 3.5, 4.5), strict=False):  # later ones hide none before
+    for order, name in enumerate(points["series"].unique()):
+        size = max(5.5 - 1.5 * order, 3)  # a later series hides none before it
         here = points[points["series"] == name]
         errors = np.array([here["value"] - here["low"], here["high"] - here["value"]]).clip(0)
         colour = COLOURS[name]

@@ -13,8 +13,7 @@ from matplotlib import pyplot as plt
 from cli import command, figure_arguments
 from erf.field import ReceptiveField, load_fields
 from erf.plots import COLOURS, WIDTH, draw_map, map_table, relative_map, save, shape_label, use_style
-from erf.stacks import predicted_sigma, series_name
-from erf.theory import uniform_map
+from erf.stacks import predicted_map, predicted_sigma, series_name
 
 
 def cross_section(relative: np.ndarray) -> np.ndarray:
@@ -42,7 +41,7 @@ def draw(fields: list[ReceptiveField]):
             axes.plot(np.arange(-radius, radius + 1), cross_section(relative), "-", color=COLOURS[name], label=short)
         tables.append(map_table(relative, field.position, series=name, runs=field.settings["runs"], dead=field.dead))
     offset, sigma = np.arange(-radius, radius + 1), predicted_sigma(settings)[1]
-    exact = np.sqrt(uniform_map(settings["depth"], settings["kernel"])[radius])
+    exact = predicted_map(settings)[radius]
     gaussian = np.exp(-(offset**2) / (2 * sigma**2))
     for axes in (linear, logarithmic):
         axes.plot(offset, exact / exact.max(), color="black", linewidth=0.9, linestyle=":", label="theory, exact")

@@ -156,7 +156,18 @@ BAD = [
     ("snapshots.classifier", [1, 2], "snapshots.classifier: [1, 2] does not contain items matching the given schema"),
     ("reach.plain.distances", [2, 16], "reach.plain.distances: the cue must lie in the receptive field: at most 15"),
     ("figures.growth.networks", ["rleu"], "figures.growth.networks: 'rleu' is not in networks; did you mean 'relu'?"),
+    ("networks.tanh_20.structure", "skip", "figures.nonlinearity.networks: 'tanh_20' is not plain"),
     ("figures.growth.networks", ["tanh_20"], "figures.growth.networks: 'tanh_20' is not in slopes.networks"),
+    (
+        "networks.relu.readings",
+        ["square"],
+        "figures.gaussian_shape.networks: 'relu' is not measured in the reading abs",
+    ),
+    (
+        "figures.sensitivity.networks",
+        ["skip", "skip_relu"],
+        "figures.sensitivity.networks: 'skip_relu' and 'skip' have",
+    ),
     ("figures.evolution.trainings", ["mnist"], "figures.evolution.trainings: 'mnist' is not in trainings"),
     ("figures.gaussian_shape.depths", [5, 7], "figures.gaussian_shape.depths: 'uniform' is not measured at 7 layers"),
     ("figures.nonlinearity.networks", ["relu"], "figures.nonlinearity.networks: 'relu' must have one depth"),

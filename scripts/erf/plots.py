@@ -28,7 +28,7 @@ COLOURS = {  # of the untrained networks' series, by name, in every figure
     "random + tanh": _PALETTE[3],
     "random + sigmoid": _PALETTE[9],
 }
-MARKERS = {"uniform": "o", "random": "s", "random + ReLU": "^"}  # beside the colours: a print may be grey
+MARKERS = dict(zip(COLOURS, "os^Dvphx", strict=False))  # beside the colours: a print may be grey
 BEFORE, AFTER, ACCURACY = _PALETTE[7], _PALETTE[3], _PALETTE[0]
 
 

@@ -119,6 +119,11 @@ def series_name(settings: dict) -> str:
     return settings["weights"] + ("" if activation == "none" else f" + {names.get(activation, activation)}")
 
 
+def predicted_map(settings: dict) -> np.ndarray:
+    """Theory's exact map, up to a factor, for a measured network without its activation; NaN where there is none."""
+    return _predicted(theory.expected_map, settings, np.full((1, 1), np.nan))
+
+
 def predicted_sigma(settings: dict) -> tuple[float, float]:
     """Theory's sigma (rows, columns; pixels) for a measured network without its activation; NaN where there is none."""
     return _predicted(theory.expected_sigma, settings, (math.nan, math.nan))

@@ -31,11 +31,12 @@ def check_config():
         stop(".".join(map(str, error.absolute_path)) or "(top level)", error.message)
     for name in config["networks"]:
         check_network(name)
+    check_slopes()
     for figure, settings in config["figures"].items():
         for section in ("networks", "trainings", "reach"):
             check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
-    check_names("slopes.networks", config["slopes"]["networks"], "networks")
-    check_figures_of_networks()
+        if figure in TOLD_APART_BY:
+            check_figure_of_networks(figure, settings["networks"])
     for name, training in config["trainings"].items():
         last = training["recipe"]["epochs"]
         if any(epoch > last for epoch in config["snapshots"]["classifier"]):
@@ -63,64 +64,70 @@ def check_network(name):
     settings = network_settings(name)
     if settings["weights"] == "uniform" and settings["activation"] != "none":
         stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
-    least = min(settings["depths"])
     if settings["structure"] in ("subsample", "average_pool", "dilation"):
-        if not settings["special_layers"]:
-            stop(f"networks.{name}.special_layers", f"{settings['structure']} needs at least one")
-        if max(settings["special_layers"]) > least:
-            stop(f"networks.{name}.special_layers", f"a network of {least} layers has no layer {max(settings['special_layers'])}")
+        key, special, least = f"networks.{name}.special_layers", settings["special_layers"], min(settings["depths"])
+        if not special:
+            stop(key, f"{settings['structure']} needs at least one")
+        if max(special) > least:
+            stop(key, f"a network of {least} layers has no layer {max(special)}")
 
 
-def check_figures_of_networks():
-    """Networks that share a figure differ in what it tells them apart by, and are measured at the depths that it shows."""
-    chosen = {figure: settings.get("networks", []) for figure, settings in config["figures"].items()}
-    for figure, keys in {
-        "gaussian_shape": ["weights", "activation"],
-        "growth": ["weights", "activation"],
-        "nonlinearity": ["activation"],
-        "structures": ["structure", "activation"],
-    }.items():
-        key = f"figures.{figure}.networks"
-        seen = {}
-        for name in chosen[figure]:
-            settings = network_settings(name)
-            if settings["kernel"] != network_settings(chosen[figure][0])["kernel"]:
-                stop(key, f"{name!r} and {chosen[figure][0]!r} differ in kernel")
-            twin = seen.setdefault(tuple(settings[key] for key in keys), name)
-            if twin != name:
-                stop(key, f"{name!r} and {twin!r} have the same {' and '.join(keys)}")
-    for figure in ("nonlinearity", "structures", "sensitivity"):
-        for name in chosen[figure]:
-            if network_settings(name)["depths"] != network_settings(chosen[figure][0])["depths"][:1]:
-                stop(f"figures.{figure}.networks", f"{name!r} must have one depth, that of {chosen[figure][0]!r}")
-    for name in chosen["structures"]:
-        if ("plain", network_settings(name)["activation"]) not in {
-            (network_settings(other)["structure"], network_settings(other)["activation"]) for other in chosen["structures"]
-        }:
-            stop("figures.structures.networks", f"{name!r} has no plain network of its activation to be held against")
-    for name in chosen["growth"]:
-        if name not in config["slopes"]["networks"]:
-            stop("figures.growth.networks", f"{name!r} is not in slopes.networks")
-    wanted = {
-        "figures.gaussian_shape.depths": (config["figures"]["gaussian_shape"]["depths"], chosen["gaussian_shape"]),
-        "slopes.depths": (sum(config["slopes"]["depths"], []), config["slopes"]["networks"]),
-    }
-    for key, (depths, names) in wanted.items():
-        for name in names:
-            for depth in depths:
-                if depth not in network_settings(name)["depths"]:
-                    stop(key, f"{name!r} is not measured at {depth} layers")
-    for name in config["slopes"]["networks"]:
+# What figures tell their networks apart by, and those that compare networks of one depth.
+TOLD_APART_BY = {
+    "gaussian_shape": ["weights", "activation"],
+    "growth": ["weights", "activation"],
+    "nonlinearity": ["activation"],
+    "structures": ["structure", "activation"],
+    "sensitivity": ["structure", "special_layers"],
+}
+OF_ONE_DEPTH = ["nonlinearity", "structures", "sensitivity"]
+
+
+def check_figure_of_networks(figure, names):
+    """The networks of a figure can be compared, told apart, and were measured as it shows them."""
+    key, seen, first = f"figures.{figure}.networks", {}, network_settings(names[0])
+    for name in names:
+        settings = network_settings(name)
+        if "abs" not in settings["readings"]:
+            stop(key, f"{name!r} is not measured in the reading abs, of which maps are drawn")
+        if settings["kernel"] != first["kernel"]:
+            stop(key, f"{name!r} and {names[0]!r} differ in kernel")
+        if figure in OF_ONE_DEPTH and settings["depths"] != first["depths"][:1]:
+            stop(key, f"{name!r} must have one depth, that of {names[0]!r}")
+        twin = seen.setdefault(as_json([settings[trait] for trait in TOLD_APART_BY[figure]]), name)
+        if twin != name:
+            stop(key, f"{name!r} and {twin!r} have the same {' and '.join(TOLD_APART_BY[figure])}")
+        if figure == "structures" and as_json(["plain", settings["activation"]]) not in seen:
+            stop(key, f"{name!r} has no plain network of its activation before it, to be held against")
+        if figure == "nonlinearity" and settings["structure"] != "plain":
+            stop(key, f"{name!r} is not plain")
+        if figure == "growth" and name not in config["slopes"]["networks"]:
+            stop(key, f"{name!r} is not in slopes.networks")
+    if figure == "gaussian_shape":
+        check_depths("figures.gaussian_shape.depths", config["figures"][figure]["depths"], names)
+
+
+def check_slopes():
+    """Slopes are of plain networks, at depths at which they are measured."""
+    names = config["slopes"]["networks"]
+    check_names("slopes.networks", names, "networks")
+    for name in names:
         if network_settings(name)["structure"] != "plain":
             stop("slopes.networks", f"{name!r} is not plain")
+    check_depths("slopes.depths", sum(config["slopes"]["depths"], []), names)
+
+
+def check_depths(key, depths, names):
+    """All these networks are measured at all these depths."""
+    for name in names:
+        for depth in depths:
+            if depth not in network_settings(name)["depths"]:
+                stop(key, f"{name!r} is not measured at {depth} layers")
 
 
 def network_settings(name):
     """The defaults of all networks, and on top of them what this one sets."""
     return {**config["network_defaults"], **config["networks"][name]}
-
-
-check_config()
 
 
 def one_of(names):
@@ -170,6 +177,9 @@ def imported_names(path):
 def as_json(settings):
     """Settings as an argument for a script; sorted, so that their order in the file triggers nothing."""
     return json.dumps(settings, sort_keys=True)
+
+
+check_config()
 
 
 def training_settings(name, task):
