@@ -13,13 +13,11 @@ from matplotlib.lines import Line2D
 
 from cli import command, figure_arguments, read_table
 from erf.field import ReceptiveField, load_fields
-from erf.plots import COLOURS, MARKERS, WIDTH, save, use_style, with_interval
+from erf.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, save, use_style, with_interval
 from erf.stacks import series_name
 from erf.theory import plain_size
 
 QUANTITIES = {"size": "ERF size (pixels)", "ratio": "ERF size / RF size"}
-GUIDES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # the paper's slopes, and their limit for many layers
-DASHES = {"the paper's slopes, 0.56 and −0.43": (0, (5, 1.5)), "limit, ±0.5": (0, (1, 1.5))}
 LINES = {"uniform": "-", "random": "--"}  # of theory's curves
 
 
@@ -82,7 +80,7 @@ def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, slopes: pd.Dat
     depths = np.array(sorted(points["depth"].unique()))
     # Only the guides' slopes mean anything: they start beside the measurements.
     start = points["value"][points["depth"] == depths[0]].mean() * (0.66 if quantity == "size" else 0.6)
-    for slope, dashes in zip(GUIDES[quantity], DASHES.values(), strict=True):
+    for slope, dashes in zip(SLOPES[quantity], SLOPE_LINES, strict=True):
         panel.plot(depths, start * (depths / depths[0]) ** slope, color="0.55", linestyle=dashes)
     panel.set(xscale="log", yscale="log", xlabel="layers", ylabel=QUANTITIES[quantity])
     panel.set_xticks(depths, labels=map(str, depths))
@@ -109,7 +107,8 @@ def draw(fields: list[ReceptiveField], slopes: pd.DataFrame):
         for n in kinds
         if n in LINES
     ]
-    lines += [Line2D([], [], color="0.55", linestyle=dashes, label=name) for name, dashes in DASHES.items()]
+    guides = zip(("the paper's slopes, 0.56 and −0.43", "limit, ±0.5"), SLOPE_LINES, strict=True)
+    lines += [Line2D([], [], color="0.55", linestyle=dashes, label=name) for name, dashes in guides]
     if points["clipped"].any():
         lines.append(
             Line2D([], [], marker="s", color="0.35", mfc="white", mew=1.2, linestyle="", label="clipped by the RF")

@@ -7,12 +7,13 @@ dilated networks with their special layers elsewhere. All with 95 % intervals ov
 
 import sys
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from cli import command, figure_arguments, read_table
-from erf.plots import COLOURS, MARKERS, WIDTH, save, use_style
+from erf.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, save, use_style
 
 READINGS = {
     "abs": "mean of |g|",
@@ -22,8 +23,6 @@ READINGS = {
     "equal": "|g|, runs made equal",
     "maximum": "|g|, threshold at maximum",
 }
-GUIDES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # the paper's slopes, and their limit for many layers
-DASHES = {"the paper's slope": (0, (5, 1.5)), "limit, ±0.5": (0, (1, 1.5))}
 SPAN = 0.27  # how far from its limit a slope is shown; beyond, an arrow at the edge
 SHOWN_DEPTH = 20  # at which sizes are compared, or the next that was measured
 THEORY = {"marker": "|", "color": "0.2", "markersize": 6, "linestyle": "", "zorder": 4}
@@ -49,8 +48,10 @@ def row_places(slopes: pd.DataFrame) -> tuple[dict, dict]:
 
 
 def draw_interval(axes, value: float, low: float, high: float, y: float, **options) -> None:
-    """A point with its interval; where the point lies outside of the panel, an arrow at the edge."""
+    """A point with its interval; where the point lies outside of the panel, an arrow at the edge. Nothing for NaN."""
     first, last = axes.get_xlim()
+    if np.isnan(value):
+        return
     if first < value < last:
         axes.plot([max(low, first), min(high, last)], [y, y], color=options["color"], linewidth=0.8)
         axes.plot([value], [y], linestyle="", markersize=2.8, **options)
@@ -62,9 +63,9 @@ def draw_interval(axes, value: float, low: float, high: float, y: float, **optio
 
 
 def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None:
-    for slope, dashes in zip(GUIDES[quantity], DASHES.values(), strict=True):
+    for slope, dashes in zip(SLOPES[quantity], SLOPE_LINES, strict=True):
         axes.axvline(slope, color="0.6", linestyle=dashes, linewidth=1, zorder=0)
-    limit = GUIDES[quantity][1]
+    limit = SLOPES[quantity][1]
     axes.set_xlim(limit - SPAN, limit + SPAN)
     ranges = list(slopes["depths"].unique())
     for row in slopes[slopes["quantity"] == quantity].itertuples():
@@ -79,7 +80,8 @@ def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None
 
 def draw_sizes(axes, sizes: pd.DataFrame, places: dict) -> None:
     axes.set_xlim(0, 1.1 * sizes["size"].max())
-    for row in sizes.itertuples():
+    shown = [key in places for key in zip(sizes["network"], sizes["reading"], strict=True)]
+    for row in sizes[shown].itertuples():
         options = {"color": COLOURS[row.series], "marker": MARKERS[row.series]}
         y = places[row.network, row.reading]
         draw_interval(axes, row.size, row.low, row.high, y, **options)
@@ -119,7 +121,7 @@ def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame):
     above, below = figure.subfigures(2, 1, height_ratios=[5.2, 1])
     panels = above.subplots(1, 3, sharey=True, width_ratios=[0.9, 1, 1])
     draw_sizes(panels[0], sizes, places)
-    for panel, quantity in zip(panels[1:], GUIDES, strict=True):
+    for panel, quantity in zip(panels[1:], SLOPES, strict=True):
         draw_slopes(panel, slopes, places, quantity)
     panels[0].set_yticks(list(places.values()), labels=[READINGS[mode] for _, mode in places], fontsize="small")
     panels[0].set_ylim(max(places.values()) + 0.8, -0.6)
@@ -133,7 +135,8 @@ def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame):
         Line2D([], [], **points, mfc="white" if index else "0.3", label=name) for index, name in enumerate(ranges)
     ]
     handles += [Line2D([], [], **THEORY, label="theory, no activation")]
-    handles += [Line2D([], [], color="0.6", linestyle=dashes, label=name) for name, dashes in DASHES.items()]
+    guides = zip(("the paper's slope", "limit, ±0.5"), SLOPE_LINES, strict=True)
+    handles += [Line2D([], [], color="0.6", linestyle=dashes, label=name) for name, dashes in guides]
     above.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1, handletextpad=0.4)
     draw_positions(below.subplots(), positions)
     sizes = sizes.rename(columns={"reading": "mode", "series": "weights"})

@@ -1,7 +1,7 @@
 """Figure: subsampling and dilation enlarge the ERF, skip connections shrink it, dropout leaves it as it is.
 
-Impact maps on one scale, with theory's sigma ellipse over each; and each structure's ERF size as a multiple of the
-plain stack's, with 95 % bootstrap intervals over runs, beside theory's.
+Impact maps, with theory's sigma ellipse and the outline of the plain stack's ERF over each; and each structure's ERF
+size as a multiple of the plain stack's, with 95 % bootstrap intervals over runs, beside theory's.
 """
 
 import sys

@@ -29,6 +29,8 @@ COLOURS = {  # of the untrained networks' series, by name, in every figure
     "random + sigmoid": _PALETTE[9],
 }
 MARKERS = dict(zip(COLOURS, "os^Dvphx", strict=False))  # beside the colours: a print may be grey
+SLOPES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # against depth: the paper's, and their limit for many layers
+SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
 BEFORE, AFTER, ACCURACY = _PALETTE[7], _PALETTE[3], _PALETTE[0]
 
 
