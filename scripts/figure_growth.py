@@ -53,30 +53,18 @@ def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, slopes: pd.Dat
         size = max(5.5 - 1.5 * order, 3)  # a later series hides none before it
         here = points[points["series"] == name]
         errors = np.array([here["value"] - here["low"], here["high"] - here["value"]]).clip(0)
-        colour = COLOURS[name]
         fits = "\n".join(
             f"   slope {with_interval(fit.slope, fit.low, fit.high, 3)}, {fit.depths.replace('-', '–')} layers"
             for fit in slopes[slopes["weights"] == name].itertuples()
         )
-        label = f"{name}\n{fits}"
-        panel.errorbar(
-            here["depth"],
-            here["value"],
-            errors,
-            fmt=MARKERS[name],
-            color=colour,
-            markersize=size,
-            capsize=2,
-            label=label,
-        )
+        dead = f" (up to {here['dead'].max()} of {here['runs'].max()} runs dead)" if here["dead"].any() else ""
+        style = {"fmt": MARKERS[name], "color": COLOURS[name], "markersize": size, "capsize": 2}
+        panel.errorbar(here["depth"], here["value"], errors, **style, label=f"{name}{dead}\n{fits}")
         clipped = here[here["clipped"]]
         panel.plot(clipped["depth"], clipped["value"], MARKERS[name], color="white", markersize=1.8, zorder=5)
         theory = curves[curves["series"] == name]
         if name in LINES:  # theory has no activation of its own
-            panel.plot(
-                *(theory["depth"], theory["value"], LINES[name]),
-                **{"color": "0.3", "linewidth": 0.8, "zorder": 0},
-            )
+            panel.plot(theory["depth"], theory["value"], LINES[name], color="0.3", linewidth=0.8, zorder=0)
     depths = np.array(sorted(points["depth"].unique()))
     # Only the guides' slopes mean anything: they start beside the measurements.
     start = points["value"][points["depth"] == depths[0]].mean() * (0.66 if quantity == "size" else 0.6)
