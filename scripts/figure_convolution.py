@@ -67,7 +67,7 @@ def draw_limit(axes, kernels: list[int]) -> pd.DataFrame:
         guide = 0.09 * (depths / depths[0]) ** power
         axes.plot(depths, guide, ":", color="0.5", linewidth=0.8)
         axes.annotate(label, (depths[-1], guide[-1]), xytext=(2, 0), textcoords="offset points", fontsize="x-small")
-    axes.set(xscale="log", yscale="log", xlabel="layers n", ylabel="distance from the Gaussian")
+    axes.set(xscale="log", yscale="log", xlabel="layers n", ylabel="total variation distance from the limit")
     axes.legend(fontsize="x-small", handlelength=1.5)
     return pd.concat(tables).assign(panel="total variation distance")
 
@@ -78,8 +78,7 @@ def draw(kernels: list[int], depths: list[int]):
     colours = sns.color_palette("viridis", len(depths))
     tables = [draw_transforms(panels[0], kernels[-1], depths, colours)]
     tables += [
-        draw_coefficients(panel, kernel, depths[1:], colours[1:])
-        for panel, kernel in zip(panels[1:], kernels, strict=False)
+        draw_coefficients(panel, kernel, depths, colours) for panel, kernel in zip(panels[1:], kernels, strict=False)
     ]
     tables.append(draw_limit(panels[len(kernels) + 1], kernels))
     for panel in panels[len(kernels) + 2 :]:

@@ -26,7 +26,7 @@ def draw(fields: list[ReceptiveField]):
     figure, axes = plt.subplots(
         len(series) + 1, len(depths), figsize=(WIDTH, 1.95 * (len(series) + 1)), squeeze=False, layout="constrained"
     )
-    tables = []
+    tables, highest = [], 1.0
     for (depth, name), field in panels.items():
         column, row = depths.index(depth), series.index(name)
         fit, sigma = field.fit_gaussian(), predicted_sigma(field.settings)
@@ -37,6 +37,7 @@ def draw(fields: list[ReceptiveField]):
         axes[row, column].set(xticks=[-radius, 0, radius], yticks=[])
         axes[row, column].set_xlabel(shape_label(field, fit), labelpad=1)
         middle = round(field.position[0])
+        highest = max(highest, relative[middle].max())
         offset = np.arange(relative.shape[1]) - field.position[1]
         below = axes[-1, column]
         below.plot(offset, relative[middle], MARKERS[name], color=COLOURS[name], markersize=2, label=name)
@@ -53,15 +54,16 @@ def draw(fields: list[ReceptiveField]):
         side = shown[0].map.shape[0]
         axes[0, column].set_title(f"{depth} layers, RF {side} px")
         reach = min((side - 1) / 2, 3.3 * max(predicted_sigma(field.settings)[1] for field in shown))
-        axes[-1, column].set(xlim=(-reach - 0.5, reach + 0.5), ylim=(0, 1.15), xlabel="pixels from the unit")
+        axes[-1, column].set(xlim=(-reach - 0.5, reach + 0.5), ylim=(0, 1.05 * highest), xlabel="pixels from the unit")
     for row, name in enumerate(series):
-        axes[row, 0].set_ylabel(name)
+        runs = next(field.settings["runs"] for (_, other), field in panels.items() if other == name)
+        axes[row, 0].set_ylabel(f"{name}, {runs} run{'s' if runs > 1 else ''}")
     axes[-1, 0].set_ylabel("cross-section")
     for other in axes[-1, 1:]:
         other.set_yticklabels([])
     handles, labels = axes[-1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=1.5)
-    figure.colorbar(image, ax=axes[:-1], label="impact relative to the peak", shrink=0.6, aspect=30)
+    figure.colorbar(image, ax=axes[:-1], label="impact relative to the fitted peak", shrink=0.6, aspect=30)
     return figure, pd.concat(tables)
 
 

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from cli import command, figure_arguments
 from erf.field import ReceptiveField, load_fields
 from erf.plots import COLOURS, WIDTH, draw_map, map_table, relative_map, save, shape_label, use_style
-from erf.stacks import predicted_map, predicted_sigma, series_name
+from erf.stacks import predicted_fit, predicted_map, predicted_sigma, series_name
 
 
 def cross_section(relative: np.ndarray) -> np.ndarray:
@@ -25,34 +25,40 @@ def cross_section(relative: np.ndarray) -> np.ndarray:
 
 def draw(fields: list[ReceptiveField]):
     figure = plt.figure(figsize=(WIDTH, 4.2), layout="constrained")
-    maps, curves = figure.subfigures(2, 1, height_ratios=[0.95, 1.2])
+    maps, curves = figure.subfigures(2, 1, height_ratios=[1, 1.1])
     panels = maps.subplots(1, len(fields), squeeze=False)[0]
-    linear, logarithmic = curves.subplots(1, 2)
+    linear, logarithmic, difference = curves.subplots(1, 3)
     settings, tables = fields[0].settings, []
+    radius = len(fields[0].map) // 2
+    offset, limit = np.arange(-radius, radius + 1), predicted_sigma(settings)[1]
+    exact = predicted_map(settings)[radius] / predicted_fit(settings).peak  # as the measured ones: over the fitted peak
+    gaussian = np.exp(-(offset**2) / (2 * limit**2))
     for panel, field in zip(panels, fields, strict=True):
         fit, name = field.fit_gaussian(), series_name(field.settings)
         short = name.removeprefix("random + ").replace("random", "no activation")
         relative = relative_map(field, fit)
         image = draw_map(panel, relative, field.position)
-        radius = len(relative) // 2
         panel.set(xticks=[-radius, 0, radius], yticks=[], title=short)
         panel.set_xlabel(shape_label(field, fit), labelpad=1, fontsize="small")
-        for axes in (linear, logarithmic):
-            axes.plot(np.arange(-radius, radius + 1), cross_section(relative), "-", color=COLOURS[name], label=short)
+        cross = cross_section(relative)
+        for axes, values in ((linear, cross), (logarithmic, cross), (difference, cross - exact)):
+            axes.plot(offset, values, color=COLOURS[name], label=short)
         tables.append(map_table(relative, field.position, series=name, runs=field.settings["runs"], dead=field.dead))
-    offset, sigma = np.arange(-radius, radius + 1), predicted_sigma(settings)[1]
-    exact = predicted_map(settings)[radius]
-    gaussian = np.exp(-(offset**2) / (2 * sigma**2))
     for axes in (linear, logarithmic):
-        axes.plot(offset, exact / exact.max(), color="black", linewidth=0.9, linestyle=":", label="theory, exact")
-        axes.plot(offset, gaussian, color="0.2", linewidth=0.9, linestyle="--", label="theory, Gaussian")
+        axes.plot(offset, exact, color="black", linewidth=0.9, linestyle=":", label="theory, exact")
+        axes.plot(offset, gaussian, color="0.2", linewidth=0.9, linestyle="--", label="theory, limit")
+    difference.plot(offset, gaussian - exact, color="0.2", linewidth=0.9, linestyle="--")
+    difference.axhline(0, color="black", linewidth=0.9, linestyle=":")
+    for axes in (linear, logarithmic, difference):
         axes.set(xlabel="pixels from the unit", xlim=(-radius, radius))
     linear.set(ylabel="cross-section", ylim=(0, None))
     logarithmic.set(yscale="log", ylim=(3e-4, 1.5), ylabel="the same, logarithmic")
+    difference.set(ylabel="the same, less exact theory")
     handles, labels = linear.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1, handlelength=1.5)
     maps.colorbar(image, ax=panels, label="impact / peak", shrink=0.6, aspect=12)
-    theory = pd.DataFrame({"series": "theory", "row": 0, "column": offset, "impact": exact / exact.max()})
+    maps.suptitle(f"{settings['depth']} layers, RF {len(fields[0].map)} px, {settings['runs']} runs", fontsize="medium")
+    theory = pd.DataFrame({"series": "theory", "row": 0, "column": offset, "impact": exact})
     return figure, pd.concat([*tables, theory.assign(gaussian=gaussian)])
 
 

@@ -2,9 +2,11 @@
 
 Sizes and slopes of the same kinds of network under other readings: what is averaged, the number of channels, the unit
 before or after its own activation, the threshold's reference, the range of depths; and the size of subsampled and
-dilated networks with their special layers elsewhere. All with 95 % intervals over runs.
+dilated networks with their special layers elsewhere. All with 95 % intervals over runs. Last, how far the slopes of
+thin networks scatter if the whole experiment is repeated.
 """
 
+import json
 import sys
 
 import numpy as np
@@ -48,18 +50,18 @@ def row_places(slopes: pd.DataFrame) -> tuple[dict, dict]:
 
 
 def draw_interval(axes, value: float, low: float, high: float, y: float, **options) -> None:
-    """A point with its interval; where the point lies outside of the panel, an arrow at the edge. Nothing for NaN."""
-    first, last = axes.get_xlim()
+    """A point with its interval; an arrow at the edge for what lies outside of the panel. Nothing for NaN."""
     if np.isnan(value):
         return
+    first, last = axes.get_xlim()
+    axes.plot(np.clip([low, high], first, last), [y, y], color=options["color"], linewidth=0.8)
     if first < value < last:
-        axes.plot([max(low, first), min(high, last)], [y, y], color=options["color"], linewidth=0.8)
         axes.plot([value], [y], linestyle="", markersize=2.8, **options)
-    else:
-        left = value <= first
-        axes.plot(
-            [first if left else last], [y], "<" if left else ">", color=options["color"], markersize=3, clip_on=False
-        )
+    arrow = {"color": options["color"], "markersize": 2.8, "clip_on": False, "linestyle": ""}
+    if min(low, value) < first:
+        axes.plot([first], [y], marker="<", **arrow)
+    if max(high, value) > last:
+        axes.plot([last], [y], marker=">", **arrow)
 
 
 def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None:
@@ -83,26 +85,51 @@ def draw_sizes(axes, sizes: pd.DataFrame, places: dict) -> None:
     shown = [key in places for key in zip(sizes["network"], sizes["reading"], strict=True)]
     for row in sizes[shown].itertuples():
         options = {"color": COLOURS[row.series], "marker": MARKERS[row.series]}
-        y = places[row.network, row.reading]
-        draw_interval(axes, row.size, row.low, row.high, y, **options)
-        axes.plot([row.theory_size], [y], **THEORY)
-        if row.dead and row.reading == "abs":
-            axes.annotate(f"{row.dead} of {row.runs}\nruns dead", (0.3, y + 0.5), fontsize="small", va="center")
+        draw_interval(axes, row.size, row.low, row.high, places[row.network, row.reading], **options)
+        axes.plot([row.theory_size], [places[row.network, row.reading]], **THEORY)
     axes.set_xlabel(f"ERF size, {sizes['depth'].iloc[0]} layers (pixels)")
 
 
+def draw_dead(axes, readings: pd.DataFrame, places: dict) -> None:
+    """How many runs were left out as dead, from depth to depth, where any were."""
+    for network, rows in readings[readings["reading"] == "abs"].groupby("network"):
+        if rows["dead"].any():
+            text = f"{rows['dead'].min()} to {rows['dead'].max()}\nof {rows['runs'].max()} dead"
+            axes.annotate(text, (0.3, places[network, "abs"] + 0.5), fontsize="small", va="center")
+
+
 def draw_positions(axes, table: pd.DataFrame) -> None:
-    names = table["structure"].str.replace("_", " ") + (
-        ", layers " + table["special_layers"].str.replace(" ", ", ")
-    ).fillna("")
-    axes.set_xlim(0, 1.15 * table["size"].max())
+    axes.set_xlim(0, 1.2 * table["size"].max())
+    names = []
     for y, row in enumerate(table.itertuples()):
+        special = json.loads(row.special_layers)
+        layers = f" {', '.join(map(str, special))}" if special else ""
+        names.append(f"{row.structure.replace('_', ' ')}{layers} (RF {row.rf:.0f})")
         draw_interval(axes, row.size, row.low, row.high, y, color=COLOURS[row.series], marker=MARKERS[row.series])
         axes.plot([row.theory_size], [y], **THEORY)
-        options = {"xycoords": ("axes fraction", "data"), "fontsize": "small", "ha": "right", "va": "center"}
-        axes.annotate(f"RF {row.rf:.0f}", (1, y), **options)
-    axes.set_yticks(range(len(table)), labels=names)
+    axes.set_yticks(range(len(table)), labels=names, fontsize="small")
     axes.set(ylim=(len(table) - 0.5, -0.5), xlabel=f"ERF size, {table['depth'].iloc[0]} layers (pixels)")
+
+
+def draw_samples(axes, samples: pd.DataFrame) -> None:
+    """Slopes of the size in repeated experiments, a dot each, and their mean; one row a network and reading."""
+    names = []
+    rng = np.random.default_rng(0)  # spreads the dots
+    for y, ((weights, mode), rows) in enumerate(samples.groupby(["weights", "mode"], sort=False)):
+        colour, slopes = COLOURS[weights], rows["size"].dropna()
+        axes.plot(slopes, y + rng.uniform(-0.25, 0.25, len(slopes)), ".", color=colour, markersize=1.5)
+        axes.plot([slopes.mean()] * 2, [y - 0.35, y + 0.35], color=colour)
+        names.append(f"{weights}\n{READINGS[mode]}")
+    for slope, dashes in zip(SLOPES["size"], SLOPE_LINES, strict=True):
+        axes.axvline(slope, color="0.6", linestyle=dashes, linewidth=1, zorder=0)
+    first = samples.iloc[0]
+    layers, channels = first["depths"].replace("-", "–"), samples["channels"].unique()
+    thin = f"{channels[0]} channel" + ("s" if channels[0] > 1 else "") if len(channels) == 1 else "the networks"
+    axes.set_yticks(range(len(names)), labels=names, fontsize="small")
+    axes.set(
+        ylim=(len(names) - 0.5, -0.5),
+        xlabel=f"slope of the size, {layers} layers\nof {thin}, {samples['sample'].max() + 1} experiments",
+    )
 
 
 def with_run_means(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -112,15 +139,16 @@ def with_run_means(sizes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([sizes, several.drop(columns=columns.values()).rename(columns=columns).assign(reading="per run")])
 
 
-def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame):
+def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame, samples: pd.DataFrame):
     depths = sorted(readings["depth"].unique())
     sizes = readings[readings["depth"] == min((d for d in depths if d >= SHOWN_DEPTH), default=depths[-1])]
     places, headings = row_places(slopes)
     sizes = with_run_means(sizes)
-    figure = plt.figure(figsize=(WIDTH, 9.3), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[5.2, 1])
+    figure = plt.figure(figsize=(WIDTH, 9.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[4.6, 1])
     panels = above.subplots(1, 3, sharey=True, width_ratios=[0.9, 1, 1])
     draw_sizes(panels[0], sizes, places)
+    draw_dead(panels[0], readings, places)
     for panel, quantity in zip(panels[1:], SLOPES, strict=True):
         draw_slopes(panel, slopes, places, quantity)
     panels[0].set_yticks(list(places.values()), labels=[READINGS[mode] for _, mode in places], fontsize="small")
@@ -138,11 +166,12 @@ def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame):
     guides = zip(("the paper's slope", "limit, ±0.5"), SLOPE_LINES, strict=True)
     handles += [Line2D([], [], color="0.6", linestyle=dashes, label=name) for name, dashes in guides]
     above.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1, handletextpad=0.4)
-    draw_positions(below.subplots(), positions)
+    elsewhere, repeated = below.subplots(1, 2)
+    draw_positions(elsewhere, positions)
+    draw_samples(repeated, samples)
     sizes = sizes.rename(columns={"reading": "mode", "series": "weights"})
-    return figure, pd.concat(
-        [slopes.assign(panel="slopes"), sizes.assign(panel="sizes"), positions.assign(panel="positions")]
-    )
+    tables = {"slopes": slopes, "sizes": sizes, "positions": positions, "samples": samples}
+    return figure, pd.concat(table.assign(panel=panel) for panel, table in tables.items())
 
 
 @command
@@ -151,13 +180,15 @@ def main(argv: list[str] | None = None) -> None:
         "slopes": "table of growth_slopes, .csv",
         "readings": "tables of the networks whose slopes they are, .csv",
         "positions": "tables of networks that differ in their special layers, .csv",
+        "samples": "tables of slope_samples, .csv",
     }
     args = figure_arguments(__doc__, argv, **inputs)
     use_style()
-    slopes, readings, positions = (
-        pd.concat(read_table(path) for path in paths) for paths in (args.slopes, args.readings, args.positions)
+    slopes, readings, positions, samples = (
+        pd.concat(read_table(path) for path in paths)
+        for paths in (args.slopes, args.readings, args.positions, args.samples)
     )
-    save(*draw(slopes, readings, positions[positions["reading"] == "abs"]), args.out)
+    save(*draw(slopes, readings, positions[positions["reading"] == "abs"], samples), args.out)
 
 
 if __name__ == "__main__":

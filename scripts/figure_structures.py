@@ -27,7 +27,7 @@ from erf.plots import (
     use_style,
     with_interval,
 )
-from erf.stacks import predicted_sigma, predicted_size, series_name
+from erf.stacks import predicted_fit, predicted_sigma, predicted_size, series_name
 
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
@@ -44,7 +44,8 @@ def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
         row |= {"size": field.size, "size_low": field.interval[0], "size_high": field.interval[1]}
         row |= {"theory_size": predicted_size(settings), "ratio": ratio, "ratio_low": low, "ratio_high": high}
         row |= {"theory_ratio": predicted_size(settings) / predicted_size(base.settings)}
-        row |= {"fit_sigma": np.mean(fit.sigma), "theory_sigma": np.mean(sigma), "gaussian_r2": fit.r2}
+        row |= {"fit_sigma": np.mean(fit.sigma), "theory_fit_sigma": np.mean(predicted_fit(settings).sigma)}
+        row |= {"limit_sigma": np.mean(sigma), "gaussian_r2": fit.r2}
         row |= {"excess_kurtosis": np.mean(field.kurtosis), "clipped": field.clipped}
         rows.append(row | {"runs": settings["runs"], "dead": field.dead})
     return pd.DataFrame(rows)
@@ -52,16 +53,16 @@ def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
 
 def draw_structure(axes, field: ReceptiveField, plain: ReceptiveField):
     """The map over the whole receptive field, theory's ellipse at one sigma, and where the plain stack's ERF ends."""
-    fit, (rows, columns) = field.fit_gaussian(), predicted_sigma(field.settings)
+    fit, (rows, columns) = field.fit_gaussian(), predicted_fit(field.settings).sigma
     image = draw_map(axes, relative_map(field, fit), field.position)
     ellipse = {"fill": False, "linestyle": (0, (3, 2)), "linewidth": 1}
     axes.add_patch(Ellipse((0, 0), 2 * columns, 2 * rows, edgecolor="black", **ellipse))
     if field is not plain:
-        draw_contour(axes, plain.map, plain.position, colors="white", linewidths=0.8, linestyles="dotted")
+        draw_contour(axes, plain.map, plain.position, colors="red", linewidths=0.8, linestyles="dotted")
     radius = int(field.theoretical_rf[0]) // 2
     axes.set(xticks=[-radius, 0, radius], yticks=[])
     axes.set_title(f"{field.settings['structure'].replace('_', ' ')}, RF {field.theoretical_rf[0]:.0f} px")
-    measured = f"σ {np.mean(fit.sigma):.2f} px, theory {np.mean([rows, columns]):.2f}"
+    measured = f"σ {np.mean(fit.sigma):.2f} px, theory {np.mean(predicted_fit(field.settings).sigma):.2f}"
     axes.set_xlabel(f"{measured}\n{shape_label(field, fit)}", labelpad=1)
     return image
 
@@ -77,10 +78,10 @@ def draw_ratios(axes, table: pd.DataFrame) -> None:
         errors = np.array([here["ratio"] - here["ratio_low"], here["ratio_high"] - here["ratio"]]).clip(0)
         axes.errorbar(here["ratio"], y, xerr=errors, fmt=MARKERS[name], color=COLOURS[name], capsize=2, label=name)
         for (_, row), place in zip(here.iterrows(), y, strict=True):
-            text = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 2)
+            text = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 3)
             options = {"xycoords": ("axes fraction", "data"), "fontsize": "small", "va": "center"}
             axes.annotate(text, (1.01, place), color=COLOURS[name], **options)
-    theory = table[(table["series"] == series[0]) & (table["structure"] != "plain")]
+    theory = table[table["structure"] != "plain"].drop_duplicates("structure")  # the same for all activations
     lines = {"colors": "0.25", "linewidth": 1, "zorder": 0, "label": "theory, no activation"}
     y = theory["structure"].map(places)
     axes.vlines(theory["theory_ratio"], y - 0.4, y + 0.4, **lines)
@@ -108,12 +109,14 @@ def draw(fields: list[ReceptiveField]):
         image = draw_structure(panel, field, plain)
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
-    maps.colorbar(image, ax=panels, label="impact relative to the peak", shrink=0.6, aspect=30)
+    maps.colorbar(image, ax=panels, label="impact relative to the fitted peak", shrink=0.6, aspect=30)
     outlines = [
         Line2D([], [], color="0.5", linewidth=1, label="ERF"),
-        Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="ERF of the plain stack"),
+        Line2D([], [], color="red", linewidth=1, linestyle=":", label="ERF of the plain stack"),
         Line2D([], [], color="black", linewidth=1, linestyle="--", label="theory, one σ"),
     ]
+    settings = shown[0].settings
+    maps.suptitle(f"{settings['depth']} layers, {series_name(settings)}, {settings['runs']} runs", fontsize="medium")
     maps.legend(handles=outlines, loc="outside lower center", ncols=3)
     draw_ratios(ratios.subplots(), table)
     return figure, table

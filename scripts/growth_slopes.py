@@ -30,7 +30,8 @@ def sizes(field: ReceptiveField, per_run: bool) -> tuple[float, np.ndarray]:
     live = field.run_sizes[~np.isnan(field.run_sizes)]
     if len(live) < 2:
         return live.mean() if len(live) else np.nan, np.empty(0)
-    rng = np.random.default_rng(seed_for(field.settings["seed"], field.settings["network"], PER_RUN))
+    names = (field.settings[key] for key in ("network", "depth"))
+    rng = np.random.default_rng(seed_for(field.settings["seed"], *names, PER_RUN))
     return live.mean(), rng.choice(live, (1000, len(live))).mean(1)
 
 

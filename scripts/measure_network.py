@@ -5,6 +5,7 @@ so one unit is left in the output plane. Runs lie side by side as groups of the 
 memory allows. Each depth gives one receptive field for each reading of what the paper leaves open (`READINGS`).
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -30,6 +31,12 @@ READINGS = {  # how runs become one map, and what the threshold is a share of: (
     "maximum": ("abs", False, "maximum"),
 }
 ACTIVATIONS_BYTES = 2**28  # of one pass
+KEEP_SCALE = (
+    "none",
+    "relu",
+    "leaky_relu",
+)  # activations through which gradients of deep networks stay in float32's range
+SMALLEST = 1e-25  # a run's largest gradient, below which the map's flanks would be lost in float32
 
 
 def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarray], tuple, tuple]:
@@ -37,7 +44,9 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
     channels, runs, seed = (settings[key] for key in ("channels", "runs", "seed"))
     layers = structure_of(settings, depth)
     height, width = stack_rf(theory_stack(layers, settings["weights"]))
-    dtype = torch.float64 if depth <= settings["double_depth"] else torch.float32
+    dtype = torch.float64
+    if depth > settings["double_depth"] and settings["activation"] in KEEP_SCALE:
+        dtype = torch.float32
     one_run = channels * height * width * depth * dtype.itemsize / 3  # planes shrink towards the unit, as a pyramid
     at_once = max(1, min(runs, int(ACTIVATIONS_BYTES / one_run)))
     maps = {mode: [] for mode in sorted({READINGS[reading][0] for reading in settings["readings"]})}
@@ -47,9 +56,12 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
         model = build_stack(
             layers, channels, settings["weights"], settings["activation"], settings["unit"], weights, dtype
         )
-        images = [torch.randn(channels, height, width, generator=generator, dtype=dtype) for generator in inputs]
+        images = [torch.randn(channels, height, width, generator=g, dtype=torch.float64) for g in inputs]
         ((gradient, unit),) = input_gradients(model, torch.cat(images)[None])
         gradient = gradient.view(len(chosen), channels, height, width)
+        peaks = gradient.abs().amax((1, 2, 3))
+        if dtype == torch.float32 and (peaks[peaks > 0] < SMALLEST).any():
+            raise InputError(f"{name}: gradients are too small for float32: set double_depth to at least {depth}")
         for mode, parts in maps.items():
             parts.append(impact_maps(gradient, mode))
     return {mode: np.concatenate(parts) for mode, parts in maps.items()}, unit.position, unit.theoretical_rf
@@ -83,7 +95,7 @@ def table_row(field: ReceptiveField) -> dict:
         "network": settings["network"],
         "series": series_name(settings),
         "structure": settings["structure"],
-        "special_layers": " ".join(map(str, special_layers(settings))),
+        "special_layers": json.dumps(special_layers(settings)),
         "channels": settings["channels"],
         "unit": settings["unit"],
         "depth": settings["depth"],
@@ -104,7 +116,7 @@ def table_row(field: ReceptiveField) -> dict:
         **both_axes("fit_sigma", fit.sigma),
         "gaussian_r2": fit.r2,
         **both_axes("excess_kurtosis", field.kurtosis),
-        **both_axes("theory_sigma", predicted_sigma(settings)),
+        **both_axes("limit_sigma", predicted_sigma(settings)),
         "theory_size": predicted_size(settings),
     }
 

@@ -104,7 +104,8 @@ SMALL = {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
         for name in ("plain", "subsample", "dilation", "skip")
     },
-    "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]},
+    "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
+    | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
     "snapshots": {"classifier": [0, 1, 2]},
     "trainings": {
         "cifar10": {

@@ -115,6 +115,19 @@ def test_clipped():
     assert not ReceptiveField.from_runs(np.pad(theory.uniform_map(20, 3), 3)[None], (23, 23), (41, 41)).clipped
 
 
+def test_clipped_goes_by_the_fields_own_threshold():
+    spiked = theory.gaussian_map(6.0, (21, 21), (10, 10))  # 0.2 at the edge
+    spiked[12, 12] = 10.0
+    centre, maximum = (field_of(spiked, reference=reference) for reference in ("centre", "maximum"))
+    assert centre.clipped and not maximum.clipped
+
+
+@pytest.mark.parametrize("impact", [np.ones((3, 3)), np.zeros((5, 5))])
+def test_no_gaussian_fits_a_flat_map(impact):
+    fit = field_of(impact).fit_gaussian()
+    assert np.isnan([fit.peak, *fit.sigma, fit.r2]).all()
+
+
 def test_bootstrap_of_equal_runs_has_no_spread_and_of_different_runs_some():
     live = theory.uniform_map(10, 3)
     rng = np.random.default_rng(0)

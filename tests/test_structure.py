@@ -120,6 +120,7 @@ def test_branches_of_different_reach_unite():
         lambda x: x[:, :, 2:-1, 3:],
         lambda x: x[:, :, 1:-2:2, ::3],
         lambda x: x[..., -7:-2],
+        lambda x: x[:, :, -100:, -100:],
         lambda x: x[:, 1:, 4:, -5:],
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch.nn.functional import conv1d, conv2d
 
 from erf import theory
@@ -225,6 +226,15 @@ def test_the_distance_from_the_gaussian_falls_as_theory_says(weights, rate):
     """1/n for symmetric kernels, 1/sqrt(n) for skewed ones (Berry and Esseen's rate)."""
     errors = [theory.clt_error(np.array(weights), depth) for depth in (50, 200)]
     assert math.log(errors[1] / errors[0]) / math.log(4) == pytest.approx(rate, abs=0.02)
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+def test_the_distance_counts_what_the_sum_cannot_reach(depth):
+    taps, far = np.array([0.7, 0.2, 0.1]), 60
+    exact = np.pad(theory.linear_map([Layer(taps)] * depth), far)
+    pixels = np.arange(len(exact)) - far
+    density = stats.norm.pdf(pixels, depth * 0.4, math.sqrt(depth * 0.44))  # mean 0.4, variance 0.6 - 0.16
+    assert theory.clt_error(taps, depth) == pytest.approx(np.abs(exact - density).sum() / 2, rel=1e-9)
 
 
 def test_the_gaussian_of_a_tilted_kernel_in_two_dimensions():

@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import figure_structures
 import growth_slopes
 import measure_network
+import slope_samples
 from conftest import network_settings
 from erf import theory
+from erf.errors import InputError
 from erf.field import ReceptiveField, load_fields
 from erf.intervals import basic_interval
 from erf.theory import log_log_slope
@@ -40,7 +43,7 @@ def test_fitted_sigma_is_within_3_percent_of_the_prediction(weights, place, dept
     assert field.settings["depth"] == depth
     (row,) = pd.DataFrame([measure_network.table_row(field)]).to_dict("records")
     for axis in ("rows", "columns"):
-        assert row[f"fit_sigma_{axis}"] == pytest.approx(row[f"theory_sigma_{axis}"], rel=0.03)
+        assert row[f"fit_sigma_{axis}"] == pytest.approx(row[f"limit_sigma_{axis}"], rel=0.03)
     assert row["gaussian_r2"] > 0.99
 
 
@@ -130,7 +133,59 @@ def test_slopes_and_their_intervals_by_hand(random):
     per_run = table[(table["mode"] == "per run") & (table["quantity"] == "size")].iloc[0]
     means = [np.mean(field.run_sizes) for field in random]
     assert per_run["slope"] == pytest.approx(np.polyfit(np.log(depth), np.log(means), 1)[0])
-    assert per_run["low"] < per_run["slope"] < per_run["high"]
+    drawn = [growth_slopes.sizes(field, per_run=True)[1] for field in random]
+    slopes = log_log_slope(depth, np.stack(drawn, 1))
+    assert (per_run["low"], per_run["high"]) == pytest.approx(basic_interval(per_run["slope"], slopes))
+    assert np.abs(np.corrcoef(drawn)[np.triu_indices(4, 1)]).max() < 0.15  # depths are drawn independently
+
+
+def test_a_sample_is_an_experiment_of_its_own(tmp_path):
+    settings = network_settings(channels=1, runs=5, activation="relu")
+    arguments = ["--name", "thin", "--settings", json.dumps(settings), "--depths", "8", "4", "--samples", "3"]
+    assert slope_samples.main([*arguments, "--out", str(tmp_path / "thin.csv")]) == 0
+    table = pd.read_csv(tmp_path / "thin.csv")
+    assert table["size"].nunique() == 6
+    name = "thin, sample 1"
+    fields = measure_network.measure_network(name, settings | {"depths": [4, 8]})
+    rows = table[table["sample"] == 1].set_index("mode")
+    sizes = np.array([field.size for field in fields])
+    assert rows.loc["abs", "size"] == pytest.approx(np.log2(sizes[1] / sizes[0]))
+    assert rows.loc["abs", "ratio"] == pytest.approx(np.log2(sizes[1] / 17 / (sizes[0] / 9)))
+    means = [np.nanmean(field.run_sizes) for field in fields]
+    assert rows.loc["per run", "size"] == pytest.approx(np.log2(means[1] / means[0]))
+    assert rows.loc["abs", "most_left_out"] == max(field.dead for field in fields)
+
+
+def test_gradients_too_small_for_float32_are_refused_and_others_are_in_float64(monkeypatch):
+    settings = network_settings(depths=[30], channels=2, runs=2, double_depth=20)
+    field = measure_network.measure_network("x", settings | {"activation": "sigmoid"})[0]
+    assert 0 < field.map.max() < 1e-12 and field.dead == 0
+    assert field.map[0, 0] > 0  # float32 would have lost it
+    monkeypatch.setattr(measure_network, "SMALLEST", 1.0)
+    with pytest.raises(InputError, match="too small for float32: set double_depth to at least 30"):
+        measure_network.measure_network("x", settings)
+
+
+def field_of_size(side: int, **settings) -> ReceptiveField:
+    """All ones over side x side pixels of 31 x 31, in each of 5 runs."""
+    maps = np.zeros((5, 31, 31))
+    edge = (31 - side) // 2
+    maps[:, edge : edge + side, edge : edge + side] = 1
+    described = network_settings(depth=15, mode="abs", reading="abs", runs=5, **settings)
+    return ReceptiveField.from_runs(maps, (15, 15), (31, 31), described, np.random.default_rng(0))
+
+
+def test_the_figure_of_structures_holds_each_against_its_own_plain_network():
+    fields = [
+        field_of_size(9, network="a", structure="plain", activation="none"),
+        field_of_size(13, network="b", structure="skip", activation="none"),
+        field_of_size(11, network="c", structure="plain", activation="relu"),
+        field_of_size(5, network="d", structure="skip", activation="relu"),
+    ]
+    table = figure_structures.tabulate(fields)
+    assert table["ratio"].tolist() == pytest.approx([1, 13 / 9, 1, 5 / 11])
+    assert table["ratio_low"][[1, 3]].tolist() == pytest.approx([13 / 9, 5 / 11])
+    assert table["theory_ratio"][1] == table["theory_ratio"][3] < 0.8
 
 
 def test_a_network_that_is_dead_in_all_runs_is_named(tmp_path, capsys):

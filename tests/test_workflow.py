@@ -156,7 +156,11 @@ BAD = [
     ("snapshots.classifier", [1, 2], "snapshots.classifier: [1, 2] does not contain items matching the given schema"),
     ("reach.plain.distances", [2, 16], "reach.plain.distances: the cue must lie in the receptive field: at most 15"),
     ("figures.growth.networks", ["rleu"], "figures.growth.networks: 'rleu' is not in networks; did you mean 'relu'?"),
-    ("networks.tanh_20.structure", "skip", "figures.nonlinearity.networks: 'tanh_20' is not plain"),
+    (
+        "networks.tanh_20.structure",
+        "skip",
+        "figures.nonlinearity.networks: 'tanh_20' and 'linear_20' differ in structure",
+    ),
     ("figures.growth.networks", ["tanh_20"], "figures.growth.networks: 'tanh_20' is not in slopes.networks"),
     (
         "networks.relu.readings",
@@ -166,7 +170,7 @@ BAD = [
     (
         "figures.sensitivity.networks",
         ["skip", "skip_relu"],
-        "figures.sensitivity.networks: 'skip_relu' and 'skip' have",
+        "figures.sensitivity.networks: 'skip_relu' and 'skip' differ in activation",
     ),
     ("figures.evolution.trainings", ["mnist"], "figures.evolution.trainings: 'mnist' is not in trainings"),
     ("figures.gaussian_shape.depths", [5, 7], "figures.gaussian_shape.depths: 'uniform' is not measured at 7 layers"),
@@ -176,7 +180,7 @@ BAD = [
     (
         "figures.sensitivity.networks",
         ["plain", "relu_20"],
-        "figures.sensitivity.networks: 'relu_20' must have one depth",
+        "figures.sensitivity.networks: 'relu_20' and 'plain' differ in depths",
     ),
     ("networks.uniform.activation", "relu", "networks.uniform.activation: uniform weights are measured without an"),
     ("networks.relu.kernel", 5, "figures.gaussian_shape.networks: 'relu' and 'uniform' differ in kernel"),
@@ -192,6 +196,14 @@ BAD = [
     ),
     ("slopes.networks", ["none"], "slopes.networks: 'none' is not in networks"),
     ("slopes.depths", [[5]], "slopes.depths.0: [5] is too short"),
+    ("slopes.depths", [[5, 10]] * 3, "slopes.depths: [[5, 10], [5, 10], [5, 10]] is too long"),
+    ("slopes.depths", [[5, 40], [5, 10, 40]], "slopes.depths: two ranges from 5 to 40 layers could not be told apart"),
+    ("slopes.samples.networks", ["skip"], "slopes.samples.networks: 'skip' is not plain"),
+    (
+        "figures.structures.networks",
+        ["plain", "uniform"],
+        "figures.structures.networks: 'uniform' and 'plain' differ in",
+    ),
     ("networks.relu_after.structure", "skip", "slopes.networks: 'relu_after' is not plain"),
     ("trainings.cifar10.measure_images", 5001, "trainings.cifar10.measure_images: only 5000 images are held out"),
     ("datasets.cifar10.members.test_batch", "abc", "datasets.cifar10.members.test_batch: 'abc' does not match"),
@@ -235,6 +247,7 @@ def test_the_pipeline_from_download_to_figures(finished_project):
 
 def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     from erf.field import load_fields
+    from erf.intervals import positive_interval
 
     folder = finished_project.folder
     growth = pd.read_csv(folder / "figures/small/growth.csv")
@@ -246,6 +259,26 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     slope = growth.query("kind == 'slope' and series == 'uniform' and quantity == 'size'").iloc[0]
     assert slope["value"] == pytest.approx(slope["theory"], rel=1e-5)  # measured equals the closed form
     assert slope["value"] == pytest.approx(np.log2(np.sqrt(137) / np.sqrt(69)), rel=1e-5)  # pixels counted by hand
+
+    table = pd.read_csv(folder / "figures/small/structures.csv").set_index("structure")
+    (skip,), (plain,) = (load_fields(folder / f"results/small/networks/{name}.npz") for name in ("skip", "plain"))
+    assert table.loc["skip", "ratio"] == pytest.approx(skip.size / plain.size, rel=1e-5)
+    low, high = positive_interval(skip.size / plain.size, skip.bootstrap / plain.bootstrap)
+    assert (table.loc["skip", "ratio_low"], table.loc["skip", "ratio_high"]) == pytest.approx((low, high), rel=1e-5)
+
+    sensitivity = pd.read_csv(folder / "figures/small/sensitivity.csv")
+    slopes = pd.read_csv(folder / "results/small/growth_slopes.csv")
+    assert sensitivity.query("panel == 'slopes'")["slope"].tolist() == pytest.approx(slopes["slope"].tolist(), rel=1e-5)
+    thin = load_fields(folder / "results/small/networks/relu_1_channel.npz")
+    deepest = next(f for f in thin if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
+    shown = sensitivity.query("panel == 'sizes' and network == 'relu_1_channel'").set_index("mode")
+    assert shown.loc["per run", "size"] == pytest.approx(np.nanmean(deepest.run_sizes), rel=1e-5)
+    assert shown.loc["abs", "dead"] == deepest.dead
+
+    convolution = pd.read_csv(folder / "figures/small/convolution.csv").query("panel == 'coefficients'")
+    exact = convolution.query("kernel == '2' and depth == 4")
+    assert exact["value"].tolist() == pytest.approx([x / 16 for x in (1, 4, 6, 4, 1)])
+    assert exact["fourier"].tolist() == pytest.approx(exact["value"].tolist(), abs=1e-6)
 
     evolution = pd.read_csv(folder / "figures/small/evolution.csv")
     sizes = pd.read_csv(folder / "results/small/erf/cifar10/seed_1/erf.csv")
@@ -269,12 +302,12 @@ def test_nothing_to_be_done_again_nor_after_a_touch(finished_project):
 CHANGES = [
     (
         "measure.py",
-        {"measure_network", "growth_slopes", "measure_snapshots", "train_reach"}
+        {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "train_reach"}
         | {f"figure_{name}" for name in FIGURES if name != "convolution"},
     ),
     ("plots.py", {f"figure_{name}" for name in FIGURES}),
     ("reach.py", {"train_reach", "figure_reach"}),
-    ("stacks.py", {"measure_network", "growth_slopes"} | {f"figure_{name}" for name in OF_NETWORKS}),
+    ("stacks.py", {"measure_network", "growth_slopes", "slope_samples"} | {f"figure_{name}" for name in OF_NETWORKS}),
 ]
 
 
@@ -299,6 +332,7 @@ SETTINGS = [
     ),
     (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"}),
     (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"}),
+    (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"}),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"}),
     (
         ("trainings", "cifar10", "measure_images"),

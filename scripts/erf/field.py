@@ -12,7 +12,7 @@ from scipy.optimize import curve_fit
 from erf.errors import InputError
 from erf.files import atomic, read_arrays
 from erf.intervals import positive_interval
-from erf.theory import THRESHOLD, centre_impact, erf_size, gaussian_map
+from erf.theory import THRESHOLD, erf_size, gaussian_map, reference_impact
 
 
 def bootstrap_sizes(
@@ -130,7 +130,8 @@ class ReceptiveField:
             window.append(slice(math.ceil(first), math.floor(last) + 1))
         seen = np.abs(self.map[tuple(window)])
         edge = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
-        return bool((edge > THRESHOLD * centre_impact(np.abs(self.map), self.position)).any())
+        peak = reference_impact(np.abs(self.map), self.position, self.reference)
+        return bool((edge > THRESHOLD * peak).any())
 
     @property
     def sigma(self) -> tuple[float, float]:
@@ -152,10 +153,10 @@ class ReceptiveField:
         return np.array([(m * d**order).sum() / m.sum() for m, d in zip(marginals, distances, strict=True)])
 
     def fit_gaussian(self) -> GaussianFit:
-        """Least-squares Gaussian centred on the unit; R^2 over all pixels. NaN for an empty map or where none fits."""
+        """Least-squares Gaussian centred on the unit; R^2 over all pixels. NaN for an empty or a flat map."""
         impact = np.abs(self.map)
         unfitted = GaussianFit(math.nan, (math.nan, math.nan), math.nan)
-        if not impact.any():
+        if np.ptp(impact) == 0:
             return unfitted
 
         def model(_, peak, row_sigma, column_sigma):
@@ -168,8 +169,11 @@ class ReceptiveField:
         except RuntimeError:  # no minimum was found
             return unfitted
         residual = impact.ravel() / scale - model(None, peak, *sigma)
+        sigma = np.abs(sigma)
+        if (sigma > 10 * np.array(impact.shape)).any():
+            return unfitted  # the map is flat
         r2 = 1 - (residual**2).sum() / ((impact / scale - (impact / scale).mean()) ** 2).sum()
-        return GaussianFit(float(peak * scale), (abs(float(sigma[0])), abs(float(sigma[1]))), float(r2))
+        return GaussianFit(float(peak * scale), tuple(sigma.tolist()), float(r2))
 
     def save(self, path: str | PathLike) -> None:
         """Write to `path` (.npz), whole or not at all; the same field gives the same bytes."""

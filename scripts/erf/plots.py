@@ -24,7 +24,7 @@ COLOURS = {  # of the untrained networks' series, by name, in every figure
     "random": _PALETTE[1],
     "random + ReLU": _PALETTE[2],
     "random + leaky ReLU": _PALETTE[4],
-    "random + GELU": _PALETTE[5],
+    "random + GELU": _PALETTE[7],
     "random + tanh": _PALETTE[3],
     "random + sigmoid": _PALETTE[9],
 }
@@ -66,8 +66,12 @@ def save(figure: Figure, table: pd.DataFrame, path: Path) -> None:
 
 
 def relative_map(field: ReceptiveField, fit: GaussianFit) -> np.ndarray:
-    """The map over the peak of the Gaussian fitted to it, which is steadier than the one pixel in the middle."""
-    return np.abs(field.map) / fit.peak
+    """The map over the peak of the Gaussian fitted to it, which is steadier than the one pixel in the middle.
+
+    Over its maximum where no Gaussian fits.
+    """
+    peak = fit.peak if np.isfinite(fit.peak) else np.abs(field.map).max()
+    return np.abs(field.map) / (peak or 1)
 
 
 def shape_label(field: ReceptiveField, fit: GaussianFit) -> str:

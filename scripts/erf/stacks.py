@@ -11,6 +11,7 @@ import numpy as np
 
 from erf import theory
 from erf.errors import InputError
+from erf.field import GaussianFit, ReceptiveField
 
 STRUCTURES = ("plain", "subsample", "dilation", "average_pool", "skip", "dropout")
 WITH_SPECIAL_LAYERS = ("subsample", "dilation", "average_pool")
@@ -125,8 +126,18 @@ def predicted_map(settings: dict) -> np.ndarray:
 
 
 def predicted_sigma(settings: dict) -> tuple[float, float]:
-    """Theory's sigma (rows, columns; pixels) for a measured network without its activation; NaN where there is none."""
+    """Sigma (rows, columns; pixels) of the Gaussian limit, for a measured network without its activation.
+
+    The fit to a finite network's map is a little off it: `predicted_fit`. NaN where there is no theory.
+    """
     return _predicted(theory.expected_sigma, settings, (math.nan, math.nan))
+
+
+def predicted_fit(settings: dict) -> GaussianFit:
+    """The Gaussian fitted to `predicted_map` as to a measured one."""
+    expected = predicted_map(settings)
+    middle = tuple((side - 1) / 2 for side in expected.shape)
+    return ReceptiveField.from_runs(expected[None], middle, expected.shape).fit_gaussian()
 
 
 def predicted_size(settings: dict) -> float:
@@ -138,4 +149,6 @@ def _predicted(quantity, settings: dict, otherwise):
     weights, mode = settings["weights"], settings["mode"]
     if (weights, mode) == ("random", "signed"):
         return otherwise  # the mean of g is zero: what is measured is noise
+    if (weights, mode, settings["structure"]) == ("uniform", "square", "dropout"):
+        return otherwise  # the masks alone are random: paths share them, and neither rule holds
     return quantity(theory_stack(structure_of(settings, settings["depth"]), weights), weights, mode)

@@ -120,7 +120,7 @@ def _before_slicing(node, here: tuple[Window, Window]) -> tuple[Window, Window]:
     sizes = node._saved_self_sym_sizes
     dimension, start = (_signed(value) for value in (node._saved_dim, node._saved_start))
     dimension %= len(sizes)
-    start += sizes[dimension] if start < 0 else 0
+    start = min(max(start + (sizes[dimension] if start < 0 else 0), 0), sizes[dimension])
     axis = dimension - (len(sizes) - 2)  # 0 for rows, 1 for columns; a slice of samples or channels moves nothing
     return tuple(
         window.through(1, node._saved_step, -start, 1) if index == axis else window for index, window in enumerate(here)

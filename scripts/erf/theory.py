@@ -195,27 +195,31 @@ def stack_sigma(stack: Stack) -> tuple[float, ...]:
 # The limit of many layers (section 2.3: central limit theorem).
 
 
-def clt_map(taps: np.ndarray, depth: int) -> np.ndarray:
+def clt_map(taps: np.ndarray, depth: int, margin: int = 0) -> np.ndarray:
     """The Gaussian to which the map of `depth` equal layers converges, at the map's pixels: moments times n.
 
-    taps >= 0 with a covariance that is not singular; the density is scaled to the map's sum, total^n.
+    taps >= 0 with a covariance that is not singular; the density is scaled to the map's sum, total^n. `margin` adds
+    pixels around the map.
     """
     total, mean, covariance = moments(taps)
-    shape = tuple(depth * (side - 1) + 1 for side in taps.shape)
-    centred = np.moveaxis(np.indices(shape), 0, -1) - depth * mean  # (..., axes)
+    shape = tuple(depth * (side - 1) + 1 + 2 * margin for side in taps.shape)
+    centred = np.moveaxis(np.indices(shape), 0, -1) - margin - depth * mean  # (..., axes)
     precision = np.linalg.inv(depth * covariance)
     exponent = np.einsum("...i,ij,...j", centred, precision, centred) / 2
     return total**depth * math.sqrt(np.linalg.det(precision / (2 * math.pi))) * np.exp(-exponent)
 
 
 def clt_error(taps: np.ndarray, depth: int) -> float:
-    """Total variation distance between the exact distribution of S_n and its Gaussian: half the sum of |difference|.
+    """Total variation distance between the exact distribution of S_n and the Gaussian: half the sum of |difference|.
 
-    Falls as 1/n for symmetric kernels and as 1/sqrt(n) for skewed ones.
+    Over all pixels, those that S_n cannot reach included. Falls as 1/n for symmetric kernels and as 1/sqrt(n) for
+    skewed ones.
     """
     normalised = taps / taps.sum()
-    exact = linear_map([Layer(normalised)] * depth)
-    return float(np.abs(exact - clt_map(normalised, depth)).sum() / 2)
+    _, _, covariance = moments(normalised)
+    margin = math.ceil(9 * math.sqrt(depth * np.diag(covariance).max()))  # beyond lies less than 1e-18
+    exact = np.pad(linear_map([Layer(normalised)] * depth), margin)
+    return float(np.abs(exact - clt_map(normalised, depth, margin)).sum() / 2)
 
 
 # What an experiment is expected to find.
@@ -296,6 +300,11 @@ def centre_impact(maps: np.ndarray, position: tuple[float, float]) -> np.ndarray
     return maps[..., rows, :][..., columns].mean((-2, -1))
 
 
+def reference_impact(maps: np.ndarray, position: tuple[float, float], reference: str) -> np.ndarray:
+    """What the threshold is a share of: the impact at the "centre", the unit's position, or the "maximum"."""
+    return centre_impact(maps, position) if reference == "centre" else maps.max((-2, -1))
+
+
 def erf_size(
     maps: np.ndarray, position: tuple[float, float], threshold: float = THRESHOLD, reference: str = "centre"
 ) -> np.ndarray:
@@ -304,7 +313,7 @@ def erf_size(
     maps (..., H, W) of non-negative impacts; returns (...), NaN where the centre has none. reference "maximum" takes
     the strongest pixel's impact in place of the centre's.
     """
-    peak = centre_impact(maps, position) if reference == "centre" else maps.max((-2, -1))
+    peak = reference_impact(maps, position, reference)
     count = (maps > threshold * peak[..., None, None]).sum((-2, -1))
     return np.where(peak > 0, np.sqrt(count), np.nan)
 

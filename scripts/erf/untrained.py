@@ -44,8 +44,8 @@ class ActiveDropout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shape = (len(x), self.channels, *x.shape[2:])
-        kept = [torch.rand(shape, generator=g, dtype=x.dtype) >= self.rate for g in self.generators]
-        return x * (torch.cat(kept, 1) / (1 - self.rate))
+        kept = [torch.rand(shape, generator=g, dtype=torch.float64) >= self.rate for g in self.generators]
+        return x * (torch.cat(kept, 1) / (1 - self.rate)).to(x.dtype)
 
 
 def build_stack(
@@ -68,8 +68,9 @@ def build_stack(
     channels : of every layer, the input included
     weights : "uniform" or "random"
         uniform: every weight 1 / (kernel^2 * channels), so that each layer's kernel sums to one (Eq. 1).
-        random: normal with zero mean and standard deviation gain / sqrt(fan-in), with the gain of `ACTIVATIONS`: it
-        keeps the gradient's scale from layer to layer, without an activation and with a ReLU.
+        random: normal with zero mean and standard deviation gain / sqrt(fan-in), with the gain of the activation in
+        front (`ACTIVATIONS`), 1 without: it keeps the gradient's energy from layer to layer, where there is no
+        activation or a ReLU.
     unit : "before" or "after" its own activation
     generators : one for each run, source of its random weights and dropout masks; None is torch's global one.
         The runs are groups of the same convolutions: one pass computes them all, and none depends on the others.
@@ -87,7 +88,7 @@ def build_stack(
     nonlinearity, gain = ACTIVATIONS[activation]
     runs = len(generators)
 
-    def convolution(layer: Conv, outputs: int) -> nn.Conv2d:
+    def convolution(layer: Conv, outputs: int, gain: float) -> nn.Conv2d:
         sides = {"kernel_size": layer.kernel, "stride": layer.stride, "dilation": layer.dilation}
         options = {**sides, "groups": runs, "bias": False, "dtype": dtype}
         conv = nn.utils.skip_init(nn.Conv2d, runs * channels, runs * outputs, **options)
@@ -96,15 +97,16 @@ def build_stack(
             own = conv.weight.data[run * outputs : (run + 1) * outputs]
             if weights == "uniform":
                 own.fill_(1 / fan_in)
-            else:  # drawn in float64 always: a run has the same weights in either precision
+            else:  # drawn in float64, as are inputs and masks: a run is the same in either precision
                 own.copy_(torch.randn(own.shape, generator=generator, dtype=torch.float64) * (gain / fan_in**0.5))
         return conv
 
     def module(layer: Conv | AveragePool | Dropout | Block, outputs: int, first: bool) -> nn.Module:
         match layer:
             case Conv():
-                conv = convolution(layer, outputs)
-                return conv if first else nn.Sequential(nonlinearity(), conv)
+                if first:
+                    return convolution(layer, outputs, 1.0)
+                return nn.Sequential(nonlinearity(), convolution(layer, outputs, gain))
             case AveragePool(side):
                 return nn.AvgPool2d(side)
             case Dropout(rate):

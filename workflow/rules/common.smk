@@ -72,7 +72,7 @@ def check_network(name):
             stop(key, f"a network of {least} layers has no layer {max(special)}")
 
 
-# What figures tell their networks apart by, and those that compare networks of one depth.
+# What figures tell their networks apart by, and in what else those that are held against each other must agree.
 TOLD_APART_BY = {
     "gaussian_shape": ["weights", "activation"],
     "growth": ["weights", "activation"],
@@ -80,7 +80,13 @@ TOLD_APART_BY = {
     "structures": ["structure", "activation"],
     "sensitivity": ["structure", "special_layers"],
 }
-OF_ONE_DEPTH = ["nonlinearity", "structures", "sensitivity"]
+ALIKE = {
+    "gaussian_shape": ["kernel", "structure", "unit"],
+    "growth": ["kernel", "structure", "unit"],
+    "nonlinearity": ["kernel", "structure", "unit", "weights", "channels", "depths"],
+    "structures": ["kernel", "unit", "weights", "channels", "depths"],
+    "sensitivity": ["kernel", "unit", "weights", "channels", "depths", "activation"],
+}
 
 
 def check_figure_of_networks(figure, names):
@@ -90,17 +96,18 @@ def check_figure_of_networks(figure, names):
         settings = network_settings(name)
         if "abs" not in settings["readings"]:
             stop(key, f"{name!r} is not measured in the reading abs, of which maps are drawn")
-        if settings["kernel"] != first["kernel"]:
-            stop(key, f"{name!r} and {names[0]!r} differ in kernel")
-        if figure in OF_ONE_DEPTH and settings["depths"] != first["depths"][:1]:
-            stop(key, f"{name!r} must have one depth, that of {names[0]!r}")
+        for trait in ALIKE[figure]:
+            if settings[trait] != first[trait]:
+                stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
+        if "depths" in ALIKE[figure] and len(settings["depths"]) > 1:
+            stop(key, f"{name!r} must have one depth")
+        if "structure" in ALIKE[figure] and settings["structure"] != "plain":
+            stop(key, f"{name!r} is not plain")
         twin = seen.setdefault(as_json([settings[trait] for trait in TOLD_APART_BY[figure]]), name)
         if twin != name:
             stop(key, f"{name!r} and {twin!r} have the same {' and '.join(TOLD_APART_BY[figure])}")
         if figure == "structures" and as_json(["plain", settings["activation"]]) not in seen:
             stop(key, f"{name!r} has no plain network of its activation before it, to be held against")
-        if figure == "nonlinearity" and settings["structure"] != "plain":
-            stop(key, f"{name!r} is not plain")
         if figure == "growth" and name not in config["slopes"]["networks"]:
             stop(key, f"{name!r} is not in slopes.networks")
     if figure == "gaussian_shape":
@@ -109,12 +116,16 @@ def check_figure_of_networks(figure, names):
 
 def check_slopes():
     """Slopes are of plain networks, at depths at which they are measured."""
-    names = config["slopes"]["networks"]
-    check_names("slopes.networks", names, "networks")
-    for name in names:
-        if network_settings(name)["structure"] != "plain":
-            stop("slopes.networks", f"{name!r} is not plain")
-    check_depths("slopes.depths", sum(config["slopes"]["depths"], []), names)
+    slopes = config["slopes"]
+    for key, section in (("slopes.networks", slopes), ("slopes.samples.networks", slopes["samples"])):
+        check_names(key, section["networks"], "networks")
+        for name in section["networks"]:
+            if network_settings(name)["structure"] != "plain":
+                stop(key, f"{name!r} is not plain")
+    ends = [(min(depths), max(depths)) for depths in slopes["depths"]]
+    if len(set(ends)) < len(ends):
+        stop("slopes.depths", f"two ranges from {ends[0][0]} to {ends[0][1]} layers could not be told apart")
+    check_depths("slopes.depths", sum(slopes["depths"], []), slopes["networks"])
 
 
 def check_depths(key, depths, names):

@@ -118,6 +118,7 @@ rule figure_sensitivity:
         slopes=results("growth_slopes.csv"),
         readings=network_tables(config["slopes"]["networks"]),
         positions=lambda wildcards: network_tables(figure_settings("sensitivity")["networks"]),
+        samples=[results(f"slope_samples/{name}.csv") for name in config["slopes"]["samples"]["networks"]],
     output:
         png=figures("sensitivity.png"),
         pdf=figures("sensitivity.pdf"),
@@ -132,7 +133,7 @@ rule figure_sensitivity:
         "Figure: what depends on readings of the paper"
     shell:
         "python {input.script} --slopes {input.slopes} --readings {input.readings} "
-        "--positions {input.positions} --out {output.png} > {log} 2>&1"
+        "--positions {input.positions} --samples {input.samples} --out {output.png} > {log} 2>&1"
 
 
 rule figure_reach:

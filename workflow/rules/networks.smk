@@ -46,3 +46,29 @@ rule growth_slopes:
         "Slopes of the ERF's growth with depth"
     shell:
         "python {input.script} --fields {input.fields} --depths {params.depths:q} --out {output} > {log} 2>&1"
+
+
+rule slope_samples:
+    input:
+        script=script("slope_samples.py"),
+        modules=modules("slope_samples.py"),
+    output:
+        results("slope_samples/{network}.csv"),
+    log:
+        logs("slope_samples/{network}.log"),
+    benchmark:
+        benchmarks("slope_samples/{network}.tsv")
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        settings=lambda wildcards: as_json(without(network_settings(wildcards.network), "depths", "readings")),
+        depths=config["slopes"]["samples"]["depths"],
+        samples=config["slopes"]["samples"]["count"],
+    message:
+        "Slopes of repeated experiments with {wildcards.network}"
+    shell:
+        "python {input.script} --name {wildcards.network} --settings {params.settings:q} --depths {params.depths} "
+        "--samples {params.samples} --out {output} > {log} 2>&1"
