@@ -63,9 +63,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV that `write_table` made; InputError if it is empty or not a table."""
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV that `write_table` made; InputError if it is empty, not a table, or without one of `columns`."""
     try:
-        return pd.read_csv(path, float_precision="round_trip")
+        table = pd.read_csv(path)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a table ({error}); delete it and run again") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise InputError(f"{path}: has no column {missing[0]!r}: another table is wanted here")
+    return table

@@ -50,6 +50,9 @@ def draw_coefficients(axes, kernel: int, depths: list[int], colours) -> pd.DataF
         columns = {"kernel": kernel, "depth": depth, "x": offset, "value": exact, "fourier": fourier}
         tables.append(pd.DataFrame({**columns, "gaussian": gaussian}))
     name = "binomial" if kernel == 2 else "extended binomial"
+    axes.plot([], [], "o", color="0.4", markersize=2.5, label="exact")
+    axes.plot([], [], color="0.4", linewidth=0.8, label="limit")
+    axes.legend()
     axes.set(xlabel="pixels from the middle", ylabel=f"{name} coefficients / {kernel}ⁿ", ylim=(0, None))
     return pd.concat(tables).assign(panel="coefficients")
 

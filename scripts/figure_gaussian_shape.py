@@ -9,10 +9,22 @@ import sys
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
 from cli import command, figure_arguments
-from erf.field import ReceptiveField, load_fields
-from erf.plots import COLOURS, MARKERS, WIDTH, draw_map, map_table, relative_map, save, shape_label, use_style
+from erf.field import ReceptiveField
+from erf.plots import (
+    COLOURS,
+    MARKERS,
+    WIDTH,
+    draw_map,
+    drawn_fields,
+    map_table,
+    relative_map,
+    save,
+    shape_label,
+    use_style,
+)
 from erf.stacks import predicted_sigma, series_name
 from erf.theory import gaussian_map
 
@@ -58,10 +70,12 @@ def draw(fields: list[ReceptiveField]):
     for row, name in enumerate(series):
         runs = next(field.settings["runs"] for (_, other), field in panels.items() if other == name)
         axes[row, 0].set_ylabel(f"{name}, {runs} run{'s' if runs > 1 else ''}")
-    axes[-1, 0].set_ylabel("cross-section")
+    axes[-1, 0].set_ylabel("cross-section / fitted peak")
     for other in axes[-1, 1:]:
         other.set_yticklabels([])
     handles, labels = axes[-1, 0].get_legend_handles_labels()
+    handles.append(Line2D([], [], color="0.6", linewidth=0.8))
+    labels.append("outline of the ERF")
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=1.5)
     figure.colorbar(image, ax=axes[:-1], label="impact relative to the fitted peak", shrink=0.6, aspect=30)
     return figure, pd.concat(tables)
@@ -72,9 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     numbers = {"depths": "one column each"}
     args = figure_arguments(__doc__, argv, numbers, fields="results of measure_network, .npz")
     use_style()
-    fields = [field for path in args.fields for field in load_fields(path)]
-    shown = [f for f in fields if f.settings["depth"] in args.depths and f.settings["reading"] == "abs"]
-    save(*draw(shown), args.out)
+    save(*draw(drawn_fields(args.fields, args.depths)), args.out)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from cli import command, figure_arguments, read_table
-from erf.field import ReceptiveField, load_fields
-from erf.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, save, use_style, with_interval
+from erf.field import ReceptiveField
+from erf.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, drawn_fields, save, use_style, with_interval
 from erf.stacks import series_name
 from erf.theory import plain_size
 
@@ -112,8 +112,12 @@ def main(argv: list[str] | None = None) -> None:
     inputs = {"fields": "results of measure_network, .npz", "slopes": "table of growth_slopes, .csv"}
     args = figure_arguments(__doc__, argv, **inputs)
     use_style()
-    fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]
-    save(*draw(fields, pd.concat(read_table(path) for path in args.slopes)), args.out)
+    save(
+        *draw(
+            drawn_fields(args.fields), pd.concat(read_table(path, "slope", "mode", "depths") for path in args.slopes)
+        ),
+        args.out,
+    )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from cli import command, figure_arguments
-from erf.field import ReceptiveField, load_fields
-from erf.plots import COLOURS, WIDTH, draw_map, map_table, relative_map, save, shape_label, use_style
+from erf.field import ReceptiveField
+from erf.plots import COLOURS, WIDTH, draw_map, drawn_fields, map_table, relative_map, save, shape_label, use_style
 from erf.stacks import predicted_fit, predicted_map, predicted_sigma, series_name
 
 
@@ -66,8 +66,7 @@ def draw(fields: list[ReceptiveField]):
 def main(argv: list[str] | None = None) -> None:
     args = figure_arguments(__doc__, argv, fields="results of measure_network, .npz")
     use_style()
-    fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]
-    save(*draw(fields), args.out)
+    save(*draw(drawn_fields(args.fields)), args.out)
 
 
 if __name__ == "__main__":

@@ -133,10 +133,32 @@ def draw_samples(axes, samples: pd.DataFrame) -> None:
 
 
 def with_run_means(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Rows for the reading "per run" beside those for "abs", which have its numbers."""
+    """Rows for the reading "per run" beside those for "abs", which have its sizes."""
     several = sizes[(sizes["reading"] == "abs") & (sizes["runs"] > 1)]
     columns = {"mean_run_size": "size", "mean_run_low": "low", "mean_run_high": "high"}
     return pd.concat([sizes, several.drop(columns=columns.values()).rename(columns=columns).assign(reading="per run")])
+
+
+def tabulate(slopes: pd.DataFrame, sizes: pd.DataFrame, positions: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """One row per point of the figure."""
+    shown = [slopes.rename(columns={"slope": "value"}).assign(panel="slopes")]
+    for panel, table in (("sizes", sizes), ("positions", positions)):
+        names = {"series": "weights", "reading": "mode", "size": "value", "theory_size": "theory", "depth": "depths"}
+        shown.append(table.rename(columns=names).assign(panel=panel, quantity="size"))
+    shown.append(samples.rename(columns={"size": "value"}).assign(panel="samples", quantity="size"))
+    columns = [
+        "panel",
+        "network",
+        "weights",
+        "channels",
+        "unit",
+        "special_layers",
+        "mode",
+        "depths",
+        "sample",
+        "quantity",
+    ]
+    return pd.concat(shown)[[*columns, "value", "low", "high", "theory", "runs", "dead", "most_left_out"]]
 
 
 def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame, samples: pd.DataFrame):
@@ -162,6 +184,7 @@ def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame, 
     handles = [
         Line2D([], [], **points, mfc="white" if index else "0.3", label=name) for index, name in enumerate(ranges)
     ]
+    handles += [Line2D([], [], color="0.3", linewidth=0.8, label="95 %")]
     handles += [Line2D([], [], **THEORY, label="theory, no activation")]
     guides = zip(("the paper's slope", "limit, ±0.5"), SLOPE_LINES, strict=True)
     handles += [Line2D([], [], color="0.6", linestyle=dashes, label=name) for name, dashes in guides]
@@ -169,9 +192,7 @@ def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame, 
     elsewhere, repeated = below.subplots(1, 2)
     draw_positions(elsewhere, positions)
     draw_samples(repeated, samples)
-    sizes = sizes.rename(columns={"reading": "mode", "series": "weights"})
-    tables = {"slopes": slopes, "sizes": sizes, "positions": positions, "samples": samples}
-    return figure, pd.concat(table.assign(panel=panel) for panel, table in tables.items())
+    return figure, tabulate(slopes, sizes, positions, samples)
 
 
 @command
@@ -185,8 +206,13 @@ def main(argv: list[str] | None = None) -> None:
     args = figure_arguments(__doc__, argv, **inputs)
     use_style()
     slopes, readings, positions, samples = (
-        pd.concat(read_table(path) for path in paths)
-        for paths in (args.slopes, args.readings, args.positions, args.samples)
+        pd.concat(read_table(path, *columns) for path in paths)
+        for paths, columns in (
+            (args.slopes, ["slope", "mode", "depths"]),
+            (args.readings, ["reading", "mean_run_size"]),
+            (args.positions, ["reading", "special_layers"]),
+            (args.samples, ["sample", "size"]),
+        )
     )
     save(*draw(slopes, readings, positions[positions["reading"] == "abs"], samples), args.out)
 

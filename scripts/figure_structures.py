@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
 from cli import command, figure_arguments
-from erf.field import ReceptiveField, load_fields
+from erf.errors import InputError
+from erf.field import ReceptiveField
 from erf.intervals import positive_interval
 from erf.plots import (
     COLOURS,
@@ -21,6 +22,7 @@ from erf.plots import (
     WIDTH,
     draw_contour,
     draw_map,
+    drawn_fields,
     relative_map,
     save,
     shape_label,
@@ -33,6 +35,8 @@ from erf.stacks import predicted_fit, predicted_sigma, predicted_size, series_na
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
     """One row per network: its size, and its ratio to that of the plain network with the same activation."""
     plain = {f.settings["activation"]: f for f in fields if f.settings["structure"] == "plain"}
+    if not plain.keys() >= {f.settings["activation"] for f in fields}:
+        raise InputError("each activation needs a plain network to hold the others against")
     rows = []
     for field in fields:
         settings, base = field.settings, plain[field.settings["activation"]]
@@ -62,7 +66,7 @@ def draw_structure(axes, field: ReceptiveField, plain: ReceptiveField):
     radius = int(field.theoretical_rf[0]) // 2
     axes.set(xticks=[-radius, 0, radius], yticks=[])
     axes.set_title(f"{field.settings['structure'].replace('_', ' ')}, RF {field.theoretical_rf[0]:.0f} px")
-    measured = f"σ {np.mean(fit.sigma):.2f} px, theory {np.mean(predicted_fit(field.settings).sigma):.2f}"
+    measured = f"fitted σ {np.mean(fit.sigma):.2f} px, theory {np.mean(predicted_fit(field.settings).sigma):.2f}"
     axes.set_xlabel(f"{measured}\n{shape_label(field, fit)}", labelpad=1)
     return image
 
@@ -126,8 +130,7 @@ def draw(fields: list[ReceptiveField]):
 def main(argv: list[str] | None = None) -> None:
     args = figure_arguments(__doc__, argv, fields="results of measure_network, .npz")
     use_style()
-    fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]
-    save(*draw(fields), args.out)
+    save(*draw(drawn_fields(args.fields)), args.out)
 
 
 if __name__ == "__main__":

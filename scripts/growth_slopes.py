@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cli import command, new_parser, write_table
+from erf.errors import InputError
 from erf.field import ReceptiveField, load_fields
 from erf.intervals import basic_interval
 from erf.seeds import seed_for
@@ -79,6 +80,9 @@ def slopes(fields: list[ReceptiveField], ranges: list[list[int]]) -> pd.DataFram
     rows = []
     for network, reading in readings:
         for depths in ranges:
+            missing = [depth for depth in depths if (network, reading, depth) not in found]
+            if missing:
+                raise InputError(f"{network} is not measured at {missing[0]} layers in the reading {reading}")
             chosen = [found[network, reading, depth] for depth in sorted(depths)]
             rows += rows_of(chosen, per_run=False)
             if reading == "abs" and chosen[0].settings["weights"] == "random":

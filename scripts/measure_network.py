@@ -48,6 +48,11 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
     if depth > settings["double_depth"] and settings["activation"] in KEEP_SCALE:
         dtype = torch.float32
     one_run = channels * height * width * depth * dtype.itemsize / 3  # planes shrink towards the unit, as a pyramid
+    if one_run > 2**34:
+        raise InputError(
+            f"{name}: a run at {depth} layers, of receptive field {height}, needs {one_run / 2**30:.0f} GiB;"
+            " take fewer layers, special layers or channels"
+        )
     at_once = max(1, min(runs, int(ACTIVATIONS_BYTES / one_run)))
     maps = {mode: [] for mode in sorted({READINGS[reading][0] for reading in settings["readings"]})}
     for start in range(0, runs, at_once):
@@ -103,6 +108,7 @@ def table_row(field: ReceptiveField) -> dict:
         "runs": settings["runs"],
         "dead": field.dead,
         "without_centre": settings["runs"] - field.dead - len(own_sizes),  # in the map, but with no size of their own
+        "largest_share": field.largest_share,
         "clipped": field.clipped,
         "rf": field.theoretical_rf[0],
         "size": field.size,

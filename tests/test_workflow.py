@@ -268,11 +268,11 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
 
     sensitivity = pd.read_csv(folder / "figures/small/sensitivity.csv")
     slopes = pd.read_csv(folder / "results/small/growth_slopes.csv")
-    assert sensitivity.query("panel == 'slopes'")["slope"].tolist() == pytest.approx(slopes["slope"].tolist(), rel=1e-5)
+    assert sensitivity.query("panel == 'slopes'")["value"].tolist() == pytest.approx(slopes["slope"].tolist(), rel=1e-5)
     thin = load_fields(folder / "results/small/networks/relu_1_channel.npz")
     deepest = next(f for f in thin if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
     shown = sensitivity.query("panel == 'sizes' and network == 'relu_1_channel'").set_index("mode")
-    assert shown.loc["per run", "size"] == pytest.approx(np.nanmean(deepest.run_sizes), rel=1e-5)
+    assert shown.loc["per run", "value"] == pytest.approx(np.nanmean(deepest.run_sizes), rel=1e-5)
     assert shown.loc["abs", "dead"] == deepest.dead
 
     convolution = pd.read_csv(folder / "figures/small/convolution.csv").query("panel == 'coefficients'")

@@ -13,8 +13,13 @@ import importlib
 import sys
 from types import ModuleType
 
-_HOMES = {"measure": "erf.measure", "ReceptiveField": "erf.field", "theoretical_rf": "erf.structure"}
-__all__ = ["ReceptiveField", "measure", "theoretical_rf", "theory"]
+_HOMES = {
+    "measure": "erf.measure",
+    "ReceptiveField": "erf.field",
+    "InputError": "erf.errors",
+    "theoretical_rf": "erf.structure",
+}
+__all__ = ["InputError", "ReceptiveField", "measure", "theoretical_rf", "theory"]
 
 
 class _Package(ModuleType):

@@ -58,6 +58,8 @@ class ReceptiveField:
     run_sizes : (runs,) ERF size of each run (or image) by itself, NaN for a dead one
     dead : number of runs whose gradient is zero everywhere; they are counted here and left out of the map
     bootstrap : (replicates,) ERF sizes of maps of redrawn runs; empty if none were asked for, or with one live run
+    largest_share : of the summed map, that of the run with the largest sum; near 1, one run outweighs all others, and
+        the bootstrap says little
     reference : the threshold is a share of the impact at the "centre", as the paper has it, or of the "maximum"
     settings : what was measured, as plain values
     """
@@ -68,6 +70,7 @@ class ReceptiveField:
     run_sizes: np.ndarray
     dead: int = 0
     bootstrap: np.ndarray = field(default_factory=lambda: np.empty(0))
+    largest_share: float = math.nan
     reference: str = "centre"
     settings: dict = field(default_factory=dict)
 
@@ -88,6 +91,7 @@ class ReceptiveField:
         live = maps[alive]
         run_sizes = np.full(len(maps), np.nan)
         run_sizes[alive] = erf_size(np.abs(live), position, reference=reference)
+        sums = np.abs(live).sum((1, 2))
         redraw = rng is not None and len(live) > 1
         return cls(
             map=live.mean(0) if len(live) else np.zeros(maps.shape[1:]),
@@ -96,6 +100,7 @@ class ReceptiveField:
             run_sizes=run_sizes,
             dead=int((~alive).sum()),
             bootstrap=bootstrap_sizes(live, position, rng, reference=reference) if redraw else np.empty(0),
+            largest_share=float(sums.max() / sums.sum()) if len(live) else math.nan,
             reference=reference,
             settings=settings or {},
         )
@@ -211,4 +216,6 @@ _SAVED = tuple(ReceptiveField.__dataclass_fields__)
 def _restored(values: dict[str, np.ndarray]) -> ReceptiveField:
     pairs = {name: tuple(values[name].tolist()) for name in ("position", "theoretical_rf")}
     words = {"reference": str(values["reference"]), "settings": json.loads(str(values["settings"]))}
-    return ReceptiveField(**{**values, **pairs, **words, "dead": int(values["dead"])})
+    return ReceptiveField(
+        **{**values, **pairs, **words, "dead": int(values["dead"]), "largest_share": float(values["largest_share"])}
+    )

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from erf.field import GaussianFit, ReceptiveField
+from erf.errors import InputError
+from erf.field import GaussianFit, ReceptiveField, load_fields
 from erf.files import atomic
 from erf.theory import THRESHOLD, centre_impact
 
@@ -25,7 +26,7 @@ COLOURS = {  # of the untrained networks' series, by name, in every figure
     "random + ReLU": _PALETTE[2],
     "random + leaky ReLU": _PALETTE[4],
     "random + GELU": _PALETTE[7],
-    "random + tanh": _PALETTE[3],
+    "random + tanh": _PALETTE[0],
     "random + sigmoid": _PALETTE[9],
 }
 MARKERS = dict(zip(COLOURS, "os^Dvphx", strict=False))  # beside the colours: a print may be grey
@@ -63,6 +64,20 @@ def save(figure: Figure, table: pd.DataFrame, path: Path) -> None:
             figure.savefig(temporary, metadata=metadata)
     with atomic(path.with_suffix(".csv")) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def drawn_fields(paths: list[Path], depths: list[int] | None = None) -> list[ReceptiveField]:
+    """The fields in results of measure_network that figures draw: of the reading "abs", at `depths` if given.
+
+    InputError if there are none.
+    """
+    fields = [field for path in paths for field in load_fields(path)]
+    shown = [f for f in fields if f.settings["reading"] == "abs" and (depths is None or f.settings["depth"] in depths)]
+    if not shown:
+        raise InputError(
+            f"nothing to draw: no reading abs{f' at {depths} layers' if depths else ''} in {paths[0]}, ..."
+        )
+    return shown
 
 
 def relative_map(field: ReceptiveField, fit: GaussianFit) -> np.ndarray:

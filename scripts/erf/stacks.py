@@ -64,6 +64,8 @@ def structure(
         raise InputError(f"unknown structure {name!r}: choose one of {', '.join(STRUCTURES)}")
     if not all(1 <= layer <= depth for layer in special_layers):
         raise InputError(f"special layers {list(special_layers)} are not all among the {depth} layers")
+    if name == "skip" and depth < 3:
+        raise InputError(f"a network with skip connections has at least 3 layers, not {depth}")
     if name == "skip":
         below = [Conv(kernel)] * ((depth - 1) % 2)
         return [*below, *[Block((Conv(kernel), Conv(kernel)))] * ((depth - 1) // 2), Conv(kernel)]

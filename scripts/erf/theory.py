@@ -35,6 +35,13 @@ class Layer:
     stride: int = 1
     dilation: int = 1
 
+    def __post_init__(self):
+        object.__setattr__(self, "taps", np.asarray(self.taps, float))
+        if self.taps.ndim not in (1, 2) or not self.taps.size:
+            raise InputError(f"taps are (k,) or (rows, columns), not of shape {self.taps.shape}")
+        if self.stride < 1 or self.dilation < 1:
+            raise InputError(f"stride and dilation are at least 1, not {self.stride} and {self.dilation}")
+
 
 @dataclass(frozen=True, eq=False)
 class Residual:
@@ -43,7 +50,7 @@ class Residual:
     branch: tuple["Layer | Residual", ...]
 
 
-Stack = Sequence[Layer | Residual]
+Stack = Sequence[Layer | Residual]  # input first; all of one dimension
 
 
 # Uniform kernels (section 2.1): Eq. 1, in two independent ways.
@@ -243,12 +250,16 @@ def _observed(weights: str, mode: str) -> tuple[Callable[[np.ndarray], np.ndarra
 def expected_map(stack: Stack, weights: str, mode: str = "abs") -> np.ndarray:
     """Expected impact map of a linear network, up to a factor; `stack` has the weights, or the random ones' variances.
 
+    expected_map([Layer(uniform_taps(3))] * 20, "random") is that of 20 layers of random 3x3 kernels.
     weights "uniform" (or any given ones): |g|, or g^2 for mode "square"; the same in each run.
     weights "random": E[g^2] for mode "square", exactly; its root for "abs", the limit of many channels, in which g is
     normal and E|g| = sqrt(2/pi E[g^2]). InputError for their "signed" mean, which is zero.
     """
     transform, _ = _observed(weights, mode)
-    return transform(linear_map(stack))
+    impact = linear_map(stack)
+    if weights == "random" and (impact < 0).any():
+        raise InputError("for random weights the taps are variances, and not negative")
+    return transform(impact)
 
 
 def expected_sigma(stack: Stack, weights: str, mode: str = "abs") -> tuple[float, ...]:
@@ -277,10 +288,13 @@ def finite_depth_slopes(
 ) -> tuple[float, float]:
     """Slopes of log ERF size and log ERF ratio against log depth for plain stacks of these depths.
 
+    weights and mode as in `expected_map`: ("random", "abs"), ("uniform", "abs"), ...
     They tend to 0.5 and -0.5 with depth; over a finite range the size differs from its limit through the count of whole
     pixels and the Gaussian's cut tails, and the receptive field 1 + n (k - 1) from a multiple of n.
     """
     depth = np.array(depths)
+    if len(set(depths)) < 2 or depth.min() < 1:
+        raise InputError(f"a slope needs two or more depths of at least one layer, not {list(depths)}")
     sizes = np.array([plain_size(n, kernel, weights, mode, threshold) for n in depths])
     return float(log_log_slope(depth, sizes)), float(log_log_slope(depth, sizes / (1 + depth * (kernel - 1))))
 

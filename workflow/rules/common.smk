@@ -35,7 +35,7 @@ def check_config():
     for figure, settings in config["figures"].items():
         for section in ("networks", "trainings", "reach"):
             check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
-        if figure in TOLD_APART_BY:
+        if figure in config["targets"] and figure in TOLD_APART_BY:
             check_figure_of_networks(figure, settings["networks"])
     for name, training in config["trainings"].items():
         last = training["recipe"]["epochs"]
@@ -64,6 +64,8 @@ def check_network(name):
     settings = network_settings(name)
     if settings["weights"] == "uniform" and settings["activation"] != "none":
         stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
+    if settings["structure"] == "skip" and min(settings["depths"]) < 3:
+        stop(f"networks.{name}.depths", "a network with skip connections has at least 3 layers")
     if settings["structure"] in ("subsample", "average_pool", "dilation"):
         key, special, least = f"networks.{name}.special_layers", settings["special_layers"], min(settings["depths"])
         if not special:
@@ -133,12 +135,21 @@ def check_depths(key, depths, names):
     for name in names:
         for depth in depths:
             if depth not in network_settings(name)["depths"]:
-                stop(key, f"{name!r} is not measured at {depth} layers")
+                depths = ", ".join(map(str, network_settings(name)["depths"]))
+                stop(key, f"{name!r} is not measured at {depth} layers, but at {depths}")
 
 
 def network_settings(name):
     """The defaults of all networks, and on top of them what this one sets."""
     return {**config["network_defaults"], **config["networks"][name]}
+
+
+def as_json(settings):
+    """Settings as an argument for a script; sorted, so that their order in the file triggers nothing."""
+    return json.dumps(settings, sort_keys=True)
+
+
+check_config()
 
 
 def one_of(names):
@@ -183,14 +194,6 @@ def imported_names(path):
         elif isinstance(node, ast.ImportFrom):
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def as_json(settings):
-    """Settings as an argument for a script; sorted, so that their order in the file triggers nothing."""
-    return json.dumps(settings, sort_keys=True)
-
-
-check_config()
 
 
 def training_settings(name, task):
