@@ -82,6 +82,7 @@ def test_dead_runs_are_counted_and_left_out():
     field = ReceptiveField.from_runs(np.stack([live, 0 * live, 3 * live]), (4, 4), (9, 9))
     assert field.dead == 1
     np.testing.assert_allclose(field.map, 2 * live)
+    assert field.largest_share == pytest.approx(3 / 4)
     assert np.isnan(field.run_sizes).tolist() == [False, True, False]
 
 

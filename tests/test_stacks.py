@@ -61,6 +61,8 @@ def test_the_papers_receptive_fields():
 def test_unknown_structures_and_layers():
     with pytest.raises(InputError, match="unknown structure 'dense'"):
         structure("dense", 3)
+    with pytest.raises(InputError, match="at least 3 layers, not 2"):
+        structure("skip", 2)
     with pytest.raises(InputError, match="special layers \\[4\\] are not all among the 3 layers"):
         structure("subsample", 3, 3, (4,))
 

@@ -303,6 +303,14 @@ def test_impossible_arguments():
         theory.linear_map([])
     with pytest.raises(InputError, match="have no moments"):
         theory.moments(np.array([1.0, -1.0]))
+    with pytest.raises(InputError, match="variances, and not negative"):
+        theory.expected_map([Layer(-theory.uniform_taps(3))], "random")
+    with pytest.raises(InputError, match="two or more depths"):
+        theory.finite_depth_slopes([10])
+    with pytest.raises(InputError, match=r"taps are \(k,\) or \(rows, columns\)"):
+        Layer(np.ones((3, 3, 3)))
+    with pytest.raises(InputError, match="at least 1, not 1 and 0"):
+        Layer([1, 2, 1], dilation=0)
     for branch in (Layer(np.ones((2, 2))), Layer(np.ones((3, 3)), stride=2)):
         with pytest.raises(InputError, match="must have stride 1 and an odd receptive field"):
             theory.linear_map([Residual((branch,)), *uniform(1)])

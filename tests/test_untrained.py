@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import figure_gaussian_shape
+import figure_growth
 import figure_structures
 import growth_slopes
 import measure_network
@@ -13,7 +15,7 @@ import slope_samples
 from conftest import network_settings
 from erf import theory
 from erf.errors import InputError
-from erf.field import ReceptiveField, load_fields
+from erf.field import ReceptiveField, load_fields, save_fields
 from erf.intervals import basic_interval
 from erf.theory import log_log_slope
 
@@ -154,6 +156,26 @@ def test_a_sample_is_an_experiment_of_its_own(tmp_path):
     means = [np.nanmean(field.run_sizes) for field in fields]
     assert rows.loc["per run", "size"] == pytest.approx(np.log2(means[1] / means[0]))
     assert rows.loc["abs", "most_left_out"] == max(field.dead for field in fields)
+
+
+def test_what_was_not_measured_is_named(uniform, tmp_path, capsys):
+    path, table = tmp_path / "uniform.npz", tmp_path / "table.csv"
+    save_fields(uniform, path)
+    table.write_text("a,b\n1,2\n")
+    calls = [
+        (growth_slopes, ["--depths", "[[5, 12]]"], "uniform is not measured at 12 layers in the reading abs"),
+        (figure_gaussian_shape, ["--depths", "7"], "nothing to draw: no reading abs at [7] layers"),
+        (figure_growth, ["--slopes", str(table)], "table.csv: has no column 'slope': another table is wanted here"),
+    ]
+    for script, arguments, message in calls:
+        assert script.main(["--fields", str(path), *arguments, "--out", str(tmp_path / "x.csv")]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_network_too_large_for_any_memory_is_refused():
+    settings = network_settings(structure="subsample", special_layers=list(range(1, 11)))
+    with pytest.raises(InputError, match=r"x: a run at 15 layers, of receptive field 12287, needs \d+ GiB"):
+        measure_network.run_maps("x", settings, 15)
 
 
 def test_gradients_too_small_for_float32_are_refused_and_others_are_in_float64(monkeypatch):

@@ -102,10 +102,14 @@ def test_every_setting_is_explained():
     assert not [key for key in sorted(keys) if f"`{key}`" not in text]
 
 
-@pytest.mark.parametrize("overlay", ["config.yaml", "laptop.yaml", "quick.yaml"])
+@pytest.mark.parametrize("overlay", ["config.yaml", "laptop.yaml", "quick.yaml", "the README's"])
 def test_every_configuration_plans(project, overlay):
+    path = project.folder / "config" / overlay
+    if overlay == "the README's":
+        (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "config/README.md").read_text(), re.DOTALL)
+        path.write_text(example)
     result = subprocess.run(
-        [*(sys.executable, "-m", "snakemake", "all", "--dry-run", "--cores", "2", "--configfile", f"config/{overlay}")],
+        [*(sys.executable, "-m", "snakemake", "all", "--dry-run", "--cores", "2", "--configfile", path)],
         cwd=project.folder,
         env=project.environment,
         capture_output=True,
@@ -113,7 +117,7 @@ def test_every_configuration_plans(project, overlay):
     )
     assert result.returncode == 0, result.stderr
     downloads = "download_cifar10" in result.stdout + result.stderr
-    assert downloads == (overlay != "quick.yaml")
+    assert downloads == (overlay in ("config.yaml", "laptop.yaml"))
 
 
 def changed(path: str, value) -> dict:
@@ -134,6 +138,8 @@ BAD = [
     ("devise", "cpu", "(top level): Additional properties are not allowed ('devise' was unexpected)"),
     ("device", "gpu", "device: 'gpu' is not one of ['auto', 'cpu', 'cuda']"),
     ("name", "../elsewhere", "name: '../elsewhere' does not match"),
+    ("name", 2024, "name: 2024 is not of type 'string'"),
+    ("name", "reference", "name: 'reference' should not be valid under"),
     ("targets", ["grwoth"], "targets.0: 'grwoth' is not one of"),
     ("networks.relu.depths", [0], "networks.relu.depths.0: 0 is less than the minimum of 1"),
     ("networks.relu.kernel", 4, "networks.relu.kernel: 4 is not one of [3, 5, 7, 9, 11]"),
@@ -148,6 +154,7 @@ BAD = [
         [16],
         "networks.subsample.special_layers: a network of 15 layers has no layer 16",
     ),
+    ("networks.skip.depths", [2], "networks.skip.depths: a network with skip connections has at least 3 layers"),
     ("networks.dilation.special_layers", [], "networks.dilation.special_layers: dilation needs at least one"),
     ("networks.subsample.dropout", 1, "networks.subsample.dropout: 1 is greater than or equal to the maximum of 1"),
     ("trainings.cifar10.recipe.learning_rate", -1, "trainings.cifar10.recipe.learning_rate: -1 is less than or equal"),
