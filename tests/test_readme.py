@@ -98,16 +98,21 @@ def test_the_readmes_tables_are_those_of_the_reference_runs(make):
     assert text in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{text}"
 
 
-def test_what_the_readme_says_of_the_papers_slopes():
-    """At 20 to 160 layers wide networks exclude the paper's pair in every reading of |g|, and thin ones do not."""
+def test_what_the_readme_says_of_wide_and_thin_networks():
+    """At 20 to 160 layers wide networks exclude the paper's pair in every reading of |g|; repeated thin ones reach it."""
     slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("depths == '20-160' and weights != 'uniform'")
     paper = slopes["quantity"].map({"size": 0.56, "ratio": -0.43})
-    slopes["paper inside"] = (slopes["low"] <= paper) & (paper <= slopes["high"])
-    both = slopes.groupby(["channels", "unit", "mode", "network"])["paper inside"].all()
-    of_magnitude = ["abs", "per run", "equal", "maximum"]
-    assert not both.loc[16].loc[:, of_magnitude].any()
-    for channels in (1, 4):
-        assert both.loc[channels].loc[:, of_magnitude].any()
+    slopes["inside"] = (slopes["low"] <= paper) & (paper <= slopes["high"])
+    wide = slopes[(slopes["channels"] == 16) & slopes["mode"].isin(["abs", "per run", "equal", "maximum"])]
+    assert len(wide) == 24
+    assert not wide.groupby(["network", "mode"])["inside"].all().any()
+    samples = pd.read_csv(REFERENCE / "slope_samples.csv")
+    assert samples["sample"].nunique() == 100
+    assert (samples.groupby(["weights", "mode"])["size"].apply(lambda found: (found >= 0.555).mean()) > 0.2).all()
+    networks = pd.read_csv(REFERENCE / "networks.csv").query("reading == 'abs'")
+    activations = networks[networks["network"].str.endswith("_20")]
+    deviation = activations["size"] / activations["theory_size"] - 1
+    assert -0.02 < deviation.mean() < -0.005  # "about one per cent below"
 
 
 def test_files_that_the_readme_names_are_there():
