@@ -70,7 +70,7 @@ def draw_limit(axes, kernels: list[int]) -> pd.DataFrame:
         guide = 0.09 * (depths / depths[0]) ** power
         axes.plot(depths, guide, ":", color="0.5", linewidth=0.8)
         axes.annotate(label, (depths[-1], guide[-1]), xytext=(2, 0), textcoords="offset points", fontsize="x-small")
-    axes.set(xscale="log", yscale="log", xlabel="layers n", ylabel="total variation distance from the limit")
+    axes.set(xscale="log", yscale="log", xlabel="layers n", ylabel="total variation distance")
     axes.legend(fontsize="x-small", handlelength=1.5)
     return pd.concat(tables).assign(panel="total variation distance")
 

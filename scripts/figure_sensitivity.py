@@ -57,11 +57,11 @@ def draw_interval(axes, value: float, low: float, high: float, y: float, **optio
     axes.plot(np.clip([low, high], first, last), [y, y], color=options["color"], linewidth=0.8)
     if first < value < last:
         axes.plot([value], [y], linestyle="", markersize=2.8, **options)
-    arrow = {"color": options["color"], "markersize": 2.8, "clip_on": False, "linestyle": ""}
+    arrow = {**options, "markersize": 2.8, "clip_on": False, "linestyle": ""}
     if min(low, value) < first:
-        axes.plot([first], [y], marker="<", **arrow)
+        axes.plot([first], [y], **{**arrow, "marker": "<"})
     if max(high, value) > last:
-        axes.plot([last], [y], marker=">", **arrow)
+        axes.plot([last], [y], **{**arrow, "marker": ">"})
 
 
 def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None:

@@ -99,7 +99,7 @@ def test_the_readmes_tables_are_those_of_the_reference_runs(make):
 
 
 def test_what_the_readme_says_of_wide_and_thin_networks():
-    """At 20 to 160 layers wide networks exclude the paper's pair in every reading of |g|; repeated thin ones reach it."""
+    """At 20 to 160 layers wide networks exclude the paper's pair in all readings of |g|; thin ones reach it."""
     slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("depths == '20-160' and weights != 'uniform'")
     paper = slopes["quantity"].map({"size": 0.56, "ratio": -0.43})
     slopes["inside"] = (slopes["low"] <= paper) & (paper <= slopes["high"])
