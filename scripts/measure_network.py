@@ -31,11 +31,7 @@ READINGS = {  # how runs become one map, and what the threshold is a share of: (
     "maximum": ("abs", False, "maximum"),
 }
 ACTIVATIONS_BYTES = 2**28  # of one pass
-KEEP_SCALE = (
-    "none",
-    "relu",
-    "leaky_relu",
-)  # activations through which gradients of deep networks stay in float32's range
+KEEP_SCALE = ("none", "relu", "leaky_relu")  # through these, gradients of deep networks stay in float32's range
 SMALLEST = 1e-25  # a run's largest gradient, below which the map's flanks would be lost in float32
 
 
