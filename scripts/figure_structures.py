@@ -31,6 +31,8 @@ from erf.plots import (
 )
 from erf.stacks import predicted_fit, predicted_sigma, predicted_size, series_name
 
+PLAIN_OUTLINE = "#ff3030"  # shows on the map's dark and bright ends
+
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
     """One row per network: its size, and its ratio to that of the plain network with the same activation."""
@@ -62,7 +64,7 @@ def draw_structure(axes, field: ReceptiveField, plain: ReceptiveField):
     ellipse = {"fill": False, "linestyle": (0, (3, 2)), "linewidth": 1}
     axes.add_patch(Ellipse((0, 0), 2 * columns, 2 * rows, edgecolor="black", **ellipse))
     if field is not plain:
-        draw_contour(axes, plain.map, plain.position, colors="red", linewidths=0.8, linestyles="dotted")
+        draw_contour(axes, plain.map, plain.position, colors=PLAIN_OUTLINE, linewidths=1.1, linestyles="dotted")
     radius = int(field.theoretical_rf[0]) // 2
     axes.set(xticks=[-radius, 0, radius], yticks=[])
     axes.set_title(f"{field.settings['structure'].replace('_', ' ')}, RF {field.theoretical_rf[0]:.0f} px")
@@ -116,7 +118,7 @@ def draw(fields: list[ReceptiveField]):
     maps.colorbar(image, ax=panels, label="impact relative to the fitted peak", shrink=0.6, aspect=30)
     outlines = [
         Line2D([], [], color="0.5", linewidth=1, label="ERF"),
-        Line2D([], [], color="red", linewidth=1, linestyle=":", label="ERF of the plain stack"),
+        Line2D([], [], color=PLAIN_OUTLINE, linewidth=1, linestyle=":", label="ERF of the plain stack"),
         Line2D([], [], color="black", linewidth=1, linestyle="--", label="theory, one σ"),
     ]
     settings = shown[0].settings
