@@ -16,6 +16,7 @@ from erf.field import ReceptiveField
 from erf.plots import (
     COLOURS,
     MARKERS,
+    THEORY_LINES,
     WIDTH,
     draw_map,
     drawn_fields,
@@ -27,8 +28,6 @@ from erf.plots import (
 )
 from erf.stacks import predicted_sigma, series_name
 from erf.theory import gaussian_map
-
-LINES = {"uniform": "-", "random": "--"}  # of theory's curves
 
 
 def draw(fields: list[ReceptiveField]):
@@ -53,11 +52,11 @@ def draw(fields: list[ReceptiveField]):
         offset = np.arange(relative.shape[1]) - field.position[1]
         below = axes[-1, column]
         below.plot(offset, relative[middle], MARKERS[name], color=COLOURS[name], markersize=2, label=name)
-        if name in LINES:  # theory has no activation of its own
+        if name in THEORY_LINES:
             fine = np.linspace(-radius, radius, 400)
             curve = np.exp(-(fine**2) / (2 * sigma[1] ** 2))
             below.plot(
-                fine, curve, color="0.2", linewidth=0.8, zorder=0, label=f"theory, {name}", linestyle=LINES[name]
+                fine, curve, color="0.2", linewidth=0.8, zorder=0, label=f"theory, {name}", linestyle=THEORY_LINES[name]
             )
         table = map_table(relative, field.position, series=name, depth=depth, runs=field.settings["runs"])
         tables.append(table.assign(theory=predicted.ravel(), dead=field.dead, gaussian_r2=fit.r2))

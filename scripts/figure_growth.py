@@ -13,12 +13,23 @@ from matplotlib.lines import Line2D
 
 from cli import command, figure_arguments, read_table
 from erf.field import ReceptiveField
-from erf.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, drawn_fields, save, use_style, with_interval
+from erf.plots import (
+    COLOURS,
+    MARKERS,
+    SLOPE_LINES,
+    SLOPES,
+    THEORY_LINES,
+    WIDTH,
+    drawn_fields,
+    error_bars,
+    save,
+    use_style,
+    with_interval,
+)
 from erf.stacks import series_name
 from erf.theory import plain_size
 
 QUANTITIES = {"size": "ERF size (pixels)", "ratio": "ERF size / RF size"}
-LINES = {"uniform": "-", "random": "--"}  # of theory's curves
 
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
@@ -52,7 +63,7 @@ def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, slopes: pd.Dat
     for order, name in enumerate(points["series"].unique()):
         size = max(5.5 - 1.5 * order, 3)  # a later series hides none before it
         here = points[points["series"] == name]
-        errors = np.array([here["value"] - here["low"], here["high"] - here["value"]]).clip(0)
+        errors = error_bars(here["value"], here["low"], here["high"])
         fits = "\n".join(
             f"   slope {with_interval(fit.slope, fit.low, fit.high, 3)}, {fit.depths.replace('-', '–')} layers"
             for fit in slopes[slopes["weights"] == name].itertuples()
@@ -63,8 +74,8 @@ def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, slopes: pd.Dat
         clipped = here[here["clipped"]]
         panel.plot(clipped["depth"], clipped["value"], MARKERS[name], color="white", markersize=1.8, zorder=5)
         theory = curves[curves["series"] == name]
-        if name in LINES:  # theory has no activation of its own
-            panel.plot(theory["depth"], theory["value"], LINES[name], color="0.3", linewidth=0.8, zorder=0)
+        if name in THEORY_LINES:
+            panel.plot(theory["depth"], theory["value"], THEORY_LINES[name], color="0.3", linewidth=0.8, zorder=0)
     depths = np.array(sorted(points["depth"].unique()))
     # Only the guides' slopes mean anything: they start beside the measurements.
     start = points["value"][points["depth"] == depths[0]].mean() * (0.66 if quantity == "size" else 0.6)
@@ -91,9 +102,9 @@ def draw(fields: list[ReceptiveField], slopes: pd.DataFrame):
         of_quantity = (table[table["quantity"] == quantity] for table in (points, curves, shown))
         draw_panel(panel, *of_quantity, quantity)
     lines = [
-        Line2D([], [], color="0.3", linewidth=0.8, linestyle=LINES[n], label=f"theory, {n}")
+        Line2D([], [], color="0.3", linewidth=0.8, linestyle=THEORY_LINES[n], label=f"theory, {n}")
         for n in kinds
-        if n in LINES
+        if n in THEORY_LINES
     ]
     guides = zip(("the paper's slopes, 0.56 and −0.43", "limit, ±0.5"), SLOPE_LINES, strict=True)
     lines += [Line2D([], [], color="0.55", linestyle=dashes, label=name) for name, dashes in guides]

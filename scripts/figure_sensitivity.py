@@ -39,7 +39,7 @@ def row_places(slopes: pd.DataFrame) -> tuple[dict, dict]:
         if row["unit"] == "after":
             name = name.replace(" + ", ", unit after ")
         elif name != "uniform":
-            name += f", {row['channels']} channel" + ("s" if row["channels"] > 1 else "")
+            name += f", {counted(row['channels'])}"
         headings[y] = name
         for mode in READINGS:
             if mode in set(rows["mode"]):
@@ -64,9 +64,18 @@ def draw_interval(axes, value: float, low: float, high: float, y: float, **optio
         axes.plot([last], [y], **{**arrow, "marker": ">"})
 
 
-def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None:
+def draw_guides(axes, quantity: str) -> None:
+    """The paper's slope, and the limit."""
     for slope, dashes in zip(SLOPES[quantity], SLOPE_LINES, strict=True):
         axes.axvline(slope, color="0.6", linestyle=dashes, linewidth=1, zorder=0)
+
+
+def counted(channels: int) -> str:
+    return f"{channels} channel" + ("s" if channels > 1 else "")
+
+
+def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None:
+    draw_guides(axes, quantity)
     limit = SLOPES[quantity][1]
     axes.set_xlim(limit - SPAN, limit + SPAN)
     ranges = list(slopes["depths"].unique())
@@ -120,11 +129,10 @@ def draw_samples(axes, samples: pd.DataFrame) -> None:
         axes.plot(slopes, y + rng.uniform(-0.25, 0.25, len(slopes)), ".", color=colour, markersize=1.5)
         axes.plot([slopes.mean()] * 2, [y - 0.35, y + 0.35], color=colour)
         names.append(f"{weights}\n{READINGS[mode]}")
-    for slope, dashes in zip(SLOPES["size"], SLOPE_LINES, strict=True):
-        axes.axvline(slope, color="0.6", linestyle=dashes, linewidth=1, zorder=0)
+    draw_guides(axes, "size")
     first = samples.iloc[0]
     layers, channels = first["depths"].replace("-", "–"), samples["channels"].unique()
-    thin = f"{channels[0]} channel" + ("s" if channels[0] > 1 else "") if len(channels) == 1 else "the networks"
+    thin = counted(channels[0]) if len(channels) == 1 else "the networks"
     axes.set_yticks(range(len(names)), labels=names, fontsize="small")
     axes.set(
         ylim=(len(names) - 0.5, -0.5),

@@ -23,6 +23,7 @@ from erf.plots import (
     draw_contour,
     draw_map,
     drawn_fields,
+    error_bars,
     relative_map,
     save,
     shape_label,
@@ -81,7 +82,7 @@ def draw_ratios(axes, table: pd.DataFrame) -> None:
     for index, name in enumerate(series):
         here = table[(table["series"] == name) & (table["structure"] != "plain")]
         y = here["structure"].map(places) + 0.4 * ((len(series) - 1) / 2 - index)
-        errors = np.array([here["ratio"] - here["ratio_low"], here["ratio_high"] - here["ratio"]]).clip(0)
+        errors = error_bars(here["ratio"], here["ratio_low"], here["ratio_high"])
         axes.errorbar(here["ratio"], y, xerr=errors, fmt=MARKERS[name], color=COLOURS[name], capsize=2, label=name)
         for (_, row), place in zip(here.iterrows(), y, strict=True):
             text = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 3)

@@ -28,7 +28,7 @@ def sizes(field: ReceptiveField, per_run: bool) -> tuple[float, np.ndarray]:
     """ERF size (pixels) and its replicates with redrawn runs."""
     if not per_run:
         return field.size, field.bootstrap
-    live = field.run_sizes[~np.isnan(field.run_sizes)]
+    live = field.own_sizes
     if len(live) < 2:
         return live.mean() if len(live) else np.nan, np.empty(0)
     names = (field.settings[key] for key in ("network", "depth"))
@@ -67,7 +67,7 @@ def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
                 "channels": settings["channels"],
                 "unit": settings["unit"],
                 "runs": settings["runs"],
-                "most_left_out": max(np.isnan(f.run_sizes).sum() if per_run else f.dead for f in fields),
+                "most_left_out": max(len(f.run_sizes) - len(f.own_sizes) if per_run else f.dead for f in fields),
             }
         )
     return rows

@@ -90,8 +90,7 @@ def measure_network(name: str, settings: dict) -> list[ReceptiveField]:
 def table_row(field: ReceptiveField) -> dict:
     """The numbers of one field beside a linear network's theory; lengths in pixels, NaN where all runs died."""
     settings, fit = field.settings, field.fit_gaussian()
-    own_sizes = field.run_sizes[~np.isnan(field.run_sizes)]
-    mean_run_size, mean_run_low, mean_run_high = mean_interval(own_sizes)
+    mean_run_size, mean_run_low, mean_run_high = mean_interval(field.own_sizes)
     return {
         "network": settings["network"],
         "series": series_name(settings),
@@ -103,7 +102,9 @@ def table_row(field: ReceptiveField) -> dict:
         "reading": settings["reading"],
         "runs": settings["runs"],
         "dead": field.dead,
-        "without_centre": settings["runs"] - field.dead - len(own_sizes),  # in the map, but with no size of their own
+        "without_centre": settings["runs"]
+        - field.dead
+        - len(field.own_sizes),  # in the map, but with no size of their own
         "largest_share": field.largest_share,
         "clipped": field.clipped,
         "rf": field.theoretical_rf[0],

@@ -26,10 +26,9 @@ def sample(name: str, settings: dict, depths: list[int]) -> list[dict]:
     for layers in depth.tolist():
         maps, position, theoretical_rf = run_maps(name, settings, layers)
         field = ReceptiveField.from_runs(maps["abs"], position, theoretical_rf)
-        own_sizes = field.run_sizes[~np.isnan(field.run_sizes)]
         sizes.append(field.size)
-        mean_run_sizes.append(own_sizes.mean() if len(own_sizes) else np.nan)
-        left_out.append((field.dead, len(field.run_sizes) - len(own_sizes)))
+        mean_run_sizes.append(field.own_sizes.mean() if len(field.own_sizes) else np.nan)
+        left_out.append((field.dead, len(field.run_sizes) - len(field.own_sizes)))
     rows = []
     for mode, values, most in zip(("abs", "per run"), (sizes, mean_run_sizes), np.max(left_out, 0), strict=True):
         size, ratio = (

@@ -5,7 +5,6 @@ in one process. Nothing here fails: time is not a test.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,13 +14,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
+from conftest import ROOT, SCRIPTS, copy_project
 
-from erf.measure import input_gradients  # noqa: E402
-from erf.seeds import torch_generator  # noqa: E402
-from erf.stacks import structure  # noqa: E402
-from erf.untrained import build_stack  # noqa: E402
+sys.path.insert(0, str(SCRIPTS))
+
+from erf.measure import input_gradients
+from erf.seeds import torch_generator
+from erf.stacks import structure
+from erf.untrained import build_stack
 
 CORES = 2
 UNTRAINED = ["convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity"]
@@ -37,10 +37,7 @@ def seconds(command: list[str], folder: Path) -> float:
 
 def pipeline(folder: Path) -> list[dict]:
     """Runs of the pipeline in a copy of the project, on `CORES` cores."""
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("config", "scripts", "workflow", "profiles"):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_project(folder)
     snakemake = [sys.executable, "-m", "snakemake", "--cores", str(CORES)]
     figures = [f"figures/{name}.png" for name in UNTRAINED]
     runs = {

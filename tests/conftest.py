@@ -141,15 +141,20 @@ SMALL = {
 }
 
 
+def copy_project(folder: Path) -> None:
+    """What the pipeline needs to run in a folder of its own."""
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("config", "scripts", "workflow", "profiles"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 class Project:
     """A copy of the pipeline with a small configuration."""
 
     def __init__(self, folder: Path, small_cifar: dict):
         self.folder = folder
-        for name in ("Snakefile", "environment.yml"):
-            shutil.copy(ROOT / name, folder)
-        for name in ("config", "scripts", "workflow", "profiles"):
-            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_project(folder)
         self.config = {**SMALL, "datasets": {"cifar10": small_cifar["dataset"]}}
         self.environment = {**os.environ, "ERF_DATA_MIRROR": str(small_cifar["mirror"])}
 

@@ -25,7 +25,7 @@ def bootstrap_sizes(
     """ERF sizes of the mean of `maps` (runs, H, W) when its runs are drawn again with replacement: (replicates,).
 
     Noise carries pixels over the threshold: the size of a mean over few runs is a little too large, and that of redrawn
-    runs again by as much. `basic_interval` corrects for it.
+    runs again by as much. `positive_interval` corrects for it.
     """
     runs = len(maps)
     flat = maps.reshape(runs, -1)
@@ -104,6 +104,11 @@ class ReceptiveField:
             reference=reference,
             settings=settings or {},
         )
+
+    @property
+    def own_sizes(self) -> np.ndarray:
+        """`run_sizes` of the runs that have one: not dead, and with some impact at the unit's own position."""
+        return self.run_sizes[~np.isnan(self.run_sizes)]
 
     @property
     def size(self) -> float:

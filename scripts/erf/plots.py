@@ -30,6 +30,7 @@ COLOURS = {  # of the untrained networks' series, by name, in every figure
     "random + sigmoid": _PALETTE[9],
 }
 MARKERS = dict(zip(COLOURS, "os^Dvphx", strict=False))  # beside the colours: a print may be grey
+THEORY_LINES = {"uniform": "-", "random": "--"}  # only these: theory has no activation of its own
 SLOPES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # against depth: the paper's, and their limit for many layers
 SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
 BEFORE, AFTER, ACCURACY = _PALETTE[7], _PALETTE[3], _PALETTE[0]
@@ -143,6 +144,11 @@ def draw_seeds(axes: Axes, runs: pd.DataFrame, means: pd.DataFrame, x: str, y: s
     axes.plot(means[x], means["value"], "-", color=colour, label=label)
     if runs.groupby(x).size().min() > 2:
         axes.fill_between(means[x], means["low"], means["high"], color=colour, alpha=0.15, linewidth=0)
+
+
+def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
+    """Intervals as matplotlib wants them, (2, n): how far they reach below and above; a basic one may do neither."""
+    return np.array([value - low, high - value]).clip(0)
 
 
 def legend_below(axes: Axes) -> None:

@@ -133,10 +133,10 @@ def check_slopes():
 def check_depths(key, depths, names):
     """All these networks are measured at all these depths."""
     for name in names:
+        measured = network_settings(name)["depths"]
         for depth in depths:
-            if depth not in network_settings(name)["depths"]:
-                depths = ", ".join(map(str, network_settings(name)["depths"]))
-                stop(key, f"{name!r} is not measured at {depth} layers, but at {depths}")
+            if depth not in measured:
+                stop(key, f"{name!r} is not measured at {depth} layers, but at {', '.join(map(str, measured))}")
 
 
 def network_settings(name):
