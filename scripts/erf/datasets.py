@@ -13,9 +13,23 @@ from erf.errors import InputError
 from erf.files import read_arrays
 from erf.seeds import seed_for, torch_generator
 
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)  # of the training set, in units of full scale
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
-CIFAR10_PADDING = 4  # pixels by which a random crop may leave the image, whose reflection it then shows
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to learn: one of `classes` classes, for an image or for each of its pixels.
+
+    A label equal to `classes` is void: it is neither learnt nor counted. mean and std are those of the training set's
+    red, green and blue, in units of full scale; `score` is the metric that chooses the best snapshot.
+    """
+
+    classes: int
+    score: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+CIFAR10 = Task(10, "accuracy", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CAMVID = Task(11, "mean_iou", (0.4119, 0.4251, 0.4327), (0.3071, 0.3116, 0.3072))
 
 
 class _BatchUnpickler(pickle.Unpickler):
@@ -40,7 +54,7 @@ def read_cifar10_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (n, 3, H, W) and labels int64 (n,)."""
+    """Images uint8 (n, 3, H, W) and labels, int64 (n,) or uint8 (n, H, W)."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -70,17 +84,60 @@ def load_cifar10(path: str | PathLike, validation: int, seed: int) -> dict[str, 
     return {"train": train.take(order[validation:]), "validation": train.take(order[:validation]), "test": test}
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (n, 3, H, W) to float32 of zero mean and unit variance per channel, over CIFAR-10's training set."""
-    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
+def load_camvid(path: str | PathLike) -> dict[str, Split]:
+    """The splits "train", "validation" and "test" from the file that download_camvid makes."""
+    splits = {}
+    for name in ("train", "validation", "test"):
+        images, labels = read_arrays(path, f"{name}_images", f"{name}_labels").values()
+        if labels.max() > CAMVID.classes:
+            raise InputError(f"{path}: a label of {name} is {labels.max()}; they go from 0 to {CAMVID.classes}, void")
+        splits[name] = Split(torch.from_numpy(images), torch.from_numpy(labels))
+    return splits
+
+
+def load_splits(path: str | PathLike, settings: dict, seed: int) -> dict[str, Split]:
+    """The splits of a training's dataset, as it has them with these settings and this seed."""
+    if settings["dataset"] == "cifar10":
+        return load_cifar10(path, settings["validation"], seed)
+    return load_camvid(path)
+
+
+TASKS = {"cifar10": CIFAR10, "camvid": CAMVID}
+
+
+def median_frequency_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Weights (classes,) that make rare classes count as much as others, from labels (n, H, W).
+
+    A class's frequency is its share of the pixels of those images that show it; its weight is the median of all
+    frequencies over its own (Badrinarayanan et al. 2017). InputError for a class that no image shows.
+    """
+    counts = torch.stack([torch.bincount(image.flatten(), minlength=classes + 1) for image in labels])[:, :classes]
+    shown = (counts > 0).sum(0) * labels[0].numel()
+    if not shown.all():
+        raise InputError(f"no training image shows class {int(shown.argmin())}, so that it has no weight")
+    frequency = counts.sum(0).double() / shown
+    return (frequency.quantile(0.5) / frequency).float()
+
+
+def normalise(images: torch.Tensor, task: Task) -> torch.Tensor:
+    """uint8 (n, 3, H, W) to float32 of zero mean and unit variance per channel, over the task's training set."""
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (task.mean, task.std))
     return (images.float() / 255 - mean) / std
 
 
-def crop_and_flip(count: int, side: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Row and column indices (count, side) of random crops of reflection-padded images, half of them mirrored."""
-    shift = torch.randint(-CIFAR10_PADDING, CIFAR10_PADDING + 1, (count, 2), generator=generator)
+def crop_and_flip(
+    count: int, size: tuple[int, int], crop: tuple[int, int], padding: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row and column indices (count, crop) of random crops of images of `size`, half of them mirrored.
+
+    A crop may leave the image by `padding` pixels, whose reflection it then shows.
+    """
+    indices = []
+    for side, length in zip(size, crop, strict=True):
+        first = torch.randint(-padding, side - length + padding + 1, (count, 1), generator=generator)
+        indices.append(_reflect(first + torch.arange(length), side))
+    rows, columns = indices
     mirrored = torch.randint(2, (count, 1), generator=generator).bool()
-    rows, columns = (_reflect(shift[:, axis, None] + torch.arange(side), side) for axis in (0, 1))
     return rows, torch.where(mirrored, columns.flip(1), columns)
 
 
@@ -90,13 +147,29 @@ def _reflect(index: torch.Tensor, side: int) -> torch.Tensor:
     return torch.where(index < side, index, 2 * (side - 1) - index)
 
 
-class ClassifierData:
-    """CIFAR-10 on the training device: shuffled, cropped and flipped a whole batch at a time."""
+class ImageData:
+    """Images on the training device: shuffled, cropped and flipped a whole batch at a time, their label maps too.
 
-    def __init__(self, splits: dict[str, Split], batch_size: int, seed: int, device: torch.device):
+    crop : (height, width) of what training shows of an image; it may leave the image by `padding` pixels
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, Split],
+        task: Task,
+        crop: tuple[int, int],
+        padding: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+    ):
         if batch_size > len(splits["train"]):
             raise InputError(f"batch_size is {batch_size}, but there are only {len(splits['train'])} training images")
+        size = tuple(splits["train"].images.shape[2:])
+        if any(length > side for length, side in zip(crop, size, strict=True)):
+            raise InputError(f"crop is {tuple(crop)}, but the images have only {size} pixels")
         self.splits = {name: split.to(device) for name, split in splits.items()}
+        self.task, self.size, self.crop, self.padding = task, size, tuple(crop), padding
         self.batch_size, self.seed, self.device = batch_size, seed, device
 
     @property
@@ -105,21 +178,24 @@ class ClassifierData:
         return len(self.splits["train"]) // self.batch_size
 
     def training_batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches ((n, 3, 32, 32) float32, channels last; (n,) labels) of one epoch, fixed by it and the seed."""
+        """Batches ((n, 3, *crop) float32, channels last; labels int64) of one epoch, fixed by it and the seed."""
         train = self.splits["train"]
-        count, side = len(train), train.images.shape[-1]
-        order = torch.randperm(count, generator=torch_generator(self.seed, "order", epoch))
-        rows, columns = crop_and_flip(count, side, torch_generator(self.seed, "augmentation", epoch))
+        order = torch.randperm(len(train), generator=torch_generator(self.seed, "order", epoch))
+        generator = torch_generator(self.seed, "augmentation", epoch)
+        rows, columns = crop_and_flip(len(train), self.size, self.crop, self.padding, generator)
         order, rows, columns = (indices.to(self.device) for indices in (order, rows, columns))
         for start in range(0, self.steps * self.batch_size, self.batch_size):
             here = slice(start, start + self.batch_size)
-            chosen = order[here]
-            # The slice between the index arrays puts the channels last: (n, 32, 32, 3), without a copy.
-            images = train.images[chosen[:, None, None], :, rows[here, :, None], columns[here, None, :]]
-            yield normalise(images.permute(0, 3, 1, 2)), train.labels[chosen]
+            sample, row, column = order[here, None, None], rows[here, :, None], columns[here, None, :]
+            # The slice between the index arrays puts the channels last: (n, h, w, 3), without a copy.
+            images = train.images[sample, :, row, column].permute(0, 3, 1, 2)
+            labels = train.labels[order[here]] if train.labels.dim() == 1 else train.labels[sample, row, column]
+            yield normalise(images, self.task), labels.long()
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The images of `split` in their order, without augmentation."""
+        """The images of `split` in their order, whole and without augmentation."""
         chosen = self.splits[split]
-        for images, labels in zip(chosen.images.split(500), chosen.labels.split(500), strict=True):
-            yield normalise(images).contiguous(memory_format=torch.channels_last), labels
+        for images, labels in zip(
+            *(part.split(self.batch_size) for part in (chosen.images, chosen.labels)), strict=True
+        ):
+            yield normalise(images, self.task).contiguous(memory_format=torch.channels_last), labels.long()

@@ -19,15 +19,19 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from erf.datasets import Task
 from erf.errors import InputError
 from erf.files import atomic
+from erf.speed import peak_memory, synchronise
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class Data(Protocol):
-    """What the loop needs of a task."""
+    """What the loop needs of a task's data. Labels are int64, (n,) or (n, H, W)."""
 
+    task: Task
+    batch_size: int
     steps: int
 
     def training_batches(self, epoch: int) -> Iterator[Batch]: ...
@@ -65,11 +69,22 @@ def bf16_is_faster(device: torch.device) -> bool:
 
 
 class Trainer:
-    """A model in training, one epoch at a time."""
+    """A model in training, one epoch at a time; its logits are (n, classes) or, for each pixel, (n, classes, H, W).
 
-    def __init__(self, model: nn.Module, data: Data, recipe: Recipe, device: torch.device):
+    class_weights : (classes,) what each class counts for in the loss; all the same if None
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        device: torch.device,
+        class_weights: torch.Tensor | None = None,
+    ):
         self.model = model.to(device, memory_format=torch.channels_last)
         self.data, self.recipe, self.device = data, recipe, device
+        self.class_weights = None if class_weights is None else class_weights.to(device)
         self.bf16 = bf16_is_faster(device)
         self.optimiser = torch.optim.SGD(
             self.model.parameters(),
@@ -89,19 +104,25 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self.model(images)
 
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Mean cross-entropy over what is not void. Of label maps, its last bits vary from run to run on CUDA."""
+        options = {"weight": self.class_weights, "ignore_index": self.data.task.classes}
+        return cross_entropy(logits, labels, label_smoothing=label_smoothing, **options)
+
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Train epoch number `epoch` (from 1); mean loss and accuracy over its augmented batches."""
+        """Train epoch number `epoch` (from 1); mean loss and scores over its augmented batches."""
         self.model.train()
-        totals = _Totals()
-        for step, (images, labels) in enumerate(self.data.training_batches(epoch), (epoch - 1) * self.data.steps):
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.learning_rate(step)
-            logits = self.forward(images).float()
-            loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-            totals.add(loss.detach(), logits.detach(), labels)
+        totals = _Totals(self.data.task, self.device)
+        with _enough_memory(self.data.batch_size):
+            for step, (images, labels) in enumerate(self.data.training_batches(epoch), (epoch - 1) * self.data.steps):
+                for group in self.optimiser.param_groups:
+                    group["lr"] = self.learning_rate(step)
+                logits = self.forward(images).float()
+                loss = self.loss(logits, labels, self.recipe.label_smoothing)
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
+                totals.add(loss.detach(), logits.detach(), labels)
         metrics = totals.means("train")
         if not metrics["train_loss"] < float("inf"):  # NaN compares false
             raise InputError(f"the loss is {metrics['train_loss']} in epoch {epoch}: lower learning_rate")
@@ -109,28 +130,56 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
-        """Mean loss and accuracy over a split, in evaluation mode."""
+        """Mean loss and scores over a split, in evaluation mode."""
         self.model.eval()
-        totals = _Totals()
-        for images, labels in self.data.evaluation_batches(split):
-            logits = self.forward(images).float()
-            totals.add(cross_entropy(logits, labels), logits, labels)
+        totals = _Totals(self.data.task, self.device)
+        with _enough_memory(self.data.batch_size):
+            for images, labels in self.data.evaluation_batches(split):
+                logits = self.forward(images).float()
+                totals.add(self.loss(logits, labels), logits, labels)
         return totals.means(split)
 
 
 class _Totals:
     """Sums that stay on the device until the end, so that no batch waits for the one before."""
 
-    def __init__(self):
-        self.loss, self.right, self.count = 0.0, 0, 0
+    def __init__(self, task: Task, device: torch.device):
+        self.task, self.loss, self.count = task, 0.0, 0
+        self.confusion = torch.zeros((task.classes + 1) * task.classes, dtype=torch.int64, device=device)
 
     def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         self.loss = self.loss + loss.double() * len(labels)
-        self.right = self.right + (logits.argmax(1) == labels).sum()
+        pair = (labels * self.task.classes + logits.max(1).indices).flatten()  # several times as fast as argmax
+        self.confusion.scatter_add_(0, pair, torch.ones_like(pair))
         self.count += len(labels)
 
     def means(self, split: str) -> dict[str, float]:
-        return {f"{split}_loss": float(self.loss) / self.count, f"{split}_accuracy": float(self.right) / self.count}
+        """Loss, share of right answers, and where it is the score, the mean over classes of intersection over union."""
+        classes = self.task.classes
+        confusion = self.confusion.view(classes + 1, classes)[:classes].cpu().double()  # (label, answer), without void
+        scores = {"loss": float(self.loss) / self.count, "accuracy": float(confusion.trace() / confusion.sum())}
+        if self.task.score == "mean_iou":
+            scores["mean_iou"] = mean_iou(confusion)
+        return {f"{split}_{name}": value for name, value in scores.items()}
+
+
+def mean_iou(confusion: torch.Tensor) -> float:
+    """Mean over classes of intersection over union, from counts (label, answer); a class that never occurs is left
+    out."""
+    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+    return float((confusion.diagonal() / union)[union > 0].mean())
+
+
+@contextlib.contextmanager
+def _enough_memory(batch_size: int) -> Iterator[None]:
+    """Say in one line that memory has run out, and what would help."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch names it in words on the CPU
+        words = ("allocate", "out of memory", "memory object", "could not create a primitive")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
+        raise InputError(f"memory has run out with a batch_size of {batch_size}: lower it, or the width") from error
 
 
 def snapshot_of(model: nn.Module, settings: dict, seed: int, epoch: int) -> dict:
@@ -212,11 +261,11 @@ def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> I
     """Train to the end, from wherever `folder` says an earlier run was stopped; yields each new epoch's metrics.
 
     Afterwards `folder` holds `epoch_NNN.pt` for every epoch in settings["snapshots"] (0 is before training), and
-    `state.pt`, whose "rows" and "speed" tell all epochs and whose "best" is the snapshot of the highest validation
-    accuracy, the first of equals. The state is written last, so that a kill at any moment costs at most the epoch that
-    it interrupts.
+    `state.pt`, whose "rows" and "speed" tell all epochs and whose "best" is the snapshot of the highest score on the
+    validation split, the first of equals. The state is written last, so that a kill at any moment costs at most the
+    epoch that it interrupts.
     """
-    state_path = folder / "state.pt"
+    state_path, score = folder / "state.pt", f"validation_{trainer.data.task.score}"
     identity = {**settings, "seed": seed, "bf16": trainer.bf16, "device": trainer.device.type}
     if state_path.exists():
         state = load_state(state_path, *STATE)
@@ -228,16 +277,18 @@ def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> I
     for epoch in range(len(state["rows"]), trainer.recipe.epochs + 1):
         started = time.perf_counter()
         row = {"epoch": epoch, **(trainer.train_epoch(epoch) if epoch else {})}
+        synchronise(trainer.device)
         seconds = time.perf_counter() - started
         row |= trainer.evaluate("validation")
         snapshot = snapshot_of(trainer.model, settings, seed, epoch)
         if epoch in settings["snapshots"]:
             save_state(folder / f"epoch_{epoch:03d}.pt", snapshot)
-        if all(row["validation_accuracy"] > earlier["validation_accuracy"] for earlier in state["rows"]):
+        if all(row[score] > earlier[score] for earlier in state["rows"]):
             state["best"] = snapshot
         state["rows"].append(row)
         if epoch:
-            state["speed"].append({"epoch": epoch, "seconds": seconds})
+            memory = peak_memory(trainer.device)
+            state["speed"].append({"epoch": epoch, "seconds": seconds, "peak_memory_mb": memory})
         state |= {"model": trainer.model.state_dict(), "optimiser": trainer.optimiser.state_dict()}
         save_state(state_path, state)
         yield row

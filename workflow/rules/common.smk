@@ -7,10 +7,12 @@ import json
 import os
 import re
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import jsonschema
 import yaml
+from snakemake.utils import update_config
 
 # Relative to the working folder, so that a project that moves has nothing to do again.
 SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
@@ -25,10 +27,7 @@ def stop(key, problem):
 def check_config():
     """The schema first, then what a schema cannot say: names that one section uses and another defines."""
     schema = yaml.safe_load(SCHEMA.read_text())
-    found = jsonschema.Draft202012Validator(schema).iter_errors(config)
-    error = jsonschema.exceptions.best_match(found)
-    if error:
-        stop(".".join(map(str, error.absolute_path)) or "(top level)", error.message)
+    check_schema(schema, config)
     for name in config["networks"]:
         check_network(name)
     check_slopes()
@@ -38,16 +37,36 @@ def check_config():
         if figure in config["targets"] and figure in TOLD_APART_BY:
             check_figure_of_networks(figure, settings["networks"])
     for name, training in config["trainings"].items():
-        last = training["recipe"]["epochs"]
-        if any(epoch > last for epoch in config["snapshots"]["classifier"]):
-            stop("snapshots.classifier", f"some lie beyond the {last} epochs of trainings.{name}")
-        if training["measure_images"] > training["validation"]:
-            stop(
-                f"trainings.{name}.measure_images", f"only {training['validation']} images are held out for validation"
-            )
+        dataset = training["dataset"]
+        check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, merged(name), "trainings", name)
+        check_training(name, dataset, merged(name))
     for name, reach in config["reach"].items():
         if max(reach["distances"]) > reach["depth"] - 1:  # the cue is 3 pixels wide
             stop(f"reach.{name}.distances", f"the cue must lie in the receptive field: at most {reach['depth'] - 1}")
+
+
+def check_schema(schema, settings, *path):
+    """`settings`, which lie at `path` in the configuration, are as the schema has them."""
+    found = jsonschema.Draft202012Validator(schema).iter_errors(settings)
+    error = jsonschema.exceptions.best_match(found)
+    if error:
+        stop(".".join(map(str, [*path, *error.absolute_path])) or "(top level)", error.message)
+
+
+def check_training(name, dataset, settings):
+    """What a training asks of its dataset is there."""
+    key, last = f"trainings.{name}", settings["recipe"]["epochs"]
+    if any(epoch > last for epoch in config["snapshots"][dataset]):
+        stop(f"snapshots.{dataset}", f"some lie beyond the {last} epochs of {key}")
+    registry = config["datasets"][dataset]
+    held_out = settings["validation"] if dataset == "cifar10" else registry["splits"]["val"]
+    if settings["measure_images"] > held_out:
+        stop(f"{key}.measure_images", f"there are only {held_out} images for validation")
+    if dataset == "camvid":
+        if settings["batch_size"] > registry["splits"]["train"]:
+            stop(f"{key}.batch_size", f"there are only {registry['splits']['train']} training images")
+        if any(side > limit for side, limit in zip(settings["crop"], registry["size"])):
+            stop(f"{key}.crop", f"the images have only {registry['size'][0]} x {registry['size'][1]} pixels")
 
 
 def check_names(key, names, section):
@@ -144,6 +163,23 @@ def network_settings(name):
     return {**config["network_defaults"], **config["networks"][name]}
 
 
+def merged(name):
+    """The defaults of a training's dataset, and on top of them what this training sets."""
+    changes = config["trainings"][name]
+    settings = deepcopy(config["training_defaults"][changes["dataset"]])
+    update_config(settings, without(changes, "dataset"))
+    return settings
+
+
+def without(settings, *keys):
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def trainings_on(dataset):
+    """Names of the trainings on a dataset."""
+    return [name for name, training in config["trainings"].items() if training["dataset"] == dataset]
+
+
 def as_json(settings):
     """Settings as an argument for a script; sorted, so that their order in the file triggers nothing."""
     return json.dumps(settings, sort_keys=True)
@@ -196,30 +232,43 @@ def imported_names(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def training_settings(name, task):
+def training_settings(name):
     """What a training depends on; its seeds, and what is measured afterwards, are not among it."""
-    settings = without(config["trainings"][name], "seeds", "measure_images")
-    return {**settings, "snapshots": config["snapshots"][task]}
+    dataset = config["trainings"][name]["dataset"]
+    settings = without(merged(name), "seeds", "measure_images")
+    return {"dataset": dataset, **settings, "snapshots": config["snapshots"][dataset]}
+
+
+def dataset_of(wildcards):
+    """The arrays on which a training is trained and measured."""
+    return f"data/{config['trainings'][wildcards.training]['dataset']}.npz"
 
 
 def resume_folder(wildcards):
     """Where a training's state lies until it ends, apart for each of its settings: a changed one starts anew."""
-    settings = as_json(training_settings(wildcards.training, "classifier"))
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(as_json(training_settings(wildcards.training)).encode()).hexdigest()[:12]
     return results(f"resume/{wildcards.training}/seed_{wildcards.seed}/{digest}")
+
+
+def training_outputs(dataset):
+    """What a training on a dataset leaves: snapshots, and tables."""
+    names = [f"{stem}.pt" for stem in snapshot_names(dataset)] + ["metrics.csv", "speed.csv", "test.csv"]
+    return [results(f"trainings/{{training}}/seed_{{seed}}/{name}") for name in names]
+
+
+def snapshots_of(wildcards):
+    """All snapshots of one run of a training."""
+    stems = snapshot_names(config["trainings"][wildcards.training]["dataset"])
+    return [results(f"trainings/{wildcards.training}/seed_{wildcards.seed}/{stem}.pt") for stem in stems]
+
+
+def snapshot_names(dataset):
+    """Stems of a training's snapshots, in order."""
+    return [f"epoch_{epoch:03d}" for epoch in config["snapshots"][dataset]] + ["best"]
 
 
 def reach_settings(name):
     return without(config["reach"][name], "seeds")
-
-
-def without(settings, *keys):
-    return {key: value for key, value in settings.items() if key not in keys}
-
-
-def snapshot_names(task):
-    """Stems of a training's snapshots, in order."""
-    return [f"epoch_{epoch:03d}" for epoch in config["snapshots"][task]] + ["best"]
 
 
 def figure_settings(figure):
@@ -243,7 +292,7 @@ def results_of_seeds(figure, section, *paths):
     return [
         results(path.format(name=name, seed=seed))
         for name in figure_settings(figure)[section]
-        for seed in config[section][name]["seeds"]
+        for seed in (merged(name) if section == "trainings" else config[section][name])["seeds"]
         for path in paths
     ]
 

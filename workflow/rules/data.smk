@@ -4,6 +4,7 @@
 # On the submitting machine: compute nodes are often offline. `tee`, since a download of an hour should show its progress.
 localrules:
     download_cifar10,
+    download_camvid,
 
 
 rule download_cifar10:
@@ -22,5 +23,25 @@ rule download_cifar10:
         dataset=as_json(config["datasets"]["cifar10"]),
     message:
         "CIFAR-10 from a mirror or its official source"
+    shell:
+        "python {input.script} --dataset {params.dataset:q} --out {output} 2>&1 | tee {log}"
+
+
+rule download_camvid:
+    input:
+        script=script("download_camvid.py"),
+        modules=modules("download_camvid.py"),
+    output:
+        "data/camvid.npz",
+    log:
+        "logs/download_camvid.log",
+    benchmark:
+        "benchmarks/download_camvid.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        dataset=as_json(config["datasets"]["camvid"]),
+    message:
+        "CamVid from a mirror or its official source"
     shell:
         "python {input.script} --dataset {params.dataset:q} --out {output} 2>&1 | tee {log}"

@@ -7,23 +7,55 @@ rule train_classifier:
         modules=modules("train_classifier.py"),
         data="data/cifar10.npz",
     output:
-        snapshots=expand(
-            results("trainings/{{training}}/seed_{{seed}}/{snapshot}.pt"), snapshot=snapshot_names("classifier")
-        ),
-        tables=expand(results("trainings/{{training}}/seed_{{seed}}/{table}.csv"), table=["metrics", "speed", "test"]),
+        training_outputs("cifar10"),
+    wildcard_constraints:
+        training=one_of(trainings_on("cifar10")),
     log:
         logs("train_classifier/{training}/seed_{seed}.log"),
     benchmark:
         benchmarks("train_classifier/{training}/seed_{seed}.tsv")
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: config["trainings"][wildcards.training]["threads"]
+    threads: lambda wildcards: merged(wildcards.training)["threads"]
     resources:
         mem_mb=6000,
         gpu=uses_gpu(),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        settings=lambda wildcards: as_json(training_settings(wildcards.training, "classifier")),
+        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
+        device=config["device"],
+        # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
+        resume=resume_folder,
+        out=results("trainings/{training}/seed_{seed}"),
+    message:
+        "Training {wildcards.training}, seed {wildcards.seed}"
+    shell:
+        "python {input.script} --data {input.data} --settings {params.settings:q} --seed {wildcards.seed} "
+        "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
+
+
+rule train_segmenter:
+    input:
+        script=script("train_segmenter.py"),
+        modules=modules("train_segmenter.py"),
+        data="data/camvid.npz",
+    output:
+        training_outputs("camvid"),
+    wildcard_constraints:
+        training=one_of(trainings_on("camvid")),
+    log:
+        logs("train_segmenter/{training}/seed_{seed}.log"),
+    benchmark:
+        benchmarks("train_segmenter/{training}/seed_{seed}.tsv")
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: merged(wildcards.training)["threads"]
+    resources:
+        mem_mb=8000,
+        gpu=uses_gpu(),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
         device=config["device"],
         # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
         resume=resume_folder,
@@ -39,11 +71,11 @@ rule measure_snapshots:
     input:
         script=script("measure_snapshots.py"),
         modules=modules("measure_snapshots.py"),
-        data="data/cifar10.npz",
-        snapshots=rules.train_classifier.output.snapshots,
+        data=dataset_of,
+        snapshots=snapshots_of,
     output:
-        maps=expand(results("erf/{{training}}/seed_{{seed}}/{snapshot}.npz"), snapshot=snapshot_names("classifier")),
-        table=results("erf/{training}/seed_{seed}/erf.csv"),
+        fields=results("erf/{training}/seed_{seed}.npz"),
+        table=results("erf/{training}/seed_{seed}.csv"),
     log:
         logs("measure_snapshots/{training}/seed_{seed}.log"),
     benchmark:
@@ -52,20 +84,19 @@ rule measure_snapshots:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=8000,
         gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        settings=lambda wildcards: as_json(training_settings(wildcards.training, "classifier")),
-        images=lambda wildcards: config["trainings"][wildcards.training]["measure_images"],
+        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
+        images=lambda wildcards: merged(wildcards.training)["measure_images"],
         device=config["device"],
-        out=results("erf/{training}/seed_{seed}"),
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
     shell:
         "python {input.script} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
         "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
-        "--out {params.out} > {log} 2>&1"
+        "--out {output.fields} > {log} 2>&1"
 
 
 rule train_reach:

@@ -1,0 +1,53 @@
+"""Trained networks as their snapshots have them: which layers are measured, and on what images."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from erf.datasets import TASKS, load_splits, normalise
+from erf.errors import InputError
+from erf.networks import NETWORKS, ResNetCifar
+from erf.seeds import torch_generator
+from erf.training import check_settings, load_snapshot
+
+BATCH = 2**20  # pixels of images in one backward pass, which bounds its memory
+
+
+def load_network(path: Path, settings: dict, seed: int) -> tuple[nn.Module, int]:
+    """The network of a snapshot and its epoch; InputError for one of other settings or another seed."""
+    snapshot = load_snapshot(path)
+    check_settings(path, {**snapshot["settings"], "seed": snapshot["seed"]}, {**settings, "seed": seed})
+    model = NETWORKS[settings["dataset"]](**settings["network"], generator=torch_generator(seed, "weights"))
+    model.load_state_dict(snapshot["model"])
+    return model, snapshot["epoch"]
+
+
+def measured_images(data: Path, settings: dict, seed: int, count: int) -> torch.Tensor:
+    """`count` validation images, normalised, (n, 3, H, W): spread over the split, since neighbours may be frames of one
+    video."""
+    images = load_splits(data, settings, seed)["validation"].images
+    if count > len(images):
+        raise InputError(f"{count} images are wanted, but there are only {len(images)} for validation")
+    chosen = torch.linspace(0, len(images) - 1, count).long()
+    return normalise(images[chosen], TASKS[settings["dataset"]])
+
+
+def batch_size(images: torch.Tensor) -> int:
+    """Images (n, 3, H, W) that go into one backward pass."""
+    return max(1, min(32, BATCH // images[0, 0].numel()))
+
+
+def stage_layers(model: nn.Module) -> list[str]:
+    """Layers from bottom to top, each read before its activation: the stem, then the end of every stage, or of every
+    quarter of the CIFAR-10 network, which has no stages; on top of it its last convolution."""
+    if isinstance(model, ResNetCifar):
+        count = len(model.blocks)
+        ends = sorted({round(quarter * count / 4) - 1 for quarter in range(1, 5)} - {-1})
+        return ["stem", *(f"blocks.{end}.sum" for end in ends), "top"]
+    return ["stem", *(f"stages.{number}.{len(stage) - 1}.sum" for number, stage in enumerate(model.stages))]
+
+
+def unit_layer(model: nn.Module) -> str:
+    """The layer whose middle unit is the paper's."""
+    return stage_layers(model)[-1]

@@ -1,0 +1,71 @@
+"""What the scripts that train on images share: their arguments, training to the end, and what is kept of it."""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from cli import json_object, new_parser, write_table
+from erf.errors import InputError
+from erf.files import atomic
+from erf.speed import bf16_peak, training_flops
+from erf.training import Trainer, choose_device, discard_state, exclusive, load_state, run_training, save_state
+
+BuildTrainer = Callable[[dict, Path, int, torch.device], Trainer]
+
+
+def run(description: str, argv: list[str] | None, build_trainer: BuildTrainer) -> None:
+    """The command: train for one seed, with a resume state that survives a kill."""
+    parser = new_parser(description)
+    parser.add_argument("--data", type=Path, required=True, help="arrays of the dataset, .npz")
+    parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--resume", type=Path, required=True, help="folder of the resume state, removed at the end")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the outputs")
+    args = parser.parse_args(argv)
+    if args.resume.resolve() == args.out.resolve():
+        raise InputError(f"--resume and --out are the same folder, {args.out}: the one is removed at the end")
+    torch.set_num_threads(args.settings["threads"])  # not left to the environment: the last bits depend on it
+    with exclusive(args.resume):
+        train(build_trainer(args.settings, args.data, args.seed, choose_device(args.device)), args)
+        discard_state(args.resume)
+
+
+def train(trainer: Trainer, args: argparse.Namespace) -> None:
+    """Train to the end in the resume folder, test, and copy what is to be kept to the folder of the outputs."""
+    settings, folder, score = args.settings, args.resume, trainer.data.task.score
+    epochs = settings["recipe"]["epochs"]
+    with tqdm(total=epochs + 1, desc=f"seed {args.seed} on {trainer.device}", unit="epoch") as progress:
+        for row in run_training(trainer, settings, args.seed, folder):
+            progress.set_postfix({score: f"{row[f'validation_{score}']:.4f}"}, refresh=False)
+            progress.update(row["epoch"] + 1 - progress.n)  # a resumed run begins where it was
+
+    state = load_state(folder / "state.pt", "rows", "speed", "best")
+    trainer.model.load_state_dict(state["best"]["model"])
+    test = {"seed": args.seed, "best_epoch": state["best"]["epoch"], **trainer.evaluate("test")}
+
+    for name in (f"epoch_{epoch:03d}.pt" for epoch in settings["snapshots"]):
+        with atomic(args.out / name) as temporary:  # a copy: killed in here, a rerun still finds all in the folder
+            shutil.copyfile(folder / name, temporary)
+    save_state(args.out / "best.pt", state["best"])
+    write_table(pd.DataFrame(state["rows"]), args.out / "metrics.csv")
+    write_table(speed_table(trainer, state["speed"]), args.out / "speed.csv")
+    write_table(pd.DataFrame([test]), args.out / "test.csv")
+    print(f"test {score} {test[f'test_{score}']:.4f} at epoch {test['best_epoch']}")
+
+
+def speed_table(trainer: Trainer, rows: list[dict]) -> pd.DataFrame:
+    """One row an epoch: time, images per second, the share of the device's bf16 peak that they make, and memory."""
+    images, _ = next(iter(trainer.data.training_batches(1)))
+    flops, peak = training_flops(trainer.model, images[:1]), bf16_peak(trainer.device)
+    table = pd.DataFrame(rows)
+    table["images_per_second"] = trainer.data.steps * trainer.data.batch_size / table["seconds"]
+    table["gflop_per_image"] = flops / 1e9
+    table["share_of_bf16_peak"] = table["images_per_second"] * flops / peak
+    name = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu"
+    return table.assign(bf16_peak_tflops=peak / 1e12, device=name, threads=torch.get_num_threads())
