@@ -1,7 +1,8 @@
 """Figure: the ERF before and after training.
 
-One row a training: an image that the network sees, its unit's map before training and at the best validation accuracy,
-each the mean over seeds of maps relative to their peaks, with the contour that bounds the ERF.
+One row a training: an image that the network sees, with the square of the theoretical receptive field and the contours
+that bound the ERF; the unit's map before training and at the best validation score, each the mean over seeds of maps
+relative to their peaks, with its contour.
 """
 
 import sys
@@ -10,61 +11,115 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from cli import command, figure_arguments
-from erf.datasets import load_cifar10
-from erf.field import ReceptiveField
+from erf.datasets import load_splits
+from erf.errors import InputError
+from erf.field import ReceptiveField, load_fields
 from erf.intervals import mean_interval
-from erf.plots import draw_image, draw_map, map_table, relative_map, save, use_style, with_interval
+from erf.plots import (
+    AFTER,
+    BEFORE,
+    DATASETS,
+    WIDTH,
+    draw_contour,
+    draw_image,
+    draw_map,
+    map_table,
+    relative_map,
+    save,
+    use_style,
+    with_interval,
+)
 
-STAGES = {"epoch_000": "before training", "best": "after training"}
+STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
+Stages = dict[str, list[ReceptiveField]]
 
 
-def read_fields(paths: list[Path]) -> dict[str, dict[str, list[ReceptiveField]]]:
-    """Fields by training and stage; a path is .../<training>/seed_<seed>/<stage>.npz."""
-    fields: dict[str, dict[str, list[ReceptiveField]]] = {}
+def read_fields(paths: list[Path]) -> dict[str, Stages]:
+    """Fields of all seeds by training and stage; a path is .../<training>/seed_<seed>.npz."""
+    fields: dict[str, Stages] = {}
     for path in paths:
-        stages = fields.setdefault(path.parent.parent.name, {stage: [] for stage in STAGES})
-        stages[path.stem].append(ReceptiveField.load(path))
+        found = {field.settings["snapshot"]: field for field in load_fields(path)}
+        stages = fields.setdefault(path.parent.name, {stage: [] for stage in STAGES})
+        for stage in STAGES:
+            if stage not in found:
+                raise InputError(f"{path}: has no snapshot {stage}; delete it and run again")
+            stages[stage].append(found[stage])
     return fields
 
 
-def draw(fields: dict[str, dict[str, list[ReceptiveField]]], image: np.ndarray):
-    """`image` is uint8 (H, W, 3)."""
-    figure, axes = plt.subplots(len(fields), 3, figsize=(5.6, 1.9 * len(fields)), squeeze=False, layout="constrained")
+def read_images(paths: list[Path], fields: dict[str, Stages]) -> dict[str, np.ndarray]:
+    """The first validation image (H, W, 3) of each training's first seed; a path is .../<dataset>.npz."""
+    images = {}
+    for name, stages in fields.items():
+        settings = stages["best"][0].settings
+        (path,) = (path for path in paths if path.stem == settings["training"]["dataset"])
+        splits = load_splits(path, settings["training"], settings["seed"])
+        images[name] = splits["validation"].images[0].permute(1, 2, 0).numpy()
+    return images
+
+
+def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
+    size = (WIDTH, 2.15 * len(fields) + 0.5)
+    figure, axes = plt.subplots(len(fields), 3, figsize=size, squeeze=False, layout="constrained")
     tables = []
-    for row, (training, stages) in enumerate(fields.items()):
-        draw_image(axes[row, 0], image, stages["best"][0].position)
-        axes[row, 0].plot(0, 0, "+", color="white", markersize=6)
-        side = stages["best"][0].theoretical_rf[0]
-        axes[row, 0].set_title(f"{training}: image of {image.shape[0]} px")
-        axes[row, 0].set_xlabel(f"theoretical RF {side:.0f} px")
-        for column, (stage, title) in enumerate(STAGES.items(), 1):
-            group = stages[stage]
-            relative = np.mean([relative_map(field, field.fit_gaussian()) for field in group], 0)
-            shown = draw_map(axes[row, column], relative, group[0].position)
-            size = mean_interval([field.size for field in group])
-            axes[row, column].set_title(title)
-            axes[row, column].set_xlabel(f"ERF {with_interval(*size)} px")
-            table = map_table(relative, group[0].position, training=training, stage=stage, seeds=len(group))
-            tables.append(table)
-    ticks = [-(image.shape[0] // 2), 0, image.shape[0] // 2 - 1]
-    for panel in axes.flat:
-        panel.set(xticks=ticks, yticks=ticks)
-    figure.colorbar(shown, ax=axes, label="impact relative to the peak", shrink=0.8, aspect=25)
+    for panels, (training, stages) in zip(axes, fields.items(), strict=True):
+        means = {
+            stage: np.mean([relative_map(f, f.fit_gaussian()) for f in group], 0) for stage, group in stages.items()
+        }
+        draw_plane(panels[0], images[training], means, stages["best"][0])
+        panels[0].set_ylabel(DATASETS[stages["best"][0].settings["training"]["dataset"]])
+        for panel, (stage, group) in zip(panels[1:], stages.items(), strict=True):
+            shown = draw_map(panel, means[stage], group[0].position)
+            diameter = mean_interval([field.diameter for field in group])
+            panel.set_title(STAGES[stage][0])
+            clipped = ", clipped" if any(field.clipped for field in group) else ""
+            panel.set_xlabel(f"ERF diameter {with_interval(*diameter)} px{clipped}")
+            tables.append(map_table(means[stage], group[0].position, training=training, stage=stage, seeds=len(group)))
+    figure.colorbar(shown, ax=axes, label="impact relative to the peak", shrink=0.8, aspect=30)
+    handles = [
+        *(plt.Line2D([], [], color=colour, label=f"bound of the ERF {name}") for name, colour in STAGES.values()),
+        plt.Line2D([], [], color="0.2", linestyle="--", label="theoretical receptive field"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure, pd.concat(tables)
+
+
+def mean_map(fields: list[ReceptiveField]) -> np.ndarray:
+    """Mean over seeds of maps (H, W) relative to their peaks."""
+    return np.mean([relative_map(field, field.fit_gaussian()) for field in fields], 0)
+
+
+def draw_plane(axes: Axes, image: np.ndarray, means: dict[str, np.ndarray], field: ReceptiveField) -> None:
+    """The image, with all that a unit could see and what it does see."""
+    draw_image(axes, image, field.position)
+    for stage, mean in means.items():
+        draw_contour(axes, mean, field.position, colors=[STAGES[stage][1]], linewidths=1.2)
+    height, width = field.theoretical_rf
+    corner = (-width / 2, -height / 2)
+    axes.add_patch(Rectangle(corner, width, height, fill=False, color="0.2", linestyle="--", linewidth=0.8))
+    margin = 1.04
+    rows, columns = image.shape[0] - field.position[0], image.shape[1] - field.position[1]
+    across, down = margin * max(width / 2, columns), margin * max(height / 2, rows)
+    axes.set(xlim=(-across, across), ylim=(down, -down))
+    axes.set_title(f"image of {image.shape[1]} by {image.shape[0]} px")
+    axes.set_xlabel(f"theoretical receptive field {height:.0f} px")
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     args = figure_arguments(
-        __doc__, argv, fields="results of measure_snapshots, .npz", data="CIFAR-10 arrays, .npz, for the image shown"
+        __doc__,
+        argv,
+        fields="results of measure_snapshots, one a seed, .npz",
+        data="arrays of the trainings' datasets, .npz, for the images shown",
     )
     fields = read_fields(args.fields)
-    settings = next(iter(fields.values()))["best"][0].settings
-    validation = load_cifar10(args.data[0], settings["training"]["validation"], settings["seed"])["validation"]
     use_style()
-    save(*draw(fields, validation.images[0].permute(1, 2, 0).numpy()), args.out)
+    save(*draw(fields, read_images(args.data, fields)), args.out)
 
 
 if __name__ == "__main__":

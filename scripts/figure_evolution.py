@@ -1,61 +1,86 @@
-"""Figure: ERF size at every snapshot of a training, beside its validation accuracy."""
+"""Figure: the ERF during training. Size (and diameter) and sigma at every snapshot, beside the validation score."""
 
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
-from cli import command, figure_arguments, read_table
+from cli import command, figure_arguments
 from erf.intervals import mean_interval
-from erf.plots import draw_seeds, save, use_style
+from erf.plots import ACCURACY, AFTER, BEFORE, DATASETS, SCORES, WIDTH, draw_seeds, error_bars, save, use_style
+from training_tables import read_metrics, read_sizes
 
-LABELS = {"size": "ERF size (pixels)", "accuracy": "validation accuracy"}
+QUANTITIES = {
+    "size": ("ERF size", AFTER),
+    "diameter": ("ERF diameter", AFTER),
+    "sigma_rows": ("σ along rows", BEFORE),
+    "sigma_columns": ("σ along columns", ACCURACY),
+    "score": ("validation score", ACCURACY),
+}
 
 
 def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
     """One row per training, seed, epoch and quantity; seed "mean" with the 95 % t interval over seeds.
 
-    A seed's own interval of the size is over redrawn images. Paths are .../<training>/seed_<seed>/<table>.csv.
+    A seed's own interval of the size is over redrawn images.
     """
-    parts = []
-    for path in sizes:
-        table = read_table(path).query("snapshot != 'best'").rename(columns={"size": "value"})
-        parts.append(table[["seed", "epoch", "value", "low", "high"]].assign(quantity="size", training=training(path)))
-    for path in metrics:
-        table = read_table(path).rename(columns={"validation_accuracy": "value"})[["epoch", "value"]]
-        seed = int(path.parent.name.removeprefix("seed_"))
-        parts.append(table.assign(seed=seed, quantity="accuracy", training=training(path)))
-    runs = pd.concat(parts)
+    erf = read_sizes(sizes).query("snapshot != 'best'")
+    keys = ["training", "dataset", "seed", "epoch"]
+    runs = erf.melt(keys, [name for name in QUANTITIES if name != "score"], "quantity", "value")
+    own = erf[[*keys, "low", "high"]].assign(quantity="size")
+    runs = runs.merge(own, "left", [*keys, "quantity"])
+    scores = read_metrics(metrics).rename(columns={"score": "value"}).assign(quantity="score")
+    scores["dataset"] = scores["training"].map(dict(zip(erf["training"], erf["dataset"], strict=True)))
+    runs = pd.concat([runs, scores])
     means = [
-        dict(zip(("training", "quantity", "epoch"), key, strict=True), seed="mean")
+        dict(zip(("training", "dataset", "quantity", "epoch"), key, strict=True), seed="mean")
         | dict(zip(("value", "low", "high"), mean_interval(group["value"]), strict=True))
-        for key, group in runs.groupby(["training", "quantity", "epoch"])
+        for key, group in runs.groupby(["training", "dataset", "quantity", "epoch"], sort=False)
     ]
     return pd.concat([runs.astype({"seed": str}), pd.DataFrame(means)])
 
 
-def training(path: Path) -> str:
-    return path.parent.parent.name
+def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
+    """One line with its seeds for each quantity."""
+    for name in names:
+        label, colour = QUANTITIES[name]
+        here = table[table["quantity"] == name]
+        runs, mean = here[here["seed"] != "mean"], here[here["seed"] == "mean"].sort_values("epoch")
+        bars = error_bars(runs["value"], runs["low"], runs["high"])  # NaN where a run has no interval of its own
+        axes.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
+        draw_seeds(axes, runs, mean, "epoch", "value", colour, label)
+
+
+def to_diameter(size):
+    """Diameter of the disc with the area of a square of that side."""
+    return size * 2 / np.sqrt(np.pi)
+
+
+def to_size(diameter):
+    return diameter * np.sqrt(np.pi) / 2
 
 
 def draw(table: pd.DataFrame):
-    figure, axes = plt.subplots(2, 1, figsize=(3.5, 4.2), sharex=True, layout="constrained")
-    names = sorted(table["training"].unique())
-    for panel, (quantity, label) in zip(axes, LABELS.items(), strict=True):
-        for name, colour in zip(names, sns.color_palette("colorblind"), strict=False):
-            here = table[(table["quantity"] == quantity) & (table["training"] == name)]
-            runs, mean = here[here["seed"] != "mean"], here[here["seed"] == "mean"]
-            bars = np.array([runs["value"] - runs["low"], runs["high"] - runs["value"]])  # NaN for the accuracy
-            panel.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
-            label_of_line = f"{name}, mean of {runs['seed'].nunique()} seeds"
-            draw_seeds(panel, runs, mean, "epoch", "value", colour, label_of_line)
-        panel.set_ylabel(label)
-    axes[1].set(xlabel="epoch", ylim=(0, 1))
-    handles, labels = axes[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center")
+    names = list(table["training"].unique())
+    size = (max(WIDTH * len(names) / 2, WIDTH / 2), 5.4)
+    figure, axes = plt.subplots(3, len(names), figsize=size, sharex="col", squeeze=False, layout="constrained")
+    for column, name in enumerate(names):
+        here = table[table["training"] == name]
+        dataset = here["dataset"].iloc[0]
+        top, middle, bottom = axes[:, column]
+        draw_quantities(top, here, ["size"])
+        draw_quantities(middle, here, ["sigma_rows", "sigma_columns"])
+        draw_quantities(bottom, here, ["score"])
+        seeds = here[here["seed"] != "mean"]["seed"].nunique()
+        top.set(title=f"{DATASETS[dataset]}, {seeds} seeds", ylabel="ERF size (pixels)")
+        diameter = top.secondary_yaxis("right", functions=(to_diameter, to_size))
+        diameter.set_ylabel("ERF diameter (pixels)")
+        middle.set(ylabel="σ of the map (pixels)")
+        middle.legend()
+        bottom.set(ylabel=f"validation {SCORES[dataset]}", xlabel="epoch", ylim=(0, 1))
     return figure, table
 
 

@@ -32,7 +32,11 @@ def measure_snapshot(
 def table_row(field: ReceptiveField) -> dict:
     """The numbers of one snapshot; lengths in pixels."""
     low, high = field.interval
+    training = field.settings["training"]
     return {
+        "dataset": training["dataset"],
+        "residual_scale": training["network"]["residual_scale"],
+        "centre_light": training["network"]["centre_light"],
         "seed": field.settings["seed"],
         "snapshot": field.settings["snapshot"],
         "epoch": field.settings["epoch"],
@@ -44,10 +48,17 @@ def table_row(field: ReceptiveField) -> dict:
         "sigma_columns": field.sigma[1],
         "gaussian_r2": field.fit_gaussian().r2,
         "clipped": field.clipped,
+        "extent": extent(field),
+        "theoretical_rf": field.theoretical_rf[0],
         "images": field.settings["images"],
         "dead": field.dead,
-        "theoretical_rf": field.theoretical_rf[0],
     }
+
+
+def extent(field: ReceptiveField) -> float:
+    """Side of the smallest square, centred on the unit, outside of which there is no impact at all."""
+    positions = zip(field.map.nonzero(), field.position, strict=True)
+    return 2 * max(np.abs(found - centre).max() for found, centre in positions) + 1
 
 
 @command

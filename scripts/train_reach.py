@@ -1,4 +1,4 @@
-"""How far can a unit use what it sees? Train a plain network on a cue at each of several distances, for one seed.
+"""How far can a unit use what it sees? Train a network on a cue at each of several distances, for one seed.
 
 Writes one row a distance: accuracy on new images, and the ERF of the classifying unit before and after training.
 """
@@ -12,18 +12,23 @@ from tqdm import tqdm
 
 from cli import command, json_object, new_parser, write_table
 from erf.measure import measure
-from erf.networks import ReachNet, calibrate_batch_norm
-from erf.reach import ReachData
+from erf.networks import calibrate_batch_norm
+from erf.reach import ReachData, ReachNet
 from erf.seeds import torch_generator
+from erf.stacks import WITH_SPECIAL_LAYERS, structure, theory_stack
+from erf.theory import stack_rf
 from erf.training import Recipe, Trainer, choose_device
 
 
 def train_at(distance: float, settings: dict, seed: int, device: torch.device) -> dict:
     """Train on cues at `distance` pixels from the unit; the initial weights are the same for every distance."""
-    depth, width = settings["depth"], settings["width"]
-    side = 1 + 2 * depth  # as large as the theoretical receptive field
+    special = tuple(settings["special_layers"]) if settings["structure"] in WITH_SPECIAL_LAYERS else ()
+    layers = structure(
+        settings["structure"], settings["depth"], special_layers=special, centre_light=settings["centre_light"]
+    )
+    side = stack_rf(theory_stack(layers, "random"))[0]  # an image is as large as the theoretical receptive field
     data = ReachData(side, distance, settings["batch_size"], settings["steps"], seed, device)
-    model = ReachNet(depth, width, torch_generator(seed, "reach weights"))
+    model = ReachNet(layers, settings["width"], torch_generator(seed, "reach weights"))
     images, _ = data.draw(settings["images"], torch_generator(seed, "reach", "measuring"))
     calibrate_batch_norm(model, images)
     trainer = Trainer(model, data, Recipe(**settings["recipe"]), device)
@@ -33,12 +38,14 @@ def train_at(distance: float, settings: dict, seed: int, device: torch.device) -
     after = measure(model, images, layer="top")
     return {
         "seed": seed,
+        "structure": settings["structure"],
+        "centre_light": settings["centre_light"],
+        "steps": settings["steps"] * settings["recipe"]["epochs"],
         "distance": distance,
         "accuracy": trainer.evaluate("test")["test_accuracy"],
         "erf_radius_before": before.diameter / 2,
         "erf_radius_after": after.diameter / 2,
         "theoretical_radius": (side - 1) / 2,
-        "steps": settings["steps"] * settings["recipe"]["epochs"],
         "dead_before": before.dead,
         "dead_after": after.dead,
         "images": settings["images"],

@@ -33,6 +33,8 @@ MARKERS = dict(zip(COLOURS, "os^Dvphx", strict=False))  # beside the colours: a 
 THEORY_LINES = {"uniform": "-", "random": "--"}  # only these: theory has no activation of its own
 SLOPES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # against depth: the paper's, and their limit for many layers
 SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
+DATASETS = {"cifar10": "CIFAR-10", "camvid": "CamVid"}
+SCORES = {"cifar10": "accuracy", "camvid": "mean IoU"}  # of a training on each
 BEFORE, AFTER, ACCURACY = _PALETTE[7], _PALETTE[3], _PALETTE[0]
 
 

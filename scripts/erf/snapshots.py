@@ -51,3 +51,10 @@ def stage_layers(model: nn.Module) -> list[str]:
 def unit_layer(model: nn.Module) -> str:
     """The layer whose middle unit is the paper's."""
     return stage_layers(model)[-1]
+
+
+def readings(model: nn.Module) -> dict[str, str]:
+    """Other layers of the top at which its unit may be read, by what they are."""
+    if isinstance(model, ResNetCifar):
+        return {"after normalisation": "top_norm", "after activation": "top_relu"}
+    return {"after activation": unit_layer(model).removesuffix(".sum"), "logits": "head"}

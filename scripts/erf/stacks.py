@@ -12,6 +12,7 @@ import numpy as np
 from erf import theory
 from erf.errors import InputError
 from erf.field import GaussianFit, ReceptiveField
+from erf.initialisation import centre_light_variances
 
 STRUCTURES = ("plain", "subsample", "dilation", "average_pool", "skip", "dropout")
 WITH_SPECIAL_LAYERS = ("subsample", "dilation", "average_pool")
@@ -19,9 +20,12 @@ WITH_SPECIAL_LAYERS = ("subsample", "dilation", "average_pool")
 
 @dataclass(frozen=True)
 class Conv:
+    """centre_light is the strength of `erf.initialisation.centre_light_variances`, for random weights."""
+
     kernel: int
     stride: int = 1
     dilation: int = 1
+    centre_light: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,14 @@ Structure = list[Conv | AveragePool | Dropout | Block]
 
 
 def structure(
-    name: str, depth: int, kernel: int = 3, special_layers: tuple[int, ...] = (), dropout: float = 0.5
+    name: str,
+    depth: int,
+    kernel: int = 3,
+    special_layers: tuple[int, ...] = (),
+    dropout: float = 0.5,
+    centre_light: float = 0.0,
 ) -> Structure:
-    """Layers of a network of `depth` convolutions.
+    """Layers of a network of `depth` convolutions, whose random weights are lighter in their middle by `centre_light`.
 
     plain : nothing else
     subsample : the special layers (counted from 1, input first) have stride 2
@@ -67,15 +76,15 @@ def structure(
     if name == "skip" and depth < 3:
         raise InputError(f"a network with skip connections has at least 3 layers, not {depth}")
     if name == "skip":
-        below = [Conv(kernel)] * ((depth - 1) % 2)
-        return [*below, *[Block((Conv(kernel), Conv(kernel)))] * ((depth - 1) // 2), Conv(kernel)]
+        conv = Conv(kernel, centre_light=centre_light)
+        return [*[conv] * ((depth - 1) % 2), *[Block((conv, conv))] * ((depth - 1) // 2), conv]
     layers: Structure = []
     for number in range(1, depth + 1):
         special = number in special_layers
         order = sum(other < number for other in special_layers)
         stride = 2 if special and name == "subsample" else 1
         dilation = 2 ** (order + 1) if special and name == "dilation" else 1
-        layers.append(Conv(kernel, stride, dilation))
+        layers.append(Conv(kernel, stride, dilation, centre_light))
         if special and name == "average_pool":
             layers.append(AveragePool())
         if name == "dropout" and number < depth:
@@ -90,7 +99,8 @@ def special_layers(settings: dict) -> tuple[int, ...]:
 
 def structure_of(settings: dict, depth: int) -> Structure:
     """The structure that a network's settings describe, at one of its depths."""
-    return structure(settings["structure"], depth, settings["kernel"], special_layers(settings), settings["dropout"])
+    kind = (settings["structure"], depth, settings["kernel"], special_layers(settings))
+    return structure(*kind, settings["dropout"], settings["centre_light"])
 
 
 def theory_stack(layers: Structure | tuple, weights: str) -> list[theory.Layer | theory.Residual]:
@@ -104,8 +114,11 @@ def theory_stack(layers: Structure | tuple, weights: str) -> list[theory.Layer |
     stack: list[theory.Layer | theory.Residual] = []
     for layer in layers:
         match layer:
-            case Conv(kernel, stride, dilation):
-                stack.append(theory.Layer(theory.uniform_taps(kernel), stride, dilation))
+            case Conv(kernel, stride, dilation, centre_light):
+                taps = theory.uniform_taps(kernel)
+                if weights == "random":
+                    taps = taps * centre_light_variances(kernel, centre_light)
+                stack.append(theory.Layer(taps, stride, dilation))
             case AveragePool(side):
                 stack.append(theory.Layer(theory.uniform_taps(side) ** power, side))
             case Dropout(rate):

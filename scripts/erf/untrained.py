@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from erf.errors import InputError
+from erf.initialisation import centre_light_variances
 from erf.stacks import AveragePool, Block, Conv, Dropout, Structure
 
 ACTIVATIONS = {  # module, and the gain of random weights for it; torch has none for GELU, which is like a ReLU
@@ -70,7 +71,7 @@ def build_stack(
         uniform: every weight 1 / (kernel^2 * channels), so that each layer's kernel sums to one (Eq. 1).
         random: normal with zero mean and standard deviation gain / sqrt(fan-in), with the gain of the activation in
         front (`ACTIVATIONS`), 1 without: it keeps the gradient's energy from layer to layer, where there is no
-        activation or a ReLU.
+        activation or a ReLU. A layer's `centre_light` shifts the variance to the kernel's rim.
     unit : "before" or "after" its own activation
     generators : one for each run, source of its random weights and dropout masks; None is torch's global one.
         The runs are groups of the same convolutions: one pass computes them all, and none depends on the others.
@@ -93,12 +94,14 @@ def build_stack(
         options = {**sides, "groups": runs, "bias": False, "dtype": dtype}
         conv = nn.utils.skip_init(nn.Conv2d, runs * channels, runs * outputs, **options)
         fan_in = channels * layer.kernel**2
+        profile = torch.from_numpy(centre_light_variances(layer.kernel, layer.centre_light) ** 0.5)
         for run, generator in enumerate(generators):
             own = conv.weight.data[run * outputs : (run + 1) * outputs]
             if weights == "uniform":
                 own.fill_(1 / fan_in)
             else:  # drawn in float64, as are inputs and masks: a run is the same in either precision
-                own.copy_(torch.randn(own.shape, generator=generator, dtype=torch.float64) * (gain / fan_in**0.5))
+                spread = (gain / fan_in**0.5) * profile
+                own.copy_(torch.randn(own.shape, generator=generator, dtype=torch.float64) * spread)
         return conv
 
     def module(layer: Conv | AveragePool | Dropout | Block, outputs: int, first: bool) -> nn.Module:

@@ -40,9 +40,10 @@ def check_config():
         dataset = training["dataset"]
         check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, merged(name), "trainings", name)
         check_training(name, dataset, merged(name))
-    for name, reach in config["reach"].items():
-        if max(reach["distances"]) > reach["depth"] - 1:  # the cue is 3 pixels wide
-            stop(f"reach.{name}.distances", f"the cue must lie in the receptive field: at most {reach['depth'] - 1}")
+    for name in config["reach"]:
+        settings = reach_settings(name)
+        check_schema({"$ref": "#/$defs/reach", "$defs": schema["$defs"]}, settings, "reach", name)
+        check_reach(f"reach.{name}", settings)
 
 
 def check_schema(schema, settings, *path):
@@ -69,6 +70,29 @@ def check_training(name, dataset, settings):
             stop(f"{key}.crop", f"the images have only {registry['size'][0]} x {registry['size'][1]} pixels")
 
 
+def check_reach(key, settings):
+    """The network can be built, and the cue, 3 pixels wide, lies in its receptive field."""
+    check_special_layers(key, settings, settings["depth"])
+    step, radius = 1, 0
+    for layer in range(1, settings["depth"] + 1):
+        order = sum(other < layer for other in settings["special_layers"]) + 1
+        special = layer in settings["special_layers"]
+        radius += step * (2 ** order if special and settings["structure"] == "dilation" else 1)
+        step *= 2 if special and settings["structure"] == "subsample" else 1
+    if max(settings["distances"]) > radius - 1:
+        stop(f"{key}.distances", f"the cue must lie in the receptive field: at most {radius - 1}")
+
+
+def check_special_layers(key, settings, depth):
+    """The layers that a structure treats in a special way are there."""
+    if settings["structure"] in ("subsample", "average_pool", "dilation"):
+        key, special = f"{key}.special_layers", settings["special_layers"]
+        if not special:
+            stop(key, f"{settings['structure']} needs at least one")
+        if max(special) > depth:
+            stop(key, f"a network of {depth} layers has no layer {max(special)}")
+
+
 def check_names(key, names, section):
     """What one section uses, another defines."""
     for name in names:
@@ -85,12 +109,7 @@ def check_network(name):
         stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
     if settings["structure"] == "skip" and min(settings["depths"]) < 3:
         stop(f"networks.{name}.depths", "a network with skip connections has at least 3 layers")
-    if settings["structure"] in ("subsample", "average_pool", "dilation"):
-        key, special, least = f"networks.{name}.special_layers", settings["special_layers"], min(settings["depths"])
-        if not special:
-            stop(key, f"{settings['structure']} needs at least one")
-        if max(special) > least:
-            stop(key, f"a network of {least} layers has no layer {max(special)}")
+    check_special_layers(f"networks.{name}", settings, min(settings["depths"]))
 
 
 # What figures tell their networks apart by, and in what else those that are held against each other must agree.
@@ -163,12 +182,22 @@ def network_settings(name):
     return {**config["network_defaults"], **config["networks"][name]}
 
 
+def on_top(defaults, changes):
+    """Nested settings: the defaults, and on top of them the changes; a list replaces a list."""
+    settings = deepcopy(defaults)
+    update_config(settings, changes)
+    return settings
+
+
 def merged(name):
     """The defaults of a training's dataset, and on top of them what this training sets."""
     changes = config["trainings"][name]
-    settings = deepcopy(config["training_defaults"][changes["dataset"]])
-    update_config(settings, without(changes, "dataset"))
-    return settings
+    return on_top(config["training_defaults"][changes["dataset"]], without(changes, "dataset"))
+
+
+def reach_settings(name):
+    """The defaults of all reach experiments, and on top of them what this one sets."""
+    return on_top(config["reach_defaults"], config["reach"][name])
 
 
 def without(settings, *keys):
@@ -267,10 +296,6 @@ def snapshot_names(dataset):
     return [f"epoch_{epoch:03d}" for epoch in config["snapshots"][dataset]] + ["best"]
 
 
-def reach_settings(name):
-    return without(config["reach"][name], "seeds")
-
-
 def figure_settings(figure):
     if figure not in config["targets"]:
         raise WorkflowError(f"{figure} is not a target of this configuration, which has {', '.join(config['targets'])}")
@@ -292,9 +317,15 @@ def results_of_seeds(figure, section, *paths):
     return [
         results(path.format(name=name, seed=seed))
         for name in figure_settings(figure)[section]
-        for seed in (merged(name) if section == "trainings" else config[section][name])["seeds"]
+        for seed in (merged if section == "trainings" else reach_settings)(name)["seeds"]
         for path in paths
     ]
+
+
+def datasets_of(figure):
+    """Arrays of the datasets of the trainings that a figure shows."""
+    names = figure_settings(figure)["trainings"]
+    return [f"data/{dataset}.npz" for dataset in sorted({config["trainings"][name]["dataset"] for name in names})]
 
 
 def uses_gpu():

@@ -161,10 +161,8 @@ rule figure_before_after:
     input:
         script=script("figure_before_after.py"),
         modules=modules("figure_before_after.py"),
-        data="data/cifar10.npz",
-        fields=lambda wildcards: results_of_seeds(
-            "before_after", "trainings", "erf/{name}/seed_{seed}/epoch_000.npz", "erf/{name}/seed_{seed}/best.npz"
-        ),
+        data=lambda wildcards: datasets_of("before_after"),
+        fields=lambda wildcards: results_of_seeds("before_after", "trainings", "erf/{name}/seed_{seed}.npz"),
     output:
         png=figures("before_after.png"),
         pdf=figures("before_after.pdf"),
@@ -185,7 +183,7 @@ rule figure_evolution:
     input:
         script=script("figure_evolution.py"),
         modules=modules("figure_evolution.py"),
-        sizes=lambda wildcards: results_of_seeds("evolution", "trainings", "erf/{name}/seed_{seed}/erf.csv"),
+        sizes=lambda wildcards: results_of_seeds("evolution", "trainings", "erf/{name}/seed_{seed}.csv"),
         metrics=lambda wildcards: results_of_seeds("evolution", "trainings", "trainings/{name}/seed_{seed}/metrics.csv"),
     output:
         png=figures("evolution.png"),
@@ -201,3 +199,73 @@ rule figure_evolution:
         "Figure: ERF size during training"
     shell:
         "python {input.script} --sizes {input.sizes} --metrics {input.metrics} --out {output.png} > {log} 2>&1"
+
+
+rule figure_convergence:
+    input:
+        script=script("figure_convergence.py"),
+        modules=modules("figure_convergence.py"),
+        sizes=lambda wildcards: results_of_seeds("convergence", "trainings", "erf/{name}/seed_{seed}.csv"),
+    output:
+        png=figures("convergence.png"),
+        pdf=figures("convergence.pdf"),
+        csv=figures("convergence.csv"),
+    log:
+        logs("figure_convergence.log"),
+    benchmark:
+        benchmarks("figure_convergence.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: ERF diameter during training, from three starts"
+    shell:
+        "python {input.script} --sizes {input.sizes} --out {output.png} > {log} 2>&1"
+
+
+rule figure_units:
+    input:
+        script=script("figure_units.py"),
+        modules=modules("figure_units.py"),
+        tables=lambda wildcards: results_of_seeds("units", "trainings", "units/{name}/seed_{seed}.csv"),
+    output:
+        png=figures("units.png"),
+        pdf=figures("units.pdf"),
+        csv=figures("units.csv"),
+    log:
+        logs("figure_units.log"),
+    benchmark:
+        benchmarks("figure_units.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: other units, layers and images"
+    shell:
+        "python {input.script} --tables {input.tables} --out {output.png} > {log} 2>&1"
+
+
+rule figure_initialization:
+    input:
+        script=script("figure_initialization.py"),
+        modules=modules("figure_initialization.py"),
+        fields=lambda wildcards: network_fields("initialization"),
+        sizes=lambda wildcards: results_of_seeds("initialization", "trainings", "erf/{name}/seed_{seed}.csv"),
+        metrics=lambda wildcards: results_of_seeds(
+            "initialization", "trainings", "trainings/{name}/seed_{seed}/metrics.csv"
+        ),
+    output:
+        png=figures("initialization.png"),
+        pdf=figures("initialization.pdf"),
+        csv=figures("initialization.csv"),
+    log:
+        logs("figure_initialization.log"),
+    benchmark:
+        benchmarks("figure_initialization.tsv")
+    conda:
+        "../../environment.yml"
+    params:
+        scores=lambda wildcards: as_json(figure_settings("initialization")["scores"]),
+    message:
+        "Figure: kernels light in their middle"
+    shell:
+        "python {input.script} --fields {input.fields} --sizes {input.sizes} --metrics {input.metrics} "
+        "--scores {params.scores:q} --out {output.png} > {log} 2>&1"

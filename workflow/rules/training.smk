@@ -8,12 +8,12 @@ rule train_classifier:
         data="data/cifar10.npz",
     output:
         training_outputs("cifar10"),
-    wildcard_constraints:
-        training=one_of(trainings_on("cifar10")),
     log:
         logs("train_classifier/{training}/seed_{seed}.log"),
     benchmark:
         benchmarks("train_classifier/{training}/seed_{seed}.tsv")
+    wildcard_constraints:
+        training=one_of(trainings_on("cifar10")),
     conda:
         "../../environment.yml"
     threads: lambda wildcards: merged(wildcards.training)["threads"]
@@ -41,12 +41,12 @@ rule train_segmenter:
         data="data/camvid.npz",
     output:
         training_outputs("camvid"),
-    wildcard_constraints:
-        training=one_of(trainings_on("camvid")),
     log:
         logs("train_segmenter/{training}/seed_{seed}.log"),
     benchmark:
         benchmarks("train_segmenter/{training}/seed_{seed}.tsv")
+    wildcard_constraints:
+        training=one_of(trainings_on("camvid")),
     conda:
         "../../environment.yml"
     threads: lambda wildcards: merged(wildcards.training)["threads"]
@@ -99,6 +99,37 @@ rule measure_snapshots:
         "--out {output.fields} > {log} 2>&1"
 
 
+rule measure_units:
+    input:
+        script=script("measure_units.py"),
+        modules=modules("measure_units.py"),
+        data=dataset_of,
+        snapshots=expand(results("trainings/{{training}}/seed_{{seed}}/{snapshot}.pt"), snapshot=["epoch_000", "best"]),
+    output:
+        results("units/{training}/seed_{seed}.csv"),
+    log:
+        logs("measure_units/{training}/seed_{seed}.log"),
+    benchmark:
+        benchmarks("measure_units/{training}/seed_{seed}.tsv")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        gpu=uses_gpu(),
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
+        images=lambda wildcards: merged(wildcards.training)["measure_images"],
+        device=config["device"],
+    message:
+        "Other units and layers of {wildcards.training}, seed {wildcards.seed}"
+    shell:
+        "python {input.script} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
+        "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
+        "--out {output} > {log} 2>&1"
+
+
 rule train_reach:
     input:
         script=script("train_reach.py"),
@@ -111,13 +142,13 @@ rule train_reach:
         benchmarks("train_reach/{reach}/seed_{seed}.tsv")
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: config["reach"][wildcards.reach]["threads"]
+    threads: lambda wildcards: reach_settings(wildcards.reach)["threads"]
     resources:
         mem_mb=3000,
         gpu=uses_gpu(),
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        settings=lambda wildcards: as_json(reach_settings(wildcards.reach)),
+        settings=lambda wildcards: as_json(without(reach_settings(wildcards.reach), "seeds")),
         device=config["device"],
     message:
         "Reach of {wildcards.reach}, seed {wildcards.seed}"
