@@ -12,6 +12,8 @@ import pandas as pd
 from erf.errors import InputError
 from erf.files import atomic
 
+OUT_OF_MEMORY = "memory has run out: lower batch_size or width, or run it on a larger machine"
+
 
 def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | None], int]:
     """Make `main` return an exit status, and say a user's or the disk's fault in one line, without a traceback."""
@@ -24,11 +26,22 @@ def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | N
             print(f"error: {error}", file=sys.stderr)
         except OSError as error:
             print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
         else:
             return 0
         return 1
 
     return wrapped
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that there is no more memory, which torch says in words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "could not create a memory object")
+    memory = isinstance(error, MemoryError) or isinstance(error.__context__, MemoryError)
+    return memory or any(word in str(error) for word in words)
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:

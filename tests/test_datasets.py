@@ -9,11 +9,13 @@ from torch.nn.functional import pad
 
 from conftest import cifar_batch
 from erf.datasets import (
-    CIFAR10_MEAN,
-    CIFAR10_STD,
-    ClassifierData,
+    CAMVID,
+    CIFAR10,
+    ImageData,
     crop_and_flip,
+    load_camvid,
     load_cifar10,
+    median_frequency_weights,
     normalise,
     read_cifar10_batch,
 )
@@ -68,7 +70,7 @@ def test_a_damaged_data_file_is_named(small_data, tmp_path):
 def test_crops_are_windows_of_the_reflected_image(small_data):
     """Against torch's own padding, slicing and flipping."""
     images = load_cifar10(small_data, 60, 0)["train"].images[:50]
-    rows, columns = crop_and_flip(50, 32, torch_generator(0))
+    rows, columns = crop_and_flip(50, (32, 32), (32, 32), 4, torch_generator(0))
     padded = pad(images.float(), [4] * 4, "reflect").byte()
     mirrored = 0
     for image, framed, row, column in zip(images, padded, rows, columns, strict=True):
@@ -80,9 +82,66 @@ def test_crops_are_windows_of_the_reflected_image(small_data):
     assert 10 < mirrored < 40
 
 
+def classifier_data(splits: dict, batch_size: int) -> ImageData:
+    return ImageData(splits, CIFAR10, (32, 32), 4, batch_size, seed=0, device=torch.device("cpu"))
+
+
+def segmenter_data(splits: dict, crop: tuple[int, int]) -> ImageData:
+    return ImageData(splits, CAMVID, crop, 0, batch_size=4, seed=0, device=torch.device("cpu"))
+
+
+def test_crops_of_label_maps_are_those_of_their_images(small_maps):
+    """Every crop is a window of one image or of its mirror image, and the labels are of the same window."""
+    splits = load_camvid(small_maps)
+    train = splits["train"]
+    images, labels = next(iter(segmenter_data(splits, (24, 40)).training_batches(1)))
+    assert images.shape == (4, 3, 24, 40) and labels.shape == (4, 24, 40) and labels.dtype == torch.int64
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    both = [(train.images.flip(3), train.labels.flip(2)), (train.images, train.labels)]
+    for image, label in zip(images, labels, strict=True):
+        places = (
+            (whole[:, top : top + 24, left : left + 40], target[top : top + 24, left : left + 40])
+            for wholes, targets in both
+            for whole, target in zip(wholes, targets, strict=True)
+            for top in range(25)
+            for left in range(25)
+        )
+        matches = [target for window, target in places if torch.equal(normalise(window[None], CAMVID)[0], image)]
+        assert matches and all(torch.equal(match.long(), label) for match in matches)
+
+
+def test_label_maps_are_evaluated_whole(small_maps):
+    splits = load_camvid(small_maps)
+    (batch,) = segmenter_data(splits, (24, 40)).evaluation_batches("validation")
+    assert batch[0].shape == (4, 3, 48, 64) and torch.equal(batch[1], splits["validation"].labels.long())
+
+
+def test_a_crop_larger_than_the_images(small_maps):
+    with pytest.raises(InputError, match=r"crop is \(49, 64\), but the images have only \(48, 64\) pixels"):
+        segmenter_data(load_camvid(small_maps), (49, 64))
+
+
+def test_a_label_that_is_no_class_is_named(small_maps, tmp_path):
+    with np.load(small_maps) as data:
+        arrays = dict(data)
+    arrays["validation_labels"][2, 3, 4] = 12
+    np.savez(tmp_path / "camvid.npz", **arrays)
+    with pytest.raises(InputError, match="a label of validation is 12; they go from 0 to 11, void"):
+        load_camvid(tmp_path / "camvid.npz")
+
+
+def test_median_frequency_weights_by_hand():
+    """Class 0 fills half of both images, class 1 a quarter of one, class 2 all of the rest that is not void."""
+    labels = torch.tensor([[[0, 0], [1, 2]], [[0, 0], [2, 3]]], dtype=torch.uint8)
+    # Of the pixels of the images that show it: 4 of 8, 1 of 4, 2 of 8; the median is 1/4. Void is 3.
+    assert median_frequency_weights(labels, 3).tolist() == [0.5, 1.0, 1.0]
+    with pytest.raises(InputError, match="no training image shows class 2"):
+        median_frequency_weights(labels[:1].where(labels[:1] != 2, torch.tensor(3)).byte(), 3)
+
+
 def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_data):
     splits = load_cifar10(small_data, 60, 0)
-    data = ClassifierData(splits, batch_size=50, seed=0, device=torch.device("cpu"))
+    data = classifier_data(splits, 50)
     batches = list(data.training_batches(3))
     assert data.steps == len(batches) == 4
     images, labels = batches[0]
@@ -97,13 +156,14 @@ def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_da
 
 def test_a_batch_larger_than_the_training_set(small_data):
     with pytest.raises(InputError, match="batch_size is 241, but there are only 240 training images"):
-        ClassifierData(load_cifar10(small_data, 60, 0), 241, 0, torch.device("cpu"))
+        classifier_data(load_cifar10(small_data, 60, 0), 241)
 
 
 def test_normalise():
     image = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    expected = [(1 - mean) / std for mean, std in zip(CIFAR10_MEAN, CIFAR10_STD, strict=True)]
-    assert normalise(image)[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-6)
+    for task in (CIFAR10, CAMVID):
+        expected = [(1 - mean) / std for mean, std in zip(task.mean, task.std, strict=True)]
+        assert normalise(image, task)[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("distance", [0, 3, 7])

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import download_cifar10
+import download_command
 
 
 @pytest.fixture(autouse=True)
 def no_mirror_and_no_patience(monkeypatch):
     monkeypatch.delenv("ERF_DATA_MIRROR", raising=False)
-    monkeypatch.setattr(download_cifar10.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download_command.time, "sleep", lambda seconds: None)
 
 
 def run(dataset: dict, out) -> int:
@@ -124,7 +125,7 @@ def test_a_link_in_place_of_a_member_is_not_followed(dataset, official, tmp_path
 
 
 def test_a_member_too_large_is_not_read(dataset, official, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(download_cifar10, "MEMBER_LIMIT", 1000)
+    monkeypatch.setattr(download_command, "MEMBER_LIMIT", 1000)
     dataset["sources"] = [str(archive(tmp_path / "bomb.tar.gz", official))]
     assert run(dataset, tmp_path / "cifar10.npz") == 1
     assert "is too large" in error_of(capsys)

@@ -101,7 +101,7 @@ def test_the_magnitude_is_taken_before_the_mean_over_input_channels():
 
 
 def test_the_model_and_the_images_are_left_as_they_were():
-    model = ResNetCifar(blocks=1, width=4, residual_scale=1.0, generator=torch_generator(0)).train()
+    model = ResNetCifar(blocks=1, width=4, residual_scale=1.0, centre_light=0, generator=torch_generator(0)).train()
     model.stem.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     images = torch.randn(3, 3, 12, 12)
@@ -115,7 +115,7 @@ def test_the_model_and_the_images_are_left_as_they_were():
 
 def test_training_mode_would_leak_and_is_not_used():
     """Batch norm in training mode mixes all pixels; measured, nothing lies outside of the theoretical field."""
-    model = ResNetCifar(blocks=2, width=4, residual_scale=1.0, generator=torch_generator(0)).train()
+    model = ResNetCifar(blocks=2, width=4, residual_scale=1.0, centre_light=0, generator=torch_generator(0)).train()
     field = erf.measure(model, torch.randn(4, 3, 41, 41), layer="top")
     rows = slice(int(field.position[0]) - 6, int(field.position[0]) + 7)
     assert field.theoretical_rf == (13, 13)

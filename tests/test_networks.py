@@ -1,23 +1,105 @@
 """Networks and their initial weights."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import erf
-from erf.networks import ReachNet, ResNetCifar, calibrate_batch_norm
+from erf.errors import InputError
+from erf.initialisation import centre_light_variances
+from erf.networks import (
+    ResNetCamVid,
+    ResNetCifar,
+    calibrate_batch_norm,
+    he_initialise,
+    interpolate,
+    interpolation_matrix,
+)
+from erf.reach import ReachNet
 from erf.seeds import seed_for, torch_generator
+from erf.stacks import Dropout, structure, theory_stack
+from erf.theory import stack_rf
 
 
 def resnet(**changes) -> ResNetCifar:
-    settings = {"blocks": 3, "width": 8, "residual_scale": 0.5, "generator": torch_generator(0)}
+    settings = {"blocks": 3, "width": 8, "residual_scale": 0.5, "centre_light": 0, "generator": torch_generator(0)}
     return ResNetCifar(**{**settings, **changes})
+
+
+def segmenter(**changes) -> ResNetCamVid:
+    settings = {"blocks": [1, 1], "width": 4, "residual_scale": 0.5, "centre_light": 0, "generator": torch_generator(0)}
+    return ResNetCamVid(**{**settings, **changes})
 
 
 def test_shapes():
     assert resnet()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-    net = ReachNet(4, 8, torch_generator(0))
-    assert net(torch.zeros(2, 3, 9, 9)).shape == (2, 2)
+    assert segmenter()(torch.zeros(2, 3, 36, 50)).shape == (2, 11, 36, 50)
+
+
+@pytest.mark.parametrize("name", ["plain", "skip", "dilation", "subsample"])
+def test_a_network_of_the_reach_task_has_one_unit_that_sees_its_whole_image(name):
+    layers = structure(name, 6, special_layers=(2, 4) if name in ("dilation", "subsample") else ())
+    side = stack_rf(theory_stack(layers, "random"))[0]
+    net = ReachNet(layers, 8, torch_generator(0))
+    assert net(torch.zeros(2, 3, side, side)).shape == (2, 2)
+    assert erf.theoretical_rf(net, (3, side, side), "top") == (side, side)
+    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 6
+
+
+def test_a_network_of_the_reach_task_has_no_dropout():
+    with pytest.raises(InputError, match="made of convolutions and residual blocks"):
+        ReachNet([*structure("plain", 3), Dropout(0.5), *structure("plain", 1)], 8, torch_generator(0))
+
+
+def test_the_segmenters_receptive_field_is_the_papers():
+    net = segmenter(blocks=[3, 4, 6, 3], width=2)
+    assert erf.theoretical_rf(net, (3, 64, 96), "head") == (505, 505)
+    field = erf.measure(net.eval(), torch.randn(1, 3, 360, 480, generator=torch_generator(0)), layer="head")
+    assert field.settings["unit"] == [11, 15] and field.position == (176, 240)
+
+
+def test_interpolation_is_linear_between_units_and_exact_at_them():
+    logits = torch.randn(2, 3, 4, 5)
+    found = interpolate(logits, 8, (29, 37))
+    torch.testing.assert_close(found[:, :, ::8, ::8], logits)
+    torch.testing.assert_close(found[:, :, 4, 8], (logits[:, :, 0, 1] + logits[:, :, 1, 1]) / 2)
+    torch.testing.assert_close(found[:, :, 28, 36], logits[:, :, 3, 4])  # constant beyond the last unit
+    # torch's own, where it puts the corners on the corners
+    expected = nn.functional.interpolate(logits, size=(25, 33), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(interpolate(logits, 8, (25, 33)), expected)
+    weights = interpolation_matrix(29, 4, 8, torch.device("cpu"))
+    torch.testing.assert_close(weights.sum(1), torch.ones(29))
+
+
+def test_centre_light_variances():
+    np.testing.assert_array_equal(centre_light_variances(3, 0), np.ones((3, 3)))
+    np.testing.assert_allclose(centre_light_variances(3, 1), [[1.5, 0.75, 1.5], [0.75, 0, 0.75], [1.5, 0.75, 1.5]])
+    for kernel in (1, 2, 3, 5):
+        found = centre_light_variances(kernel, 0.6)
+        assert found.mean() == pytest.approx(1) and (found == found.T).all() and (found == found[::-1]).all()
+    for strength in (-0.1, 1.1):
+        with pytest.raises(InputError, match="lies between 0 and 1"):
+            centre_light_variances(3, strength)
+
+
+def test_centre_light_weights_are_hes_in_other_proportions():
+    he, light = (nn.Conv2d(64, 64, 3) for _ in range(2))
+    he_initialise(he, torch_generator(0))
+    he_initialise(light, torch_generator(0), centre_light=0.5)
+    ratio = (light.weight / he.weight).detach().numpy()
+    np.testing.assert_allclose(ratio, np.broadcast_to(centre_light_variances(3, 0.5) ** 0.5, ratio.shape), rtol=1e-5)
+    assert light.weight.var().item() == pytest.approx(he.weight.var().item(), rel=0.05)  # no more energy
+
+
+def test_centre_light_enlarges_the_erf_before_training():
+    batch, sizes = torch.randn(32, 3, 33, 33, generator=torch_generator(1)), []
+    for strength in (0.0, 1.0):
+        model = resnet(blocks=5, residual_scale=1.0, centre_light=strength)
+        calibrate_batch_norm(model, batch)
+        sizes.append(erf.measure(model, batch, layer="top").size)
+    assert sizes[1] > 1.05 * sizes[0]
 
 
 def test_weights_come_from_the_generator_alone():

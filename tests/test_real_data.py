@@ -1,27 +1,38 @@
-"""The real CIFAR-10, where ERF_DATA_MIRROR has it."""
+"""The real CIFAR-10 and CamVid, where ERF_DATA_MIRROR has them."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+import download_camvid
 import download_cifar10
 import erf
 import train_classifier
-from conftest import ROOT
-from erf.datasets import CIFAR10_MEAN, CIFAR10_STD, load_cifar10, normalise
+import train_segmenter
+from conftest import ROOT, real_dataset
+from erf.datasets import CAMVID, CIFAR10, Split, load_camvid, load_cifar10, median_frequency_weights, normalise
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
-def cifar10(real_mirror, tmp_path_factory):
+def cifar10(tmp_path_factory):
     """The real arrays, by the script and the registry that users have."""
-    import json
-
+    real_dataset("cifar-10-batches-py")
     path = tmp_path_factory.mktemp("real") / "cifar10.npz"
     dataset = json.dumps(CONFIG["datasets"]["cifar10"])
     assert download_cifar10.main(["--dataset", dataset, "--out", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    real_dataset("CamVid")
+    path = tmp_path_factory.mktemp("real") / "camvid.npz"
+    assert download_camvid.main(["--dataset", json.dumps(CONFIG["datasets"]["camvid"]), "--out", str(path)]) == 0
     return path
 
 
@@ -41,13 +52,44 @@ def test_counts_and_statistics(cifar10):
         assert np.bincount(data["train_labels"]).tolist() == [5000] * 10
         assert np.bincount(data["test_labels"]).tolist() == [1000] * 10
         pixels = data["train_images"] / np.float32(255)
-    np.testing.assert_allclose(pixels.mean((0, 2, 3), dtype=np.float64), CIFAR10_MEAN, atol=5e-5)
-    np.testing.assert_allclose(pixels.std((0, 2, 3), dtype=np.float64), CIFAR10_STD, atol=6e-5)
+    np.testing.assert_allclose(pixels.mean((0, 2, 3), dtype=np.float64), CIFAR10.mean, atol=5e-5)
+    np.testing.assert_allclose(pixels.std((0, 2, 3), dtype=np.float64), CIFAR10.std, atol=6e-5)
+
+
+def test_camvids_counts_statistics_and_weights(camvid):
+    splits = load_camvid(camvid)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 367, "validation": 101, "test": 233}
+    train = splits["train"]
+    pixels = train.images.numpy() / np.float32(255)
+    np.testing.assert_allclose(pixels.mean((0, 2, 3), dtype=np.float64), CAMVID.mean, atol=5e-5)
+    np.testing.assert_allclose(pixels.std((0, 2, 3), dtype=np.float64), CAMVID.std, atol=6e-5)
+    share = np.bincount(train.labels.numpy().ravel(), minlength=12) / train.labels.numel()
+    np.testing.assert_allclose(100 * share[[0, 3, 11]], [16.8, 31.7, 3.9], atol=0.06)
+    weights = [0.279, 0.202, 4.787, 0.149, 1.000, 0.422, 3.847, 1.974, 0.789, 6.375, 8.859]
+    np.testing.assert_allclose(median_frequency_weights(train.labels, 11), weights, atol=6e-4)
+
+
+def test_the_papers_segmenter_learns_from_real_images(camvid):
+    """A few steps of a narrow one, whose ERF begins near the paper's 100 pixels and stays in its receptive field."""
+    settings = {**CONFIG["training_defaults"]["camvid"], "batch_size": 4, "snapshots": [0], "dataset": "camvid"}
+    settings["network"] = {**settings["network"], "width": 8}
+    settings["recipe"] = {**settings["recipe"], "epochs": 2}
+    trainer = train_segmenter.build_trainer(settings, camvid, 0, torch.device("cpu"))
+    images = normalise(load_camvid(camvid)["validation"].images[::20], CAMVID)
+    field = erf.measure(trainer.model, images, layer="stages.3.4.sum", batch_size=1)
+    assert field.theoretical_rf == (505, 505) and field.position == (176, 240) and field.dead == 0
+    assert 60 < field.diameter < 160
+    splits = trainer.data.splits
+    splits["train"] = splits["train"].take(torch.arange(0, 360, 9))
+    splits["validation"] = Split(splits["validation"].images[::20], splits["validation"].labels[::20])
+    first, second = trainer.train_epoch(1), trainer.train_epoch(2)
+    assert second["train_loss"] < first["train_loss"] < 3 and second["train_mean_iou"] > first["train_mean_iou"]
+    assert 0 < trainer.evaluate("validation")["validation_mean_iou"] < 1
 
 
 def test_the_papers_network_learns_from_real_images(cifar10):
     """Sixty steps of a narrow one: the loss falls well below that of guessing, ln 10."""
-    settings = {**CONFIG["trainings"]["cifar10"], "batch_size": 64, "snapshots": [0]}
+    settings = {**CONFIG["training_defaults"]["cifar10"], "batch_size": 64, "snapshots": [0]}
     settings["network"] = {**settings["network"], "width": 8}
     settings["recipe"] = {**settings["recipe"], "epochs": 1, "learning_rate": 0.1, "label_smoothing": 0.0}
     trainer = train_classifier.build_trainer(settings, cifar10, 0, torch.device("cpu"))
@@ -60,7 +102,7 @@ def test_the_papers_network_learns_from_real_images(cifar10):
     assert after["validation_loss"] < 2.15 < before["validation_loss"]
     assert after["validation_accuracy"] > 0.2
 
-    images = normalise(load_cifar10(cifar10, 5000, 0)["validation"].images[:8])
+    images = normalise(load_cifar10(cifar10, 5000, 0)["validation"].images[:8], CIFAR10)
     field = erf.measure(trainer.model, images, layer="top")
     assert field.theoretical_rf == (73, 73) and field.position == (16, 16)
     assert 3 < field.size < 32 and field.dead == 0

@@ -5,10 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import convolve2d
 
 import erf
 from erf import theory
 from erf.errors import InputError
+from erf.initialisation import centre_light_variances
 from erf.measure import impact_maps, input_gradients
 from erf.seeds import torch_generator
 from erf.stacks import (
@@ -39,6 +41,20 @@ def gradients(layers, runs: int = 1, channels: int = 1, **options) -> tuple[np.n
     image = torch.randn(1, runs * channels, side, side, generator=torch_generator(1), dtype=torch.float64)
     ((gradient, unit),) = input_gradients(model, image)
     return gradient.view(runs, channels, side, side), unit
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_centre_light_weights_have_theorys_variance_map(strength):
+    """E[g^2] over many networks of two layers, against the convolution of the kernels' variances with each other."""
+    layers, runs = structure("plain", 2, centre_light=strength), 3000
+    found, _ = gradients(layers, runs)
+    square = found[:, 0].numpy() ** 2  # (runs, 5, 5)
+    taps = centre_light_variances(3, strength) / 9
+    expected = convolve2d(taps, taps)
+    assert (np.abs(square.mean(0) - expected) <= 4.5 * square.std(0) / runs**0.5 + 1e-12).all()
+    np.testing.assert_allclose(theory.linear_map(theory_stack(layers, "random")), expected, atol=1e-12)
+    spread = (taps.sum(0) * [1, 0, 1]).sum()  # of one layer
+    assert theory.stack_sigma(theory_stack(layers, "random")) == pytest.approx([(2 * spread) ** 0.5] * 2)
 
 
 def test_the_layers_of_each_structure():
@@ -100,7 +116,14 @@ def test_gradients_of_random_networks_have_theorys_mean_square(name):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_random_networks_have_theorys_size_and_energy(name, activation):
     """With ReLU too, which lets half of the energy pass, and whose weights have twice as much."""
-    settings = {"structure": name, "kernel": 3, "special_layers": [2, 4, 6], "dropout": 0.5, "depth": 8}
+    settings = {
+        "structure": name,
+        "kernel": 3,
+        "special_layers": [2, 4, 6],
+        "dropout": 0.5,
+        "centre_light": 0,
+        "depth": 8,
+    }
     settings |= {"weights": "random", "mode": "abs"}
     layers = structure(name, 8, 3, (2, 4, 6))
     found, unit = gradients(layers, runs=100, channels=12, activation=activation)
@@ -168,14 +191,21 @@ def test_unknown_settings_of_a_network():
 def test_names_and_missing_theory():
     assert series_name({"weights": "uniform", "activation": "none"}) == "uniform"
     assert series_name({"weights": "random", "activation": "leaky_relu"}) == "random + leaky ReLU"
-    settings = {"structure": "plain", "kernel": 3, "special_layers": [], "dropout": 0.5, "depth": 5}
+    settings = {"structure": "plain", "kernel": 3, "special_layers": [], "dropout": 0.5, "centre_light": 0, "depth": 5}
     assert np.isnan(predicted_size(settings | {"weights": "random", "mode": "signed"}))
     assert np.isnan(predicted_sigma(settings | {"weights": "random", "mode": "signed"})).all()
     assert np.isnan(predicted_size(settings | {"structure": "dropout", "weights": "uniform", "mode": "square"}))
 
 
 def test_the_fit_to_theorys_map_is_near_its_limit_and_nearer_with_more_layers():
-    settings = {"structure": "dilation", "kernel": 3, "special_layers": [1], "dropout": 0.5, "weights": "random"}
+    settings = {
+        "structure": "dilation",
+        "kernel": 3,
+        "special_layers": [1],
+        "dropout": 0.5,
+        "centre_light": 0,
+        "weights": "random",
+    }
     errors = []
     for depth in (5, 40):
         described = settings | {"mode": "abs", "depth": depth}

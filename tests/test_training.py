@@ -2,20 +2,29 @@
 
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import measure_snapshots
+import measure_units
 import train_classifier
-from conftest import SCRIPTS
+import train_segmenter
+import training_command
+from conftest import SCRIPTS, classifier_settings, segmenter_settings
 from erf.errors import InputError
+from erf.field import load_fields
 from erf.reach import ReachData
 from erf.seeds import torch_generator
 from erf.training import (
@@ -26,6 +35,7 @@ from erf.training import (
     exclusive,
     load_snapshot,
     load_state,
+    mean_iou,
     run_training,
 )
 
@@ -34,10 +44,11 @@ RECIPE = Recipe(epochs=4, learning_rate=0.1, warmup=0.25, momentum=0.9, weight_d
 
 
 def small_trainer(recipe: Recipe = RECIPE) -> Trainer:
-    from erf.networks import ReachNet
+    from erf.reach import ReachNet
+    from erf.stacks import structure
 
     data = ReachData(side=9, distance=1, batch_size=32, steps=15, seed=0, device=CPU)
-    return Trainer(ReachNet(4, 8, torch_generator(0)), data, recipe, CPU)
+    return Trainer(ReachNet(structure("plain", 4), 8, torch_generator(0)), data, recipe, CPU)
 
 
 def test_the_learning_rate_is_a_triangle():
@@ -84,15 +95,25 @@ def train(folder: Path, data: Path, settings: dict, seed: int = 0, device: str =
     ]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, small_data) -> tuple[Path, dict]:
-    """Outputs of a training that nothing happened to, and its settings."""
-    from conftest import training_settings
+@dataclass
+class Run:
+    """A training that nothing happened to: its script, its settings, its data, and the folder of its outputs."""
 
-    settings = training_settings.__wrapped__()
+    script: ModuleType
+    settings: dict
+    data: Path
+    out: Path
+
+
+@pytest.fixture(scope="module", params=["classifier", "segmenter"])
+def undisturbed(request, tmp_path_factory, small_data, small_maps) -> Run:
+    classifier = request.param == "classifier"
+    script = train_classifier if classifier else train_segmenter
+    settings = classifier_settings() if classifier else segmenter_settings()
+    data = small_data if classifier else small_maps
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert train_classifier.main(train(folder, small_data, settings)) == 0
-    return folder / "out", settings
+    assert script.main(train(folder, data, settings)) == 0
+    return Run(script, settings, data, folder / "out")
 
 
 def assert_same_results(found: Path, expected: Path) -> None:
@@ -108,32 +129,35 @@ def assert_same_results(found: Path, expected: Path) -> None:
 
 
 def test_outputs_of_a_training(undisturbed):
-    import pandas as pd
-
-    out, _ = undisturbed
-    metrics, test = pd.read_csv(out / "metrics.csv"), pd.read_csv(out / "test.csv")
+    out = undisturbed.out
+    metrics, test, speed = (pd.read_csv(out / f"{name}.csv") for name in ("metrics", "test", "speed"))
     assert metrics["epoch"].tolist() == list(range(7))
-    best = metrics["validation_accuracy"].idxmax()
+    score, least = ("accuracy", 0.3) if undisturbed.script is train_classifier else ("mean_iou", 0.15)
+    best = metrics[f"validation_{score}"].idxmax()
     assert load_snapshot(out / "best.pt")["epoch"] == test["best_epoch"].item() == best
-    assert metrics["validation_accuracy"].max() > 0.3  # chance is 0.1
-    assert test["test_accuracy"].item() > 0.2
+    assert metrics[f"validation_{score}"].max() > least  # chance is 0.1, and less for the IoU
+    assert test[f"test_{score}"].item() > least / 2
+    assert metrics["train_loss"].iloc[-1] < metrics["train_loss"].iloc[1]
     assert sorted(p.name for p in out.glob("epoch_*")) == ["epoch_000.pt", "epoch_002.pt", "epoch_006.pt"]
     assert not (out.parent / "resume").exists()
     assert not torch.equal(*(load_snapshot(out / f"epoch_00{e}.pt")["model"]["head.weight"] for e in (0, 6)))
+    assert speed["epoch"].tolist() == list(range(1, 7))
+    assert (speed["images_per_second"] > 0).all() and (speed["peak_memory_mb"] > 50).all()
+    assert speed["share_of_bf16_peak"].between(0, 1, inclusive="neither").all()
 
 
-def test_a_training_repeats_itself_and_another_seed_does_not(undisturbed, small_data, tmp_path):
-    out, settings = undisturbed
-    assert train_classifier.main(train(tmp_path / "same", small_data, settings)) == 0
-    assert_same_results(tmp_path / "same" / "out", out)
-    assert train_classifier.main(train(tmp_path / "other", small_data, settings, seed=1)) == 0
-    assert (tmp_path / "other" / "out" / "metrics.csv").read_bytes() != (out / "metrics.csv").read_bytes()
+def test_a_training_repeats_itself_and_another_seed_does_not(undisturbed, tmp_path):
+    run = undisturbed
+    assert run.script.main(train(tmp_path / "same", run.data, run.settings)) == 0
+    assert_same_results(tmp_path / "same" / "out", run.out)
+    assert run.script.main(train(tmp_path / "other", run.data, run.settings, seed=1)) == 0
+    assert (tmp_path / "other/out/metrics.csv").read_bytes() != (run.out / "metrics.csv").read_bytes()
 
 
-def test_killed_at_several_moments_a_training_ends_as_if_undisturbed(undisturbed, small_data, tmp_path):
+def test_killed_at_several_moments_a_training_ends_as_if_undisturbed(undisturbed, tmp_path):
     """kill -9 of the real script, once more on every rerun, from its start-up to its last writing."""
-    out, settings = undisturbed
-    command = [sys.executable, str(SCRIPTS / "train_classifier.py"), *train(tmp_path, small_data, settings)]
+    run = undisturbed
+    command = [sys.executable, run.script.__file__, *train(tmp_path, run.data, run.settings)]
     state, epochs_when_killed = tmp_path / "resume" / "state.pt", []
     for delay in (0.0, 0.02, 0.05, 0.1, 0.15, 0.2):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -148,27 +172,24 @@ def test_killed_at_several_moments_a_training_ends_as_if_undisturbed(undisturbed
         epochs_when_killed.append(len(load_state(state, "rows")["rows"]) - 1)
     assert len(set(epochs_when_killed)) >= 3, epochs_when_killed
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
-    assert_same_results(tmp_path / "out", out)
+    assert_same_results(tmp_path / "out", run.out)
     assert not (tmp_path / "resume").exists()
 
 
-def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, small_data, tmp_path):
-    out, settings = undisturbed
+def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, tmp_path):
+    run = undisturbed
     for last in range(7):
         folder = tmp_path / str(last)
-        trainer = train_classifier.build_trainer(settings, small_data, 0, CPU)
-        for row in run_training(trainer, settings, 0, folder / "resume"):
+        trainer = run.script.build_trainer(run.settings, run.data, 0, CPU)
+        for row in run_training(trainer, run.settings, 0, folder / "resume"):
             if row["epoch"] == last:
                 break
-        assert train_classifier.main(train(folder, small_data, settings)) == 0
-        assert_same_results(folder / "out", out)
+        assert run.script.main(train(folder, run.data, run.settings)) == 0
+        assert_same_results(folder / "out", run.out)
 
 
-def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(
-    undisturbed, small_data, tmp_path, monkeypatch
-):
-    out, settings = undisturbed
-    copied = []
+def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(undisturbed, tmp_path, monkeypatch):
+    run, copied = undisturbed, []
 
     def copy(source, target):
         if len(copied) == 2:
@@ -176,13 +197,65 @@ def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(
         copied.append(target)
         Path(target).write_bytes(Path(source).read_bytes())
 
-    monkeypatch.setattr(train_classifier.shutil, "copyfile", copy)
+    monkeypatch.setattr(training_command.shutil, "copyfile", copy)
     with pytest.raises(KeyboardInterrupt):
-        train_classifier.main(train(tmp_path, small_data, settings))
+        run.script.main(train(tmp_path, run.data, run.settings))
     monkeypatch.undo()
     shutil.rmtree(tmp_path / "out")  # as Snakemake does
-    assert train_classifier.main(train(tmp_path, small_data, settings)) == 0
-    assert_same_results(tmp_path / "out", out)
+    assert run.script.main(train(tmp_path, run.data, run.settings)) == 0
+    assert_same_results(tmp_path / "out", run.out)
+
+
+def test_mean_iou_by_hand():
+    """Class 1 is answered where 0 is right; class 3 never occurs, class 2 only as an answer."""
+    confusion = torch.tensor([[3, 1, 1, 0], [0, 4, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]).double()
+    assert mean_iou(confusion) == pytest.approx((3 / 5 + 4 / 5 + 0) / 3)
+
+
+def test_void_is_neither_learnt_nor_counted(small_maps):
+    trainer = train_segmenter.build_trainer(segmenter_settings(), small_maps, 0, CPU)
+    (images, labels), *_ = trainer.data.evaluation_batches("validation")
+    with torch.no_grad():
+        logits = trainer.forward(images).float()
+    assert (labels == 11).any()
+    everything = trainer.loss(logits, labels)
+    kept = labels.flatten() != 11
+    by_hand = torch.nn.functional.cross_entropy(
+        logits.movedim(1, -1).flatten(0, 2)[kept], labels.flatten()[kept], trainer.class_weights
+    )
+    assert everything.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    scores = trainer.evaluate("validation")
+    right = (logits.argmax(1) == labels)[labels != 11].double().mean().item()
+    assert scores["validation_accuracy"] == pytest.approx(right)
+    answers, classes = logits.argmax(1)[labels != 11].numpy(), labels[labels != 11].numpy()
+    union = [
+        ((answers == c) & (classes == c)).sum() / max(((answers == c) | (classes == c)).sum(), 1) for c in range(11)
+    ]
+    assert scores["validation_mean_iou"] == pytest.approx(np.mean(union))
+
+
+@pytest.mark.parametrize("width", [200, 512])
+def test_a_network_or_batch_too_large_for_memory_ends_in_one_line(tmp_path, small_maps, width):
+    """Under a limit on the process's memory: a real allocation that fails, sooner or later."""
+    settings = segmenter_settings()
+    settings["network"] |= {"width": width}
+    settings["batch_size"] = 16
+    code = (
+        "import resource, sys, torch, train_segmenter\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20,) * 2)\n"
+        "sys.exit(train_segmenter.main(sys.argv[1:]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *train(tmp_path, small_maps, settings)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+    )
+    errors = [line for line in result.stderr.splitlines() if "rror" in line]
+    assert result.returncode == 1
+    assert errors == ["error: memory has run out: lower batch_size or width, or run it on a larger machine"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_best_is_that_of_the_rows_even_if_a_redone_epoch_comes_out_otherwise(
@@ -260,42 +333,71 @@ def test_a_gpu_asked_for_in_vain_ends_the_script(small_data, tmp_path, training_
     assert "no GPU" in one_line(capsys)
 
 
-def measure(snapshots: list[Path], data: Path, settings: dict, out: Path) -> list[str]:
+def measure(snapshots: list[Path], run: Run, settings: dict, out: Path, images: int = 4) -> list[str]:
     return [
-        *("--snapshots", *map(str, snapshots), "--data", str(data), "--seed", "0", "--images", "6"),
+        *("--snapshots", *map(str, snapshots), "--data", str(run.data), "--seed", "0", "--images", str(images)),
         *("--settings", json.dumps(settings), "--device", "cpu", "--out", str(out)),
     ]
 
 
-def test_snapshots_are_measured_and_foreign_ones_refused(undisturbed, small_data, tmp_path, capsys):
-    import pandas as pd
-
-    from erf.field import ReceptiveField
-
-    out, settings = undisturbed
-    snapshots = [out / "epoch_000.pt", out / "best.pt"]
-    assert measure_snapshots.main(measure(snapshots, small_data, settings, tmp_path)) == 0
+def test_snapshots_are_measured(undisturbed, tmp_path):
+    run = undisturbed
+    snapshots = [run.out / "epoch_000.pt", run.out / "best.pt"]
+    assert measure_snapshots.main(measure(snapshots, run, run.settings, tmp_path / "erf.npz")) == 0
     table = pd.read_csv(tmp_path / "erf.csv")
-    field = ReceptiveField.load(tmp_path / "best.npz")
-    assert table["snapshot"].tolist() == ["epoch_000", "best"]
-    assert table["size"].iloc[1] == field.size and field.map.shape == (32, 32)
-    assert field.theoretical_rf == (9, 9) and field.position == (16, 16)
-    assert field.map[12:21, 12:21].sum() == pytest.approx(field.map.sum())  # nothing outside of the theoretical RF
+    first, field = load_fields(tmp_path / "erf.npz")
+    assert table["snapshot"].tolist() == [f.settings["snapshot"] for f in (first, field)] == ["epoch_000", "best"]
+    assert table["size"].tolist() == [first.size, field.size] and table["dead"].tolist() == [0, 0]
+    # One block: stem, two convolutions and top; or, with two stages of a block, 1 + 2 + 2 (1 + 2) + 4 (2 + 4).
+    side, position = (9, (16, 16)) if run.script is train_classifier else (33, (24, 32))
+    assert field.theoretical_rf == (side, side) and field.position == position
+    assert (table["extent"] <= side).all() and (table["extent"] > side - 6).all()
+    top, left = (int(centre) - side // 2 for centre in position)
+    window = field.map[max(top, 0) : top + side, max(left, 0) : left + side]
+    assert window.sum() == pytest.approx(field.map.sum())  # nothing outside of the theoretical RF
 
-    other = {**settings, "network": {**settings["network"], "width": 16}}
-    assert measure_snapshots.main(measure(snapshots, small_data, other, tmp_path / "other")) == 1
-    assert "network.width is 8 there, 16 here" in one_line(capsys)
+
+def test_other_units_layers_and_images(undisturbed, tmp_path):
+    run = undisturbed
+    snapshots = [run.out / "epoch_000.pt", run.out / "best.pt"]
+    arguments = measure(snapshots, run, run.settings, tmp_path / "units.csv")
+    assert measure_units.main(arguments) == 0
+    assert measure_snapshots.main([*arguments[:-1], str(tmp_path / "erf.npz")]) == 0
+    table, erf = pd.read_csv(tmp_path / "units.csv"), pd.read_csv(tmp_path / "erf.csv")
+    assert table.query("varied == 'reference'")["size"].tolist() == erf["size"].tolist()
+    assert table["varied"].value_counts().to_dict().keys() == {"reference", "unit", "layer", "images", "reading"}
+    units = table.query("varied == 'unit' and snapshot == 'best'")
+    assert len(units[["unit_row", "unit_column"]].drop_duplicates()) == 4
+    side = np.array([32, 32] if run.script is train_classifier else [48, 64])
+    quarter = units.set_index("choice").loc["upper left", ["row", "column"]].to_numpy(float)
+    assert (np.abs(quarter - side / 4) <= 4).all()
+    layers = table.query("varied == 'layer' and snapshot == 'best'")
+    assert layers["theoretical_rf"].is_monotonic_increasing and layers["theoretical_rf"].iloc[0] == 3
+    assert (layers["size"] <= layers["theoretical_rf"]).all()
+    noise, reference = (table.query(f"varied == '{name}'")["size"].to_numpy() for name in ("images", "reference"))
+    assert (noise != reference).all()
+
+
+def test_foreign_snapshots_are_refused(undisturbed, tmp_path, capsys):
+    run, out = undisturbed, tmp_path / "erf.npz"
+    best = run.out / "best.pt"
+    other = {**run.settings, "network": {**run.settings["network"], "width": 16}}
+    for script in (measure_snapshots, measure_units):
+        assert script.main(measure([best], run, other, out)) == 1
+        assert "network.width is 8 there, 16 here" in one_line(capsys)
     damaged = tmp_path / "damaged.pt"
-    damaged.write_bytes((out / "best.pt").read_bytes()[:-500])
-    assert measure_snapshots.main(measure([damaged], small_data, settings, tmp_path / "other")) == 1
+    damaged.write_bytes(best.read_bytes()[:-500])
+    assert measure_snapshots.main(measure([damaged], run, run.settings, out)) == 1
     assert "damaged.pt: damaged or not one of ours" in one_line(capsys)
-    torch.save(load_snapshot(out / "best.pt")["model"], damaged)  # weights alone, as other people save them
-    assert measure_snapshots.main(measure([damaged], small_data, settings, tmp_path / "other")) == 1
+    torch.save(load_snapshot(best)["model"], damaged)  # weights alone, as other people save them
+    assert measure_snapshots.main(measure([damaged], run, run.settings, out)) == 1
     assert "damaged.pt: damaged or not one of ours" in one_line(capsys)
     missing = tmp_path / "missing.pt"
-    assert measure_snapshots.main(measure([missing], small_data, settings, tmp_path / "other")) == 1
+    assert measure_snapshots.main(measure([missing], run, run.settings, out)) == 1
     assert one_line(capsys) == f"error: {missing}: No such file or directory"
-    assert not (tmp_path / "other").exists()
+    assert measure_snapshots.main(measure([best], run, run.settings, out, images=100)) == 1
+    assert "100 images are wanted, but there are only" in one_line(capsys)
+    assert not out.exists()
 
 
 def test_settings_that_differ_are_named_with_their_path():

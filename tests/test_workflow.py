@@ -22,9 +22,11 @@ RULES = {
     for path in (ROOT / "workflow" / "rules").glob("*.smk")
     for match in re.finditer(r"^rule (\w+):", path.read_text(), re.MULTILINE)
 }
-PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name != "cli.py")
-OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity"]
-FIGURES = ["convolution", *OF_NETWORKS, "reach", "before_after", "evolution"]
+SHARED = {"cli.py", "download_command.py", "training_command.py", "training_tables.py"}  # by several scripts
+PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name not in SHARED)
+OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
+OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
+FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1]]
 
 
 def test_every_rule_has_the_script_of_its_name_and_every_script_a_rule():
@@ -116,8 +118,9 @@ def test_every_configuration_plans(project, overlay):
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    downloads = "download_cifar10" in result.stdout + result.stderr
-    assert downloads == (overlay in ("config.yaml", "laptop.yaml"))
+    for dataset in ("cifar10", "camvid"):
+        downloads = f"download_{dataset}" in result.stdout + result.stderr
+        assert downloads == (overlay in ("config.yaml", "laptop.yaml"))
 
 
 def changed(path: str, value) -> dict:
@@ -157,11 +160,38 @@ BAD = [
     ("networks.skip.depths", [2], "networks.skip.depths: a network with skip connections has at least 3 layers"),
     ("networks.dilation.special_layers", [], "networks.dilation.special_layers: dilation needs at least one"),
     ("networks.subsample.dropout", 1, "networks.subsample.dropout: 1 is greater than or equal to the maximum of 1"),
-    ("trainings.cifar10.recipe.learning_rate", -1, "trainings.cifar10.recipe.learning_rate: -1 is less than or equal"),
+    (
+        "training_defaults.camvid.recipe.learning_rate",
+        -1,
+        "training_defaults.camvid.recipe.learning_rate: -1 is less than or equal",
+    ),
     ("trainings.cifar10.seeds", [1, 1], "trainings.cifar10.seeds: [1, 1] has non-unique elements"),
-    ("trainings.cifar10.recipe.epochs", 20, "snapshots.classifier: some lie beyond the 20 epochs of trainings.cifar10"),
-    ("snapshots.classifier", [1, 2], "snapshots.classifier: [1, 2] does not contain items matching the given schema"),
+    ("trainings.cifar10.dataset", "mnist", "trainings.cifar10.dataset: 'mnist' is not one of ['cifar10', 'camvid']"),
+    ("trainings.camvid.validation", 5, "trainings.camvid: Additional properties are not allowed ('validation' was"),
+    ("trainings.camvid.network", {"blocks": 17}, "trainings.camvid.network.blocks: 17 is not of type 'array'"),
+    ("trainings.cifar10.network", {"blocks": [3]}, "trainings.cifar10.network.blocks: [3] is not of type 'integer'"),
+    ("trainings.camvid.batch_size", 368, "trainings.camvid.batch_size: there are only 367 training images"),
+    ("trainings.camvid.crop", [481, 360], "trainings.camvid.crop: the images have only 360 x 480 pixels"),
+    ("trainings.camvid.measure_images", 102, "trainings.camvid.measure_images: there are only 101 images for"),
+    (
+        "trainings.cifar10_centre_light.network.centre_light",
+        1.5,
+        "trainings.cifar10_centre_light.network.centre_light: 1.5 is greater than the maximum of 1",
+    ),
+    (
+        "trainings.cifar10.recipe",
+        {"epochs": 20},
+        "snapshots.cifar10: some lie beyond the 20 epochs of trainings.cifar10",
+    ),
+    ("snapshots.camvid", [1, 2], "snapshots.camvid: [1, 2] does not contain items matching the given schema"),
+    ("datasets.camvid.sha256", "abc", "datasets.camvid.sha256: 'abc' does not match"),
     ("reach.plain.distances", [2, 16], "reach.plain.distances: the cue must lie in the receptive field: at most 15"),
+    ("reach.dilated.distances", [20], "reach.dilated.distances: the cue must lie in the receptive field: at most 19"),
+    ("reach.subsampled.distances", [32], "reach.subsampled.distances: the cue must lie in the receptive field: at"),
+    ("reach.dilated.special_layers", [17], "reach.dilated.special_layers: a network of 16 layers has no layer 17"),
+    ("reach.dilated.special_layers", [], "reach.dilated.special_layers: dilation needs at least one"),
+    ("reach.plain.structure", "dropout", "reach.plain.structure: 'dropout' is not one of"),
+    ("reach.plain.distance", [2], "reach.plain: Additional properties are not allowed ('distance' was unexpected)"),
     ("figures.growth.networks", ["rleu"], "figures.growth.networks: 'rleu' is not in networks; did you mean 'relu'?"),
     (
         "networks.tanh_20.structure",
@@ -212,7 +242,7 @@ BAD = [
         "figures.structures.networks: 'uniform' and 'plain' differ in",
     ),
     ("networks.relu_after.structure", "skip", "slopes.networks: 'relu_after' is not plain"),
-    ("trainings.cifar10.measure_images", 5001, "trainings.cifar10.measure_images: only 5000 images are held out"),
+    ("trainings.cifar10.measure_images", 5001, "trainings.cifar10.measure_images: there are only 5000 images"),
     ("datasets.cifar10.members.test_batch", "abc", "datasets.cifar10.members.test_batch: 'abc' does not match"),
 ]
 
@@ -228,11 +258,8 @@ def test_a_bad_configuration_ends_in_one_line_that_names_the_key(path, value, me
 
 
 def test_snakemake_shows_that_line_and_starts_nothing(project):
-    project.config["trainings"]["cifar10"]["sedes"] = [0]
-    try:
-        result = project.snakemake("all")
-    finally:
-        del project.config["trainings"]["cifar10"]["sedes"]
+    project.config["trainings"] = {"cifar10": {"dataset": "cifar10", "sedes": [0]}}
+    result = project.snakemake("all")
     assert result.returncode == 1
     errors = [line for line in result.stdout.splitlines() if "sedes" in line]
     assert len(errors) == 1 and errors[0].startswith("error: config: trainings.cifar10: Additional properties")
@@ -288,13 +315,14 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     assert exact["fourier"].tolist() == pytest.approx(exact["value"].tolist(), abs=1e-6)
 
     evolution = pd.read_csv(folder / "figures/small/evolution.csv")
-    sizes = pd.read_csv(folder / "results/small/erf/cifar10/seed_1/erf.csv")
-    found = evolution.query("seed == '1' and quantity == 'size'")["value"]
+    sizes = pd.read_csv(folder / "results/small/erf/cifar10/seed_1.csv")
+    found = evolution.query("seed == '1' and quantity == 'size' and training == 'cifar10'")["value"]
     assert found.tolist() == pytest.approx(sizes.query("snapshot != 'best'")["size"].tolist(), rel=1e-5)
 
     reach = pd.read_csv(folder / "figures/small/reach.csv")
     runs = pd.concat(pd.read_csv(path) for path in (folder / "results/small/reach/plain").glob("*.csv"))
-    mean = reach.query("seed == 'mean' and quantity == 'accuracy'").set_index("distance")["value"]
+    usual = reach.query(f"seed == 'mean' and network == 'plain' and steps == {runs['steps'].iloc[0]}")
+    mean = usual.query("quantity == 'accuracy'").set_index("distance")["value"]
     assert mean.to_dict() == pytest.approx(runs.groupby("distance")["accuracy"].mean().to_dict(), rel=1e-5)
 
 
@@ -309,12 +337,17 @@ def test_nothing_to_be_done_again_nor_after_a_touch(finished_project):
 CHANGES = [
     (
         "measure.py",
-        {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "train_reach"}
+        {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
         | {f"figure_{name}" for name in FIGURES if name != "convolution"},
     ),
     ("plots.py", {f"figure_{name}" for name in FIGURES}),
     ("reach.py", {"train_reach", "figure_reach"}),
-    ("stacks.py", {"measure_network", "growth_slopes", "slope_samples"} | {f"figure_{name}" for name in OF_NETWORKS}),
+    (
+        "stacks.py",
+        {"measure_network", "growth_slopes", "slope_samples", "train_reach", "figure_reach"}
+        | {f"figure_{name}" for name in OF_NETWORKS},
+    ),
+    ("snapshots.py", {"measure_snapshots", "measure_units"} | {f"figure_{name}" for name in OF_TRAININGS}),
 ]
 
 
@@ -342,10 +375,17 @@ SETTINGS = [
     (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"}),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"}),
     (
-        ("trainings", "cifar10", "measure_images"),
-        8,
-        9,
-        {"measure_snapshots", "figure_before_after", "figure_evolution"},
+        ("training_defaults", "camvid", "measure_images"),
+        4,
+        3,
+        {"measure_snapshots", "measure_units"}
+        | {f"figure_{name}" for name in ("before_after", "evolution", "convergence", "units")},
+    ),
+    (
+        ("trainings", "camvid_large_start", "network", "residual_scale"),
+        1,
+        2,
+        {"train_segmenter", "measure_snapshots", "figure_convergence"},
     ),
 ]
 

@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
 from erf.field import GaussianFit, ReceptiveField, load_fields
@@ -108,19 +109,26 @@ def draw_image(axes: Axes, image: np.ndarray, position: tuple[float, float], **o
     return axes.imshow(image, extent=(-column - 0.5, width - column - 0.5, height - row - 0.5, -row - 0.5), **options)
 
 
-def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float]) -> AxesImage:
+def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float], smoothing: float = 0.0) -> AxesImage:
     """Heat map on a scale common to all panels, in pixels from the unit, with the contour that bounds the ERF."""
     shown = draw_image(axes, relative, position, cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
-    draw_contour(axes, relative, position, colors="white", linewidths=0.8)
+    draw_contour(axes, relative, position, smoothing, colors="white", linewidths=0.8)
     return shown
 
 
-def draw_contour(axes: Axes, impact: np.ndarray, position: tuple[float, float], **options) -> None:
-    """The contour that bounds the ERF, in pixels from the unit; none where it would lie outside of the map."""
+def draw_contour(
+    axes: Axes, impact: np.ndarray, position: tuple[float, float], smoothing: float = 0.0, **options
+) -> None:
+    """The contour that bounds the ERF, in pixels from the unit; none where it would lie outside of the map.
+
+    smoothing : sigma (pixels) of a Gaussian that makes a noisy map's contour legible. The level is that of the map as
+        it is, and so are all numbers.
+    """
     level = THRESHOLD * centre_impact(impact, position)
     if impact.min() < level < impact.max():
         rows, columns = (np.arange(side) - centre for side, centre in zip(impact.shape, position, strict=True))
-        axes.contour(columns, rows, impact, levels=[level], **options)
+        shown = gaussian_filter(impact, smoothing) if smoothing else impact
+        axes.contour(columns, rows, shown, levels=[level], **options)
 
 
 def map_table(relative: np.ndarray, position: tuple[float, float], **labels) -> pd.DataFrame:

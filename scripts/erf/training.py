@@ -113,16 +113,15 @@ class Trainer:
         """Train epoch number `epoch` (from 1); mean loss and scores over its augmented batches."""
         self.model.train()
         totals = _Totals(self.data.task, self.device)
-        with _enough_memory(self.data.batch_size):
-            for step, (images, labels) in enumerate(self.data.training_batches(epoch), (epoch - 1) * self.data.steps):
-                for group in self.optimiser.param_groups:
-                    group["lr"] = self.learning_rate(step)
-                logits = self.forward(images).float()
-                loss = self.loss(logits, labels, self.recipe.label_smoothing)
-                self.optimiser.zero_grad()
-                loss.backward()
-                self.optimiser.step()
-                totals.add(loss.detach(), logits.detach(), labels)
+        for step, (images, labels) in enumerate(self.data.training_batches(epoch), (epoch - 1) * self.data.steps):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.learning_rate(step)
+            logits = self.forward(images).float()
+            loss = self.loss(logits, labels, self.recipe.label_smoothing)
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            totals.add(loss.detach(), logits.detach(), labels)
         metrics = totals.means("train")
         if not metrics["train_loss"] < float("inf"):  # NaN compares false
             raise InputError(f"the loss is {metrics['train_loss']} in epoch {epoch}: lower learning_rate")
@@ -133,10 +132,9 @@ class Trainer:
         """Mean loss and scores over a split, in evaluation mode."""
         self.model.eval()
         totals = _Totals(self.data.task, self.device)
-        with _enough_memory(self.data.batch_size):
-            for images, labels in self.data.evaluation_batches(split):
-                logits = self.forward(images).float()
-                totals.add(self.loss(logits, labels), logits, labels)
+        for images, labels in self.data.evaluation_batches(split):
+            logits = self.forward(images).float()
+            totals.add(self.loss(logits, labels), logits, labels)
         return totals.means(split)
 
 
@@ -168,18 +166,6 @@ def mean_iou(confusion: torch.Tensor) -> float:
     out."""
     union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
     return float((confusion.diagonal() / union)[union > 0].mean())
-
-
-@contextlib.contextmanager
-def _enough_memory(batch_size: int) -> Iterator[None]:
-    """Say in one line that memory has run out, and what would help."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:  # torch names it in words on the CPU
-        words = ("allocate", "out of memory", "memory object", "could not create a primitive")
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
-            raise
-        raise InputError(f"memory has run out with a batch_size of {batch_size}: lower it, or the width") from error
 
 
 def snapshot_of(model: nn.Module, settings: dict, seed: int, epoch: int) -> dict:
