@@ -26,7 +26,7 @@ test: env
 	@$(ACTIVATE) && python -m pytest
 
 data: env
-	@$(ACTIVATE) && snakemake data/cifar10.npz --cores 1
+	@$(ACTIVATE) && snakemake data/cifar10.npz data/camvid.npz --cores 1
 
 lint: env
 	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint

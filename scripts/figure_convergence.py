@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
@@ -51,9 +52,8 @@ def draw_starts(axes: Axes, table: pd.DataFrame) -> None:
 
 def draw(table: pd.DataFrame):
     names = [name for name in DATASETS if name in set(table["dataset"])]
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(WIDTH * len(names) / 2, 3.3), squeeze=False, layout="constrained"
-    )
+    size = (WIDTH * max(len(names), 1.2) / 2, 3.4)
+    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
     for panel, name in zip(axes[0], names, strict=True):
         here = table[table["dataset"] == name]
         draw_starts(panel, here)
@@ -63,8 +63,9 @@ def draw(table: pd.DataFrame):
         highest = np.nanmax(here[here["start"] != "ratio"]["diameter"])
         panel.set(title=f"{DATASETS[name]}, {seeds} seeds", xlabel="epoch", ylim=(0, 1.08 * highest))
         panel.set_ylabel("ERF diameter (pixels)")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(names) + 1)
     return figure, table
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
@@ -79,8 +80,9 @@ def draw(table: pd.DataFrame):
         diameter = top.secondary_yaxis("right", functions=(to_diameter, to_size))
         diameter.set_ylabel("ERF diameter (pixels)")
         middle.set(ylabel="σ of the map (pixels)")
-        middle.legend()
         bottom.set(ylabel=f"validation {SCORES[dataset]}", xlabel="epoch", ylim=(0, 1))
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure, table
 
 

@@ -16,7 +16,19 @@ from matplotlib.ticker import PercentFormatter
 from cli import command, json_object, new_parser
 from erf.field import ReceptiveField
 from erf.intervals import mean_interval, positive_interval
-from erf.plots import ACCURACY, AFTER, DATASETS, SCORES, WIDTH, drawn_fields, error_bars, legend_below, save, use_style
+from erf.plots import (
+    ACCURACY,
+    AFTER,
+    DATASETS,
+    SCORES,
+    WIDTH,
+    drawn_fields,
+    error_bars,
+    legend_below,
+    save,
+    seed_bars,
+    use_style,
+)
 from erf.stacks import predicted_size
 from training_tables import read_metrics, read_sizes
 
@@ -92,7 +104,7 @@ def draw_strengths(axes: Axes, table: pd.DataFrame) -> None:
         here = table[table["series"] == dataset]
         if here.empty:
             continue
-        bars = error_bars(here["value"], here["low"], here["high"])
+        bars = seed_bars(here["value"], here["low"], here["high"], here["seeds"])
         options = {"fmt": MARKERS[dataset], "color": COLOURS[dataset], "elinewidth": 0.8, "capsize": 2}
         label = f"{DATASETS[dataset]} network, {here['seeds'].iloc[0]:.0f} seeds"
         axes.errorbar(here["strength"] + 0.02 * (number + 1), here["value"], bars, label=label, **options)
@@ -110,7 +122,7 @@ def draw_epochs(axes: Axes, table: pd.DataFrame) -> None:
         runs, means = here[here["seed"] != "mean"], here[here["seed"] == "mean"]
         options = {"color": COLOURS[dataset], "marker": MARKERS[dataset], "linestyle": "none"}
         axes.plot(runs["score"], runs["value"], markersize=2.5, alpha=0.6, **options)
-        bars = error_bars(means["value"], means["low"], means["high"])
+        bars = seed_bars(means["value"], means["low"], means["high"], means["seeds"])
         label = f"{DATASETS[dataset]}, mean of {means['seeds'].max():.0f} seeds"
         axes.errorbar(means["score"] + 0.006, means["value"], bars, elinewidth=0.8, capsize=2, label=label, **options)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

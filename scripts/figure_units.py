@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
-from erf.plots import AFTER, BEFORE, DATASETS, WIDTH, error_bars, save, use_style
+from erf.plots import AFTER, BEFORE, DATASETS, WIDTH, save, seed_bars, use_style
 
 SNAPSHOTS = {"epoch_000": ("before training", BEFORE, "o"), "best": ("after training", AFTER, "s")}
 TITLES = {
@@ -55,7 +55,7 @@ def draw_training(axes: Axes, table: pd.DataFrame) -> None:
     for number, (snapshot, (label, colour, marker)) in enumerate(SNAPSHOTS.items()):
         here = table[table["snapshot"] == snapshot]
         heights = np.arange(len(here)) + (number - 0.5) * 0.24
-        bars = error_bars(here["size"], here["low"], here["high"])
+        bars = seed_bars(here["size"], here["low"], here["high"], here["seeds"])
         axes.errorbar(here["size"], heights, xerr=bars, fmt=marker, color=colour, elinewidth=0.8, label=label)
         axes.axvline(here.loc[here["varied"] == "reference", "size"].item(), color=colour, linewidth=0.5, zorder=0)
     starts = np.flatnonzero(order["varied"].to_numpy()[1:] != order["varied"].to_numpy()[:-1])

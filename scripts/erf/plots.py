@@ -144,21 +144,28 @@ def with_interval(value: float, low: float, high: float, digits: int = 1) -> str
     return f"{value:.{digits}f}{interval}".replace("-", "\N{MINUS SIGN}")
 
 
+ENOUGH_SEEDS = 3  # for an interval to be drawn: between two, a t interval is 13 standard errors wide either way
+
+
 def draw_seeds(axes: Axes, runs: pd.DataFrame, means: pd.DataFrame, x: str, y: str, colour, label: str) -> None:
     """Each seed's values as dots, their mean as a line, and from three seeds on its 95 % interval as a band.
 
-    `runs` has the columns `x` and `y`, `means` has `x`, value, low and high. Between two seeds a t interval is 13
-    standard errors wide either way: the two dots say more.
+    `runs` has the columns `x` and `y`, `means` has `x`, value, low and high.
     """
     axes.plot(runs[x], runs[y], "o", color=colour, markersize=2.5, alpha=0.7)
     axes.plot(means[x], means["value"], "-", color=colour, label=label)
-    if runs.groupby(x).size().min() > 2:
+    if runs.groupby(x).size().min() >= ENOUGH_SEEDS:
         axes.fill_between(means[x], means["low"], means["high"], color=colour, alpha=0.15, linewidth=0)
 
 
 def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
     """Intervals as matplotlib wants them, (2, n): how far they reach below and above; a basic one may do neither."""
     return np.array([value - low, high - value]).clip(0)
+
+
+def seed_bars(value: pd.Series, low: pd.Series, high: pd.Series, seeds: pd.Series) -> np.ndarray:
+    """The same for means over seeds; none where the seeds are too few."""
+    return error_bars(value, low.where(seeds >= ENOUGH_SEEDS), high.where(seeds >= ENOUGH_SEEDS))
 
 
 def legend_below(axes: Axes) -> None:
