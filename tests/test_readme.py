@@ -57,22 +57,93 @@ def structure_table() -> str:
     return table(["15 layers", "random [95 %]", "random + ReLU [95 %]", "theory", "paper"], rows)
 
 
+DIAMETER = 2 / np.sqrt(np.pi)  # of the disc with the area of a square of side one
+PAPERS = {"cifar10": ("grows", "accuracy 89 %"), "camvid": ("100 → 150", "")}
+DATASETS = {"cifar10": "CIFAR-10", "camvid": "CamVid"}
+
+
 def training_table() -> str:
-    """ERF sizes and accuracy of the laptop's run."""
-    sizes = pd.concat(pd.read_csv(path) for path in sorted(LAPTOP.glob("cifar10_seed_*_erf.csv")))
-    tests = pd.concat(pd.read_csv(path) for path in sorted(LAPTOP.glob("cifar10_seed_*_test.csv")))
-    by_seed = sizes.pivot_table(index="seed", columns="snapshot", values="size")
-    rows = [
-        ["ERF size before training (pixels)", with_interval(*mean_interval(by_seed["epoch_000"])), ""],
-        ["ERF size after training (pixels)", with_interval(*mean_interval(by_seed["best"])), ""],
-        [
-            "its growth in each seed (pixels)",
-            with_interval(*mean_interval(by_seed["best"] - by_seed["epoch_000"])),
-            "grows",
-        ],
-        ["test accuracy (%)", with_interval(*mean_interval(100 * tests["test_accuracy"])), "89"],
-    ]
-    return table(["CIFAR-10", "measured [95 %]", "paper"], rows)
+    """ERF diameters before and after training, and the score, of the laptop's runs from the paper's start."""
+    erf, test, speed = (pd.read_csv(LAPTOP / f"{name}.csv") for name in ("erf", "test", "speed"))
+    rows = []
+    for name, (growth, score) in PAPERS.items():
+        here = erf[erf["name"] == name].set_index(["seed", "snapshot"])
+        column, word = ("test_mean_iou", "mean IoU") if name == "camvid" else ("test_accuracy", "accuracy")
+        scores = test[test["name"] == name].set_index("seed")[column]
+        minutes = speed[speed["name"] == name].groupby("seed")["seconds"].sum() / 60
+        for seed in scores.index:
+            row = [f"{DATASETS[name]}, seed {seed}"]
+            for snapshot in ("epoch_000", "best"):
+                found = here.loc[(seed, snapshot)]
+                row.append(with_interval(*(DIAMETER * found[["size", "low", "high"]].astype(float))))
+            rows.append([*row, f"{word} {100 * scores[seed]:.1f} %", f"{minutes[seed]:.0f}", ""])
+        diameters = here.reset_index().pivot_table(index="seed", columns="snapshot", values="diameter")
+        row = [
+            f"**{DATASETS[name]}, mean**",
+            *(with_interval(*mean_interval(diameters[s])) for s in ("epoch_000", "best")),
+        ]
+        mean = with_interval(*mean_interval(100 * scores))
+        rows.append([*row, f"{word} {mean} %", f"{minutes.mean():.0f}", f"{growth}{'; ' if score else ''}{score}"])
+    header = ["ERF diameter, pixels [95 %]", "before training", "after training", "test", "minutes", "paper"]
+    return table(header, rows)
+
+
+def convergence_table() -> str:
+    """ERF diameters before training and at its end, from three starts."""
+    found = pd.read_csv(LAPTOP / "convergence.csv", dtype={"start": str}).query("seed == 'mean'")
+    rows = []
+    for dataset, here in found.groupby("dataset", sort=False):
+        last = here["epoch"].max()
+        for start, group in here[here["start"] != "ratio"].groupby("start"):
+            ends = group.set_index("epoch")
+            lowest = ends["diameter"].idxmin()
+            row = [DATASETS[dataset], f"{float(start):g}"]
+            row += [with_interval(*ends.loc[epoch, ["diameter", "low", "high"]].astype(float)) for epoch in (0, last)]
+            rows.append([*row, f"{ends.loc[lowest, 'diameter']:.1f} (epoch {lowest})"])
+        ratio = here[here["start"] == "ratio"].set_index("epoch")["diameter"]
+        rows.append([DATASETS[dataset], "largest / smallest", f"{ratio[0]:.2f}", f"{ratio[last]:.2f}", ""])
+    return table(["ERF diameter, pixels [95 %]", "γ", "before training", "after the last epoch", "smallest"], rows)
+
+
+def initialization_table() -> str:
+    """Epochs to a validation score from centre-light weights, relative to He's."""
+    found = pd.read_csv(LAPTOP / "initialization.csv", dtype={"seed": str})
+    means = found.query("panel == 'epochs' and seed == 'mean'")
+    rows = []
+    for row in means.itertuples():
+        runs = found.query("panel == 'epochs' and seed != 'mean' and series == @row.series and score == @row.score")
+        he = runs.loc[runs["strength"] == 0, "epochs"].mean()
+        interval = with_interval(*(100 * value for value in (row.value, row.low, row.high)), 0)
+        word = "mean IoU" if row.series == "camvid" else "accuracy"
+        rows.append([DATASETS[row.series], f"{word} {row.score:g}", f"{he:.1f}", f"{interval} %", f"{row.seeds:.0f}"])
+    return table(["", "validation score", "epochs, He", "more or fewer, centre-light [95 %]", "seeds"], rows)
+
+
+def units_table() -> str:
+    """What the trained networks' ERF is elsewhere, as a multiple of that of the middle unit."""
+    found = pd.read_csv(LAPTOP / "units.csv").query("varied != 'reference' and snapshot == 'best'")
+    rows = []
+    for row in found.itertuples():
+        interval = (
+            with_interval(row.size, row.low, row.high),
+            with_interval(row.ratio, row.ratio_low, row.ratio_high, 2),
+        )
+        rows.append([DATASETS[row.dataset], row.varied, row.choice.replace("_", " "), *interval])
+    return table(["", "varied", "to", "ERF size, pixels [95 %]", "of the middle unit's [95 %]"], rows)
+
+
+def reach_table() -> str:
+    """How far cues are learnt, beside the radii."""
+    found = pd.read_csv(LAPTOP / "reach.csv", dtype={"seed": str}).query("seed == 'mean' and distance != distance")
+    rows = []
+    for (network, steps), group in found.groupby(["network", "steps"], sort=False):
+        values = group.set_index("quantity")
+        row = [network, f"{steps}", f"{values.loc['theoretical_radius', 'value']:.0f}"]
+        for quantity in ("erf_radius_untrained", "erf_radius_learnt", "frontier"):
+            row.append(with_interval(*values.loc[quantity, ["value", "low", "high"]].astype(float)))
+        rows.append(row)
+    header = ["network", "steps", "theoretical radius", "ERF radius before", "after", "cues learnt up to [95 %]"]
+    return table(header, rows)
 
 
 def sample_table() -> str:
@@ -89,7 +160,16 @@ def sample_table() -> str:
     return table([kind, "slope of the", "mean", "standard deviation", "0.56 or more"], rows)
 
 
-TABLES = [slope_table, structure_table, sample_table, training_table]
+TABLES = [
+    slope_table,
+    structure_table,
+    sample_table,
+    training_table,
+    convergence_table,
+    units_table,
+    initialization_table,
+    reach_table,
+]
 
 
 @pytest.mark.parametrize("make", TABLES)

@@ -1,0 +1,57 @@
+"""Keep a finished run here: its figures, their tables, and the results' tables, each kind in one file.
+
+python figures/reference/gather.py           results/ and figures/, of the paper's scale
+python figures/reference/gather.py laptop    results/laptop/ and figures/laptop/, into laptop/
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+TABLES = {  # by name here: where they lie under results/
+    "growth_slopes": "growth_slopes.csv",
+    "networks": "networks/*.csv",
+    "slope_samples": "slope_samples/*.csv",
+    "erf": "erf/*/seed_*.csv",
+    "metrics": "trainings/*/seed_*/metrics.csv",
+    "test": "trainings/*/seed_*/test.csv",
+    "speed": "trainings/*/seed_*/speed.csv",
+    "units_by_seed": "units/*/seed_*.csv",
+    "reach_by_seed": "reach/*/seed_*.csv",
+}
+FIGURES = ["structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units", "initialization"]
+
+
+def gather(name: str) -> None:
+    """Copy what there is of the configuration `name`, "" for the paper's scale."""
+    results, figures, out = PROJECT / "results" / name, PROJECT / "figures" / name, HERE / name
+    out.mkdir(exist_ok=True)
+    for path in sorted(figures.glob("*.png")):
+        shutil.copyfile(path, out / path.name)
+    for figure in FIGURES:  # the maps' tables are too large to keep
+        path = figures / f"{figure}.csv"
+        if path.exists():
+            shutil.copyfile(path, out / path.name)
+    for table, pattern in TABLES.items():
+        paths = sorted(results.glob(pattern))
+        if paths:
+            gathered = pd.concat([labelled(path, results) for path in paths], ignore_index=True)
+            gathered.to_csv(out / f"{table}.csv", index=False, lineterminator="\n")
+
+
+def labelled(path: Path, results: Path) -> pd.DataFrame:
+    """A table with the names that its path has of it."""
+    labels, table = path.relative_to(results).parts, pd.read_csv(path)
+    if len(labels) > 2:  # <kind>/<name>/seed_<seed>...
+        table.insert(0, "name", labels[1])
+        if "seed" not in table:
+            table.insert(1, "seed", int(labels[2].removesuffix(".csv").removeprefix("seed_")))
+    return table
+
+
+if __name__ == "__main__":
+    gather(sys.argv[1] if len(sys.argv) > 1 else "")
