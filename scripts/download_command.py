@@ -28,6 +28,9 @@ RETRIES = 3
 TIMEOUT = 60  # seconds without a byte
 MEMBER_LIMIT = 64 * 2**20  # bytes; the largest official member has half of that
 
+# What a damaged archive, or a zip that is encrypted or compressed in a way that is not known, brings their readers to.
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError)
+
 Members = dict[str, bytes]  # content by path within the dataset's folder
 
 
@@ -95,8 +98,8 @@ def download(url: str, target: Path) -> None:
 def read_members(path: Path, dataset: dict) -> Members:
     """The members from a local archive or folder."""
     if path.is_dir():
-        names = (name for name in sorted(path.rglob("*")) if name.is_file())
-        return {name.relative_to(path).as_posix(): name.read_bytes() for name in names}
+        files = (file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size <= MEMBER_LIMIT)
+        return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
     if path.is_file():
         return members_of_archive(path, PurePosixPath(dataset.get("archive_folder", dataset["folder"])))
     raise InputError("not there")
@@ -115,10 +118,11 @@ def members_of_archive(archive: Path, folder: PurePosixPath) -> Members:
                 if size > MEMBER_LIMIT:
                     raise InputError(f"member {name!r} is too large; archive refused")
                 members[path.relative_to(folder).as_posix()] = read()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+    except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the archive's
-        start = archive.open("rb").read(60)
+        with archive.open("rb") as file:
+            start = file.read(60)
         kind = "an HTML page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "damaged or incomplete"
         raise InputError(f"not a {''.join(archive.suffixes[-2:])} but {kind} ({error})") from error
     return members

@@ -2,7 +2,8 @@
 
 One row a training: an image that the network sees, with the square of the theoretical receptive field and the contours
 that bound the ERF; the unit's map before training and at the best validation score, each the mean over seeds of maps
-relative to their peaks, with its contour.
+relative to their peaks, with its contour, which is smoothed on large maps. The table has a row with the numbers of each
+map, and then the map, a large one as the means of blocks of 4 x 4 pixels.
 """
 
 import sys
@@ -22,7 +23,6 @@ from erf.intervals import mean_interval
 from erf.plots import (
     AFTER,
     BEFORE,
-    DATASETS,
     WIDTH,
     draw_contour,
     draw_image,
@@ -30,11 +30,13 @@ from erf.plots import (
     map_table,
     relative_map,
     save,
+    training_title,
     use_style,
     with_interval,
 )
 
 STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
+LARGE, BLOCK = 200, 4  # pixels: side from which on a map is large, and of the blocks that its table has
 Stages = dict[str, list[ReceptiveField]]
 
 
@@ -71,15 +73,21 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
             stage: np.mean([relative_map(f, f.fit_gaussian()) for f in group], 0) for stage, group in stages.items()
         }
         draw_plane(panels[0], images[training], means, stages["best"][0])
-        panels[0].set_ylabel(DATASETS[stages["best"][0].settings["training"]["dataset"]])
+        dataset = stages["best"][0].settings["training"]["dataset"]
+        panels[0].set_ylabel(training_title(training, dataset, len(stages["best"])))
         for panel, (stage, group) in zip(panels[1:], stages.items(), strict=True):
             shown = draw_map(panel, means[stage], group[0].position, smoothing(means[stage]))
             diameter = mean_interval([field.diameter for field in group])
             panel.set_title(STAGES[stage][0])
             clipped = ", clipped" if any(field.clipped for field in group) else ""
             panel.set_xlabel(f"ERF diameter\n{with_interval(*diameter)} px{clipped}")
-            tables.append(map_table(means[stage], group[0].position, training=training, stage=stage, seeds=len(group)))
-    figure.colorbar(shown, ax=axes, label="impact relative to the peak", shrink=0.8, aspect=30)
+            labels = {"training": training, "stage": stage, "seeds": len(group)}
+            numbers = {"theoretical_rf": group[0].theoretical_rf[0]}
+            numbers |= dict(zip(("diameter", "low", "high"), diameter, strict=True))
+            tables.append(pd.DataFrame([{**labels, **numbers}]))
+            tables.append(table_of(means[stage], group[0].position, **labels))
+    label = "impact relative to the fitted Gaussian's peak"
+    figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30, extend="max")
     handles = [
         *(plt.Line2D([], [], color=colour, label=f"bound of the ERF {name}") for name, colour in STAGES.values()),
         plt.Line2D([], [], color="0.2", linestyle="--", label="theoretical receptive field"),
@@ -93,9 +101,20 @@ def mean_map(fields: list[ReceptiveField]) -> np.ndarray:
     return np.mean([relative_map(field, field.fit_gaussian()) for field in fields], 0)
 
 
+def table_of(impact: np.ndarray, position: tuple[float, float], **labels) -> pd.DataFrame:
+    """As `map_table`; a large map as the means of its blocks of 4 x 4 pixels."""
+    if impact.shape[0] < LARGE or any(side % BLOCK for side in impact.shape):
+        return map_table(impact, position, **labels)
+    height, width = (side // BLOCK for side in impact.shape)
+    blocks = impact.reshape(height, BLOCK, width, BLOCK).mean((1, 3))
+    table = map_table(blocks, tuple((centre - (BLOCK - 1) / 2) / BLOCK for centre in position), **labels)
+    table[["row", "column"]] *= BLOCK
+    return table
+
+
 def smoothing(impact: np.ndarray) -> float:
     """Sigma (pixels) with which contours are smoothed: a hundredth of a large map's side; small maps are left alone."""
-    return impact.shape[0] / 100 if impact.shape[0] >= 200 else 0.0
+    return impact.shape[0] / 100 if impact.shape[0] >= LARGE else 0.0
 
 
 def draw_plane(axes: Axes, image: np.ndarray, means: dict[str, np.ndarray], field: ReceptiveField) -> None:

@@ -1,7 +1,8 @@
 """Figure: does training lead the ERF to one size, wherever it starts?
 
 ERF diameter against epoch for the same network begun with a small, the paper's and a large ERF, set by the scale of the
-residual branches; for CamVid beside the paper's diameters before and after training.
+residual branches, for CamVid beside the paper's diameters before and after training; and the ratio of the diameters
+from the largest and the smallest start. Hollow dots are cut off by the receptive field or the image.
 """
 
 import sys
@@ -16,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
-from erf.plots import DATASETS, WIDTH, draw_seeds, save, use_style
+from erf.plots import DATASETS, WIDTH, draw_clipped, draw_seeds, save, training_title, use_style
 from training_tables import read_sizes
 
 PAPER = {"camvid": {"the paper, before training": 100, "the paper, after training": 150}}  # diameters, pixels
@@ -24,48 +25,62 @@ LINES = ("--", ":")
 
 
 def tabulate(paths: list[Path]) -> pd.DataFrame:
-    """One row per dataset, start (residual_scale), seed and epoch; seed "mean" with the 95 % t interval over seeds; and
-    as start "ratio" the largest mean diameter of all starts over the smallest."""
-    runs = read_sizes(paths).query("snapshot != 'best'").rename(columns={"residual_scale": "start"})
-    runs = runs[["dataset", "start", "seed", "epoch", "diameter", "clipped"]]
-    rows = []
-    for (dataset, start, epoch), group in runs.groupby(["dataset", "start", "epoch"]):
-        mean, low, high = mean_interval(group["diameter"])
-        rows.append({"dataset": dataset, "start": start, "seed": "mean", "epoch": epoch, "diameter": mean})
-        rows[-1] |= {"low": low, "high": high, "clipped": group["clipped"].any()}
-    means = pd.DataFrame(rows)
-    for (dataset, epoch), group in means.groupby(["dataset", "epoch"]):
-        ratio = group["diameter"].max() / group["diameter"].min()
-        rows.append({"dataset": dataset, "start": "ratio", "seed": "mean", "epoch": epoch, "diameter": ratio})
-    return pd.concat([runs.astype({"seed": str}), pd.DataFrame(rows)], ignore_index=True)
+    """One row per dataset, start (residual_scale), seed and epoch; seed "mean" with the 95 % t interval over seeds.
+
+    quantity "diameter" is in pixels; quantity "ratio", in rows without a start, is the diameter from the largest start
+    over that from the smallest with the same seed, and its mean is that of the logarithm.
+    """
+    runs = (
+        read_sizes(paths).query("snapshot != 'best'").rename(columns={"residual_scale": "start", "diameter": "value"})
+    )
+    runs = runs[["dataset", "start", "seed", "epoch", "value", "clipped"]].assign(quantity="diameter")
+    ratios = []
+    for dataset, group in runs.groupby("dataset", sort=False):
+        by_start = group.pivot_table(index=["seed", "epoch"], columns="start", values="value")
+        ratio = (by_start[by_start.columns.max()] / by_start[by_start.columns.min()]).dropna()
+        ratios.append(ratio.rename("value").reset_index().assign(dataset=dataset, quantity="ratio", clipped=False))
+    runs = pd.concat([runs, *ratios])
+    means = []
+    for key, group in runs.groupby(["dataset", "quantity", "start", "epoch"], sort=False, dropna=False):
+        values = group["value"]
+        mean = np.exp(mean_interval(np.log(values))) if key[1] == "ratio" else mean_interval(values)
+        means.append(dict(zip(("dataset", "quantity", "start", "epoch"), key, strict=True)) | {"seed": "mean"})
+        means[-1] |= dict(zip(("value", "low", "high"), mean, strict=True))
+        means[-1] |= {"seeds": len(group), "clipped": group["clipped"].any()}
+    return pd.concat([runs.astype({"seed": str}), pd.DataFrame(means)], ignore_index=True)
 
 
-def draw_starts(axes: Axes, table: pd.DataFrame) -> None:
-    """One line with its seeds for each start."""
-    starts = sorted(start for start in table["start"].unique() if start != "ratio")
-    for start, colour in zip(starts, sns.color_palette("flare", len(starts)), strict=True):
-        here = table[table["start"] == start]
-        runs, mean = here[here["seed"] != "mean"], here[here["seed"] == "mean"].sort_values("epoch")
-        label = f"branches begin at γ = {start:g}"
-        draw_seeds(axes, runs, mean.assign(value=mean["diameter"]), "epoch", "diameter", colour, label)
+def draw_line(axes: Axes, table: pd.DataFrame, colour, label: str) -> None:
+    """Seeds, mean and interval against the epoch."""
+    runs, mean = table[table["seed"] != "mean"], table[table["seed"] == "mean"].sort_values("epoch")
+    draw_seeds(axes, runs, mean, "epoch", "value", colour, label)
+    draw_clipped(axes, runs, "epoch", "value", colour)
 
 
 def draw(table: pd.DataFrame):
     names = [name for name in DATASETS if name in set(table["dataset"])]
-    size = (WIDTH * max(len(names), 1.2) / 2, 3.4)
-    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
-    for panel, name in zip(axes[0], names, strict=True):
+    starts = sorted(table["start"].dropna().unique())
+    colours = dict(zip(starts, sns.color_palette("flare", len(starts)), strict=True))
+    size = (WIDTH * max(len(names), 1.2) / 2, 4.6)
+    figure, axes = plt.subplots(
+        2, len(names), figsize=size, squeeze=False, sharex="col", layout="constrained", height_ratios=(5, 3)
+    )
+    for (top, bottom), name in zip(axes.T, names, strict=True):
         here = table[table["dataset"] == name]
-        draw_starts(panel, here)
+        diameters, ratio = here[here["quantity"] == "diameter"], here[here["quantity"] == "ratio"]
+        for start in sorted(diameters["start"].unique()):
+            draw_line(top, diameters[diameters["start"] == start], colours[start], f"branches begin at γ = {start:g}")
         for (label, diameter), line in zip(PAPER.get(name, {}).items(), LINES, strict=False):
-            panel.axhline(diameter, color="0.3", linewidth=0.8, linestyle=line, label=label)
-        seeds = here[here["seed"] != "mean"]["seed"].nunique()
-        highest = np.nanmax(here[here["start"] != "ratio"]["diameter"])
-        panel.set(title=f"{DATASETS[name]}, {seeds} seeds", xlabel="epoch", ylim=(0, 1.08 * highest))
-        panel.set_ylabel("ERF diameter (pixels)")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles, labels = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(names) + 1)
+            top.axhline(diameter, color="0.3", linewidth=0.8, linestyle=line, label=label)
+        seeds = diameters.loc[diameters["seed"] != "mean", "seed"].nunique()
+        highest = max([diameters["value"].max(), diameters["high"].max(), *PAPER.get(name, {}).values()])
+        top.set(title=training_title(name, name, seeds), ylim=(0, 1.05 * highest), ylabel="ERF diameter (pixels)")
+        draw_line(bottom, ratio, "0.3", "from the largest start over from the smallest")
+        bottom.axhline(1, color="0.6", linewidth=0.7, linestyle=":")
+        bottom.set(xlabel="epoch", ylabel="largest start\nover smallest", ylim=(0, None))
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    found = dict(zip(*reversed(axes[0, -1].get_legend_handles_labels()), strict=True))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(names) + 1)
     return figure, table
 
 

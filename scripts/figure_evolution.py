@@ -1,4 +1,7 @@
-"""Figure: the ERF during training. Size (and diameter) and sigma at every snapshot, beside the validation score."""
+"""Figure: the ERF during training. Size (and diameter) and sigma at every snapshot, beside the validation score.
+
+Hollow dots are cut off by the receptive field or the image.
+"""
 
 import sys
 from pathlib import Path
@@ -11,29 +14,43 @@ from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
-from erf.plots import ACCURACY, AFTER, BEFORE, DATASETS, SCORES, WIDTH, draw_seeds, error_bars, save, use_style
+from erf.plots import (
+    AFTER,
+    BEFORE,
+    OTHER,
+    SCORE,
+    SCORES,
+    WIDTH,
+    draw_clipped,
+    draw_seeds,
+    error_bars,
+    save,
+    training_title,
+    use_style,
+)
 from training_tables import read_metrics, read_sizes
 
 QUANTITIES = {
     "size": ("ERF size", AFTER),
     "diameter": ("ERF diameter", AFTER),
     "sigma_rows": ("σ along rows", BEFORE),
-    "sigma_columns": ("σ along columns", ACCURACY),
-    "score": ("validation score", ACCURACY),
+    "sigma_columns": ("σ along columns", OTHER),
+    "score": ("validation score", SCORE),
 }
 
 
 def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
     """One row per training, seed, epoch and quantity; seed "mean" with the 95 % t interval over seeds.
 
-    A seed's own interval of the size is over redrawn images.
+    A seed's own interval of the size is over redrawn images, as if they were independent, which frames of one video are
+    not.
     """
     erf = read_sizes(sizes).query("snapshot != 'best'")
     keys = ["training", "dataset", "seed", "epoch"]
-    runs = erf.melt(keys, [name for name in QUANTITIES if name != "score"], "quantity", "value")
+    runs = erf.melt([*keys, "clipped"], [name for name in QUANTITIES if name != "score"], "quantity", "value")
     own = erf[[*keys, "low", "high"]].assign(quantity="size")
     runs = runs.merge(own, "left", [*keys, "quantity"])
-    scores = read_metrics(metrics).rename(columns={"score": "value"}).assign(quantity="score")
+    scores = read_metrics(metrics).rename(columns={"score": "value"}).assign(quantity="score", clipped=False)
     scores["dataset"] = scores["training"].map(dict(zip(erf["training"], erf["dataset"], strict=True)))
     runs = pd.concat([runs, scores])
     means = [
@@ -53,6 +70,7 @@ def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
         bars = error_bars(runs["value"], runs["low"], runs["high"])  # NaN where a run has no interval of its own
         axes.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
         draw_seeds(axes, runs, mean, "epoch", "value", colour, label)
+        draw_clipped(axes, runs, "epoch", "value", colour)
 
 
 def to_diameter(size):
@@ -76,7 +94,7 @@ def draw(table: pd.DataFrame):
         draw_quantities(middle, here, ["sigma_rows", "sigma_columns"])
         draw_quantities(bottom, here, ["score"])
         seeds = here[here["seed"] != "mean"]["seed"].nunique()
-        top.set(title=f"{DATASETS[dataset]}, {seeds} seeds", ylabel="ERF size (pixels)")
+        top.set(title=training_title(name, dataset, seeds), ylabel="ERF size (pixels)")
         diameter = top.secondary_yaxis("right", functions=(to_diameter, to_size))
         diameter.set_ylabel("ERF diameter (pixels)")
         middle.set(ylabel="σ of the map (pixels)")

@@ -17,9 +17,9 @@ from cli import command, json_object, new_parser
 from erf.field import ReceptiveField
 from erf.intervals import mean_interval, positive_interval
 from erf.plots import (
-    ACCURACY,
     AFTER,
     DATASETS,
+    SCORE,
     SCORES,
     WIDTH,
     drawn_fields,
@@ -32,109 +32,115 @@ from erf.plots import (
 from erf.stacks import predicted_size
 from training_tables import read_metrics, read_sizes
 
-COLOURS = {"cifar10": AFTER, "camvid": ACCURACY}
+COLOURS = {"cifar10": AFTER, "camvid": SCORE}
 MARKERS = {"cifar10": "s", "camvid": "D"}
 CLAIM = -0.3  # the paper: about 30 % faster in some runs
 
 
 def strengths_table(fields: list[ReceptiveField], sizes: pd.DataFrame) -> pd.DataFrame:
-    """ERF sizes before training, relative to strength 0: one row a strength, for the untrained stacks (bootstrap
-    intervals over runs), theory, and each dataset's network (t intervals of the ratio over seeds)."""
+    """ERF sizes before training, and their ratio to that at strength 0: one row a strength, for the untrained stacks
+    (bootstrap intervals over runs), theory, and each dataset's network (t intervals over seeds)."""
     (plain,) = (field for field in fields if field.settings["centre_light"] == 0)
     rows = []
     for field in sorted(fields, key=lambda field: field.settings["centre_light"]):
         strength = {"panel": "size", "strength": field.settings["centre_light"]}
         ratio = field.size / plain.size
         low, high = (np.nan, np.nan) if field is plain else positive_interval(ratio, field.bootstrap / plain.bootstrap)
-        rows.append({**strength, "series": "stack", "size": field.size, "value": ratio, "low": low, "high": high})
+        rows.append({**strength, "series": "stack", "size": field.size, "ratio": ratio, "low": low, "high": high})
         size = predicted_size(field.settings)
-        rows.append({**strength, "series": "theory", "size": size, "value": size / predicted_size(plain.settings)})
+        rows.append({**strength, "series": "theory", "size": size, "ratio": size / predicted_size(plain.settings)})
     before = sizes[sizes["snapshot"] == "epoch_000"]
     for dataset, group in before.groupby("dataset", sort=False):
         table = group.pivot_table(index="seed", columns="centre_light", values="size")
         for strength in table:
             mean, low, high = mean_interval(table[strength] / table[0.0])
             row = {"panel": "size", "strength": strength, "series": dataset, "size": table[strength].mean()}
-            rows.append({**row, "value": mean, "low": low, "high": high, "seeds": len(table)})
+            rows.append({**row, "ratio": mean, "low": low, "high": high, "seeds": len(table)})
     return pd.DataFrame(rows)
 
 
 def epochs_to(score: float, run: pd.DataFrame) -> float:
-    """Epochs until `run` first has the score, in a straight line from the epoch before; NaN if it never has."""
+    """Epochs until `run` first has the score, in a straight line from the epoch before. NaN if it never has, or has it
+    before training."""
     scores = run.sort_values("epoch")["score"].to_numpy()
     above = np.flatnonzero(scores >= score)
-    if not len(above):
+    if not len(above) or above[0] == 0:
         return np.nan
     last = above[0]
-    return float(np.interp(score, scores[last - 1 : last + 1], [last - 1, last])) if last else 0.0
+    return float(np.interp(score, scores[last - 1 : last + 1], [last - 1, last]))
 
 
 def epochs_table(metrics: pd.DataFrame, kinds: pd.DataFrame, scores: dict[str, list[float]]) -> pd.DataFrame:
-    """Epochs to each score by dataset, strength and seed; and as strength-wise "mean" how many per cent more than with
-    He's initialisation, paired by seed, with the 95 % t interval of the logarithm of their ratio."""
+    """Epochs to each score by dataset, strength and seed, and `change`: by how much they are more than with He's
+    initialisation and the same seed.
+
+    Rows of seed "mean" have the mean over seeds with its 95 % t interval, of the logarithm of the ratio; only where
+    every run reached the score, since those that did not are the slow ones. `reached` counts them.
+    """
     metrics = metrics.merge(kinds, on="training")
     rows = []
     for dataset, here in metrics.groupby("dataset", sort=False):
         for score in scores[dataset]:
-            runs = {key: epochs_to(score, run) for key, run in here.groupby(["centre_light", "seed"])}
-            for (strength, seed), epochs in runs.items():
-                row = {"panel": "epochs", "series": dataset, "score": score, "strength": strength}
-                rows.append({**row, "seed": str(seed), "epochs": epochs})
+            epochs = {key: epochs_to(score, run) for key, run in here.groupby(["centre_light", "seed"])}
+            for strength in here["centre_light"].unique():
+                label = {"panel": "epochs", "series": dataset, "score": score, "strength": strength}
+                runs = pd.Series({seed: value for (found, seed), value in epochs.items() if found == strength})
+                he = pd.Series({seed: value for (found, seed), value in epochs.items() if found == 0})
+                change = runs / he - 1
+                mean = {"seed": "mean", "epochs": runs.mean(skipna=False), "seeds": len(runs), "reached": runs.count()}
                 if strength:
-                    rows[-1]["value"] = epochs / runs.get((0, seed), np.nan) - 1
-    table = pd.DataFrame(rows)
-    means = []
-    for (dataset, score, strength), group in table[table["strength"] > 0].groupby(["series", "score", "strength"]):
-        logarithms = np.log1p(group["value"].dropna())
-        row = {"panel": "epochs", "series": dataset, "score": score, "strength": strength, "seed": "mean"}
-        value, low, high = np.expm1(mean_interval(logarithms))
-        means.append({**row, "value": value, "low": low, "high": high, "seeds": len(logarithms)})
-    return pd.concat([table, pd.DataFrame(means)])
+                    value = np.expm1(mean_interval(np.log1p(change)))  # NaN if one is
+                    mean |= dict(zip(("change", "low", "high"), value, strict=True))
+                for seed in runs.index:
+                    own = {"change": change[seed]} if strength else {}
+                    rows.append({**label, "seed": str(seed), "epochs": runs[seed], **own})
+                rows.append({**label, **mean})
+    return pd.DataFrame(rows)
 
 
 def draw_strengths(axes: Axes, table: pd.DataFrame) -> None:
     theory = table[table["series"] == "theory"]
-    axes.plot(theory["strength"], theory["value"], "--", color="0.3", label="theory, plain stack without activation")
+    axes.plot(theory["strength"], theory["ratio"], "--", color="0.3", label="theory, plain stack without activation")
     stack = table[table["series"] == "stack"]
-    bars = error_bars(stack["value"], stack["low"], stack["high"])
-    axes.errorbar(
-        stack["strength"], stack["value"], bars, fmt="o", color="0.3", elinewidth=0.8, label="plain stack + ReLU"
-    )
-    for number, dataset in enumerate(DATASETS):
+    bars = error_bars(stack["ratio"], stack["low"], stack["high"])
+    options = {"fmt": "o", "color": "0.3", "elinewidth": 0.8, "label": "plain stack + ReLU"}
+    axes.errorbar(stack["strength"], stack["ratio"], bars, **options)
+    for dataset in DATASETS:
         here = table[table["series"] == dataset]
         if here.empty:
             continue
-        bars = seed_bars(here["value"], here["low"], here["high"], here["seeds"])
-        options = {"fmt": MARKERS[dataset], "color": COLOURS[dataset], "elinewidth": 0.8, "capsize": 2}
+        bars = seed_bars(here["ratio"], here["low"], here["high"], here["seeds"])
         label = f"{DATASETS[dataset]} network, {here['seeds'].iloc[0]:.0f} seeds"
-        axes.errorbar(here["strength"] + 0.02 * (number + 1), here["value"], bars, label=label, **options)
-    axes.set(xlabel="strength of the centre-light initialisation", ylabel="ERF size before training,\nHe's being 1")
+        options = {"fmt": MARKERS[dataset], "color": COLOURS[dataset], "elinewidth": 0.8, "capsize": 2}
+        axes.errorbar(here["strength"], here["ratio"], bars, label=label, **options)
+    axes.set(xlabel="strength", ylabel="ERF size before training,\nHe's being 1")
     legend_below(axes)
 
 
-def draw_epochs(axes: Axes, table: pd.DataFrame) -> None:
+def draw_epochs(axes: Axes, table: pd.DataFrame, dataset: str) -> None:
     axes.axhline(0, color="0.6", linewidth=0.7)
     axes.axhline(CLAIM, color="0.3", linewidth=0.8, linestyle=":", label="the paper: 30 % fewer, in some runs")
-    for dataset in DATASETS:
-        here = table[(table["series"] == dataset) & (table["strength"] > 0)]
-        if here.empty:
-            continue
-        runs, means = here[here["seed"] != "mean"], here[here["seed"] == "mean"]
-        options = {"color": COLOURS[dataset], "marker": MARKERS[dataset], "linestyle": "none"}
-        axes.plot(runs["score"], runs["value"], markersize=2.5, alpha=0.6, **options)
-        bars = seed_bars(means["value"], means["low"], means["high"], means["seeds"])
-        label = f"{DATASETS[dataset]}, mean of {means['seeds'].max():.0f} seeds"
-        axes.errorbar(means["score"] + 0.006, means["value"], bars, elinewidth=0.8, capsize=2, label=label, **options)
+    here = table[table["strength"] > 0]
+    runs, means = here[here["seed"] != "mean"], here[here["seed"] == "mean"]
+    options = {"color": COLOURS[dataset], "marker": MARKERS[dataset], "linestyle": "none"}
+    axes.plot(runs["score"], runs["change"], markersize=2.5, alpha=0.6, label="a seed", **options)
+    bars = seed_bars(means["change"], means["low"], means["high"], means["seeds"])
+    label = f"mean of {means['seeds'].max():.0f} seeds"
+    axes.errorbar(means["score"], means["change"], bars, elinewidth=0.8, capsize=2, label=label, **options)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    scores = " or ".join(SCORES.values())
-    axes.set(xlabel=f"validation {scores} to be reached", ylabel="epochs more or less than\nwith He's initialisation")
+    axes.set_xticks(sorted(table["score"].unique()))
+    axes.set(title=DATASETS[dataset], xlabel=f"validation {SCORES[dataset]} to be reached")
+    axes.set_ylabel("epochs more than with He's")
     legend_below(axes)
 
 
 def draw(table: pd.DataFrame):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.7), layout="constrained")
-    draw_strengths(left, table[table["panel"] == "size"])
-    draw_epochs(right, table[table["panel"] == "epochs"])
+    epochs = table[table["panel"] == "epochs"]
+    datasets = [name for name in DATASETS if name in set(epochs["series"])]
+    figure, axes = plt.subplots(1, 1 + len(datasets), figsize=(WIDTH, 3.3), layout="constrained")
+    draw_strengths(axes[0], table[table["panel"] == "size"])
+    for panel, dataset in zip(axes[1:], datasets, strict=True):
+        draw_epochs(panel, epochs[epochs["series"] == dataset], dataset)
     return figure, table
 
 

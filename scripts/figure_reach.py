@@ -14,54 +14,62 @@ from matplotlib.axes import Axes
 
 from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
-from erf.plots import AFTER, BEFORE, WIDTH, draw_seeds, error_bars, save, use_style
+from erf.plots import AFTER, BEFORE, WIDTH, draw_seeds, save, seed_bars, use_style
 
 NAMES = {"plain": "plain", "skip": "residual", "dilation": "dilated", "subsample": "subsampled"}
 CENTRE_LIGHT = "centre-light"
 COLOURS = dict(zip([*NAMES.values(), CENTRE_LIGHT], sns.color_palette("colorblind"), strict=False))
-MARKERS = dict(zip(COLOURS, "osD^v", strict=True))
 LEARNT = 0.75  # accuracy halfway between chance and certainty: up to there a cue is said to be learnt
+RADII = {  # of one run, whatever the distance: label, colour and marker
+    "theoretical_radius": ("theoretical radius", "0.2", "|"),
+    "erf_radius_untrained": ("ERF radius before training", BEFORE, "o"),
+    "erf_radius_learnt": ("ERF radius after training on the farthest cue learnt", AFTER, "s"),
+    "frontier": ("cues are learnt up to here (hollow: not to be seen how far)", "0.2", ">"),
+}
 
 
-def frontier(run: pd.DataFrame) -> float:
-    """Distance (pixels) at which the accuracy of one run first falls below `LEARNT`, in a straight line between two
-    distances; the first distance if it is below there already, the last if it never is."""
+def summary(run: pd.DataFrame) -> dict[str, tuple[float, bool]]:
+    """Value and whether it is censored, of each of `RADII` for one run.
+
+    The frontier is the distance (pixels) at which the accuracy first falls below `LEARNT`, in a straight line between
+    two distances. It is censored where it does so before the first distance, which then stands for it, or nowhere: then
+    the last does.
+    """
     run = run.sort_values("distance")
     distance, accuracy = run["distance"].to_numpy(float), run["accuracy"].to_numpy()
     below = np.flatnonzero(accuracy < LEARNT)
-    if not len(below):
-        return distance[-1]
-    first = below[0]
-    return (
-        float(np.interp(LEARNT, accuracy[[first, first - 1]], distance[[first, first - 1]])) if first else distance[0]
-    )
+    first = below[0] if len(below) else len(run)  # learnt are those in front of it
+    frontier = distance[min(first, len(run) - 1)]
+    if 0 < first < len(run):
+        frontier = np.interp(LEARNT, accuracy[[first, first - 1]], distance[[first, first - 1]])
+    return {
+        "theoretical_radius": (run["theoretical_radius"].iloc[0], False),
+        "erf_radius_untrained": (run["erf_radius_before"].mean(), False),  # of the same weights at every distance
+        "erf_radius_learnt": (run["erf_radius_after"].iloc[first - 1] if first else np.nan, False),
+        "frontier": (float(frontier), first in (0, len(run))),
+    }
 
 
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds with its 95 % t interval: of what was measured at each distance, and of the frontier."""
-    quantities = ["accuracy", "erf_radius_before", "erf_radius_after"]
-    long = runs.melt(["network", "steps", "seed", "distance"], quantities, "quantity", "value")
-    keys = ["network", "steps"]
-    frontiers = [
-        dict(zip([*keys, "seed"], key, strict=True), quantity="frontier", value=frontier(run))
-        for key, run in runs.groupby([*keys, "seed"], sort=False)
+    """One row per network, steps, seed, quantity and, where it has one, distance; seed "mean" with the 95 %
+    t interval over seeds."""
+    keys = ["network", "steps", "seed"]
+    long = runs.melt([*keys, "distance"], ["accuracy", "erf_radius_before", "erf_radius_after"], "quantity", "value")
+    rows = [
+        dict(zip(keys, key, strict=True)) | {"quantity": quantity, "value": value, "censored": censored}
+        for key, run in runs.groupby(keys, sort=False)
+        for quantity, (value, censored) in summary(run).items()
     ]
-    # Before training the weights are the same at every distance; after it, the ERF of those that learnt the cue counts.
-    learnt = runs[runs["accuracy"] >= LEARNT].groupby([*keys, "seed"], sort=False)["erf_radius_after"].mean()
-    learnt = learnt.rename("value").reset_index().assign(quantity="erf_radius_learnt")
-    before = runs.groupby([*keys, "seed"], sort=False)["erf_radius_before"].mean()
-    before = before.rename("value").reset_index().assign(quantity="erf_radius_untrained")
-    limits = runs.groupby([*keys, "seed"], sort=False)["theoretical_radius"].first()
-    limits = limits.rename("value").reset_index().assign(quantity="theoretical_radius")
-    table = pd.concat([long, pd.DataFrame(frontiers), learnt, before, limits])
-    rows = []
-    for key, group in table.groupby([*keys, "quantity", "distance"], sort=False, dropna=False):
-        mean, low, high = mean_interval(group["value"])
+    table = pd.concat([long.assign(censored=False), pd.DataFrame(rows)], ignore_index=True)
+    means = []
+    for key, group in table.groupby(["network", "steps", "quantity", "distance"], sort=False, dropna=False):
+        mean, low, high = mean_interval(group["value"].dropna())
         if key[2] == "accuracy":
             low, high = max(low, 0.0), min(high, 1.0)
-        rows.append(dict(zip([*keys, "quantity", "distance"], key, strict=True), seed="mean", value=mean))
-        rows[-1] |= {"low": low, "high": high}
-    return pd.concat([table.astype({"seed": str}), pd.DataFrame(rows)])
+        means.append(dict(zip(("network", "steps", "quantity", "distance"), key, strict=True)) | {"seed": "mean"})
+        means[-1] |= {"value": mean, "low": low, "high": high, "seeds": group["value"].count()}
+        means[-1] |= {"censored": group["censored"].any()}
+    return pd.concat([table.astype({"seed": str}), pd.DataFrame(means)], ignore_index=True)
 
 
 def draw_accuracy(axes: Axes, table: pd.DataFrame, series: str, colours: dict, label: str = "{}") -> None:
@@ -78,20 +86,15 @@ def draw_accuracy(axes: Axes, table: pd.DataFrame, series: str, colours: dict, l
 
 def draw_radii(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
     """For each network how far cues are learnt, and its radii."""
-    marks = {
-        "theoretical_radius": ("theoretical radius", "0.2", "|"),
-        "erf_radius_untrained": ("ERF radius before training", BEFORE, "o"),
-        "erf_radius_learnt": ("ERF radius after training", AFTER, "s"),
-        "frontier": ("cues are learnt up to here", "0.2", ">"),
-    }
-    means = table[table["seed"] == "mean"].set_index(["network", "quantity"])
-    for number, (quantity, (label, colour, marker)) in enumerate(marks.items()):
-        found = pd.DataFrame([means.loc[(name, quantity)] for name in names if (name, quantity) in means.index])
-        heights = [names.index(name) + 0.13 * (number - 1.5) for name, _ in found.index]
-        bars = error_bars(found["value"], found["low"], found["high"])
-        size = 9 if marker == "|" else 4
-        options = {"fmt": marker, "color": colour, "markersize": size, "elinewidth": 0.8, "label": label}
-        axes.errorbar(found["value"], heights, xerr=bars, **options)
+    means = table[table["seed"] == "mean"]
+    for number, (quantity, (label, colour, marker)) in enumerate(RADII.items()):
+        found = means[(means["quantity"] == quantity) & means["value"].notna()]
+        heights = found["network"].map(names.index) + 0.13 * (number - 1.5)
+        bars = seed_bars(found["value"], found["low"], found["high"], found["seeds"])
+        style = {"marker": marker, "color": colour, "markersize": 9 if marker == "|" else 4, "linestyle": "none"}
+        axes.errorbar(found["value"], heights, xerr=bars, elinewidth=0.8, label=label, **style)
+        hollow = found["censored"].astype(bool)
+        axes.plot(found["value"][hollow], heights[hollow], markerfacecolor="white", **style)
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="pixels from the unit", xlim=(0, None))
     axes.set_ylim(len(names) - 0.5, -0.5)
 
@@ -104,7 +107,7 @@ def draw(runs: pd.DataFrame):
     longer = table[table["network"] == names[0]]
     amounts = sorted(longer["steps"].unique())
     figure, axes = plt.subplot_mosaic(
-        [["networks", "longer"], ["radii", "radii"]], figsize=(WIDTH, 5.2), layout="constrained", height_ratios=(5, 4)
+        [["networks", "longer"], ["radii", "radii"]], figsize=(WIDTH, 5.4), layout="constrained", height_ratios=(5, 4)
     )
     draw_accuracy(axes["networks"], usual, "network", {name: COLOURS[name] for name in names})
     axes["networks"].set_title(f"after {steps} steps, {runs['seed'].nunique()} seeds")
@@ -114,7 +117,7 @@ def draw(runs: pd.DataFrame):
     axes["longer"].axvline(limit, color="0.2", linestyle="--", linewidth=0.8)
     axes["longer"].set_title(f"{names[0]}, more training")
     draw_radii(axes["radii"], usual, names)
-    axes["radii"].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(*axes["radii"].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure, table
 
 

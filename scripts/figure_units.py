@@ -1,5 +1,5 @@
 """Figure: where the ERF goes. Sizes at other units, other layers, on noise and behind the activation, before and after
-training, beside the paper's choice."""
+training, beside the paper's choice. Hollow markers are cut off by the image or the receptive field in some run."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
-from erf.plots import AFTER, BEFORE, DATASETS, WIDTH, save, seed_bars, use_style
+from erf.plots import AFTER, BEFORE, WIDTH, save, seed_bars, training_title, use_style
 
 SNAPSHOTS = {"epoch_000": ("before training", BEFORE, "o"), "best": ("after training", AFTER, "s")}
 TITLES = {
@@ -57,6 +57,9 @@ def draw_training(axes: Axes, table: pd.DataFrame) -> None:
         heights = np.arange(len(here)) + (number - 0.5) * 0.24
         bars = seed_bars(here["size"], here["low"], here["high"], here["seeds"])
         axes.errorbar(here["size"], heights, xerr=bars, fmt=marker, color=colour, elinewidth=0.8, label=label)
+        clipped = here["clipped"].to_numpy(bool)
+        hollow = {"color": colour, "markerfacecolor": "white", "linestyle": "none", "marker": marker}
+        axes.plot(here["size"].to_numpy()[clipped], heights[clipped], **hollow)
         axes.axvline(here.loc[here["varied"] == "reference", "size"].item(), color=colour, linewidth=0.5, zorder=0)
     starts = np.flatnonzero(order["varied"].to_numpy()[1:] != order["varied"].to_numpy()[:-1])
     for start in starts:
@@ -71,7 +74,7 @@ def draw(table: pd.DataFrame):
     for panel, name in zip(axes[0], names, strict=True):
         here = table[table["training"] == name]
         draw_training(panel, here)
-        panel.set_title(f"{DATASETS[here['dataset'].iloc[0]]}, {here['seeds'].iloc[0]} seeds")
+        panel.set_title(training_title(name, here["dataset"].iloc[0], here["seeds"].iloc[0]))
     handles, labels = axes[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure, table

@@ -23,9 +23,9 @@ from erf.training import choose_device
 
 
 def variations(model: nn.Module, images: torch.Tensor) -> Iterator[dict]:
-    """What is measured: `varied` and `choice` name it, `layer` and `unit` say where, `noise` on what."""
+    """What is measured: `varied` and `choice` name it, `layer`, `unit` and `channels` say where, `noise` on what."""
     top = unit_layer(model)
-    reference = {"layer": top, "unit": None, "noise": False}
+    reference = {"layer": top, "unit": None, "channels": "sum", "noise": False}
     yield {"varied": "reference", "choice": "reference", **reference}
     with evaluating(model), torch.no_grad():
         height, width = layer_output(model, images[:1], top).shape[2:]
@@ -36,8 +36,8 @@ def variations(model: nn.Module, images: torch.Tensor) -> Iterator[dict]:
     for layer in stage_layers(model)[:-1]:
         yield {"varied": "layer", "choice": layer, **reference, "layer": layer}
     yield {"varied": "images", "choice": "noise", **reference, "noise": True}
-    for choice, layer in readings(model).items():
-        yield {"varied": "reading", "choice": choice, **reference, "layer": layer}
+    for choice, (layer, channels) in readings(model).items():
+        yield {"varied": "reading", "choice": choice, **reference, "layer": layer, "channels": channels}
 
 
 def measure_network(model: nn.Module, images: torch.Tensor, noise: torch.Tensor, seed: int, stem: str) -> list[dict]:
@@ -46,7 +46,9 @@ def measure_network(model: nn.Module, images: torch.Tensor, noise: torch.Tensor,
     for what in variations(model, images):
         rng = np.random.default_rng(seed_for(seed, "bootstrap", stem, what["varied"], what["choice"]))
         shown = noise if what["noise"] else images
-        field = measure(model, shown, what["layer"], what["unit"], batch_size=batch_size(images), rng=rng)
+        field = measure(
+            model, shown, what["layer"], what["unit"], what["channels"], batch_size=batch_size(images), rng=rng
+        )
         low, high = field.interval
         rows.append({"varied": what["varied"], "choice": what["choice"], "layer": what["layer"]})
         rows[-1] |= {"unit_row": field.settings["unit"][0], "unit_column": field.settings["unit"][1]}

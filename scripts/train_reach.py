@@ -15,17 +15,15 @@ from erf.measure import measure
 from erf.networks import calibrate_batch_norm
 from erf.reach import ReachData, ReachNet
 from erf.seeds import torch_generator
-from erf.stacks import WITH_SPECIAL_LAYERS, structure, theory_stack
+from erf.stacks import special_layers, structure, theory_stack
 from erf.theory import stack_rf
 from erf.training import Recipe, Trainer, choose_device
 
 
 def train_at(distance: float, settings: dict, seed: int, device: torch.device) -> dict:
     """Train on cues at `distance` pixels from the unit; the initial weights are the same for every distance."""
-    special = tuple(settings["special_layers"]) if settings["structure"] in WITH_SPECIAL_LAYERS else ()
-    layers = structure(
-        settings["structure"], settings["depth"], special_layers=special, centre_light=settings["centre_light"]
-    )
+    kind = settings["structure"], settings["depth"], 3, special_layers(settings)
+    layers = structure(*kind, centre_light=settings["centre_light"])
     side = stack_rf(theory_stack(layers, "random"))[0]  # an image is as large as the theoretical receptive field
     data = ReachData(side, distance, settings["batch_size"], settings["steps"], seed, device)
     model = ReachNet(layers, settings["width"], torch_generator(seed, "reach weights"))

@@ -1,6 +1,7 @@
 """What the scripts that train on images share: their arguments, training to the end, and what is kept of it."""
 
 import argparse
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,8 @@ def train(trainer: Trainer, args: argparse.Namespace) -> None:
 def speed_table(trainer: Trainer, rows: list[dict]) -> pd.DataFrame:
     """One row an epoch: time, images per second, the share of the device's bf16 peak that they make, and memory."""
     images, _ = next(iter(trainer.data.training_batches(1)))
-    flops, peak = training_flops(trainer.model, images[:1]), bf16_peak(trainer.device)
+    flops = training_flops(trainer.model, images[:1])
+    peak = bf16_peak(trainer.device) if trainer.bf16 else math.nan  # emulated, it is no peak
     table = pd.DataFrame(rows)
     table["images_per_second"] = trainer.data.steps * trainer.data.batch_size / table["seconds"]
     table["gflop_per_image"] = flops / 1e9

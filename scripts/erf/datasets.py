@@ -1,5 +1,6 @@
 """Images and labels as whole arrays, and what happens to a batch of them on its way into training."""
 
+import functools
 import io
 import pickle
 from collections.abc import Iterator
@@ -121,8 +122,14 @@ def median_frequency_weights(labels: torch.Tensor, classes: int) -> torch.Tensor
 
 def normalise(images: torch.Tensor, task: Task) -> torch.Tensor:
     """uint8 (n, 3, H, W) to float32 of zero mean and unit variance per channel, over the task's training set."""
-    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (task.mean, task.std))
+    mean, std = _statistics(task, images.device)
     return (images.float() / 255 - mean) / std
+
+
+@functools.cache  # made once: a copy to the GPU makes the CPU wait for it
+def _statistics(task: Task, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (1, 3, 1, 1) on the device."""
+    return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (task.mean, task.std))
 
 
 def crop_and_flip(

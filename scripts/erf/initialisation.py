@@ -17,5 +17,7 @@ def centre_light_variances(kernel: int, strength: float) -> np.ndarray:
         raise InputError(f"the strength of a centre-light initialisation lies between 0 and 1, not at {strength}")
     square = (np.arange(kernel) - (kernel - 1) / 2) ** 2
     radius = square[:, None] + square
-    variances = 1 - strength * (1 - radius / max(radius.max(), 1))
+    if kernel == 1:
+        return np.ones((1, 1))
+    variances = 1 - strength * (1 - radius / radius.max())
     return variances / variances.mean()

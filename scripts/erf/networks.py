@@ -22,7 +22,7 @@ def he_initialise(model: nn.Module, generator: torch.Generator, centre_light: fl
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1 and centre_light:
+        if isinstance(module, nn.Conv2d) and centre_light:
             scale = centre_light_variances(module.kernel_size[0], centre_light) ** 0.5
             module.weight.data *= torch.from_numpy(scale).to(module.weight.dtype)
 

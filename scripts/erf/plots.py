@@ -36,7 +36,7 @@ SLOPES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # against depth: the pap
 SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
 DATASETS = {"cifar10": "CIFAR-10", "camvid": "CamVid"}
 SCORES = {"cifar10": "accuracy", "camvid": "mean IoU"}  # of a training on each
-BEFORE, AFTER, ACCURACY = _PALETTE[7], _PALETTE[3], _PALETTE[0]
+BEFORE, AFTER, SCORE, OTHER = _PALETTE[7], _PALETTE[3], _PALETTE[0], _PALETTE[2]
 
 
 def use_style() -> None:
@@ -144,7 +144,19 @@ def with_interval(value: float, low: float, high: float, digits: int = 1) -> str
     return f"{value:.{digits}f}{interval}".replace("-", "\N{MINUS SIGN}")
 
 
-ENOUGH_SEEDS = 3  # for an interval to be drawn: between two, a t interval is 13 standard errors wide either way
+def training_title(training: str, dataset: str, seeds: int) -> str:
+    """Heading of a training: its dataset, its own name where that differs, and how often it was run."""
+    name = "" if training == dataset else f" ({training})"
+    return f"{DATASETS[dataset]}{name}, {seeds} seed{'' if seeds == 1 else 's'}"
+
+
+def draw_clipped(axes: Axes, runs: pd.DataFrame, x: str, y: str, colour) -> None:
+    """Hollow dots on those values that the receptive field or the image cuts off, which are too small."""
+    clipped = runs[runs["clipped"].astype(bool)]
+    axes.plot(clipped[x], clipped[y], "o", color=colour, markerfacecolor="white", markersize=2.5, markeredgewidth=0.7)
+
+
+ENOUGH_SEEDS = 3  # for an interval to be drawn: between two, a t interval is 13 standard errors either way
 
 
 def draw_seeds(axes: Axes, runs: pd.DataFrame, means: pd.DataFrame, x: str, y: str, colour, label: str) -> None:

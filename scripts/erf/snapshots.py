@@ -53,8 +53,15 @@ def unit_layer(model: nn.Module) -> str:
     return stage_layers(model)[-1]
 
 
-def readings(model: nn.Module) -> dict[str, str]:
-    """Other layers of the top at which its unit may be read, by what they are."""
+ROAD = 3  # CamVid's most frequent class
+
+
+def readings(model: nn.Module) -> dict[str, tuple[str, str | int]]:
+    """Other ways to read the top's unit, by what they are: layer and channels, as `measure` takes them.
+
+    Of logits one is read: their sum is what cross-entropy never changes.
+    """
     if isinstance(model, ResNetCifar):
-        return {"after normalisation": "top_norm", "after activation": "top_relu"}
-    return {"after activation": unit_layer(model).removesuffix(".sum"), "logits": "head"}
+        return {"after normalisation": ("top_norm", "sum"), "after activation": ("top_relu", "sum")}
+    after = unit_layer(model).removesuffix(".sum")
+    return {"after activation": (after, "sum"), "logit of road": ("head", ROAD)}

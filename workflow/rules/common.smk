@@ -36,6 +36,8 @@ def check_config():
             check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
         if figure in config["targets"] and figure in TOLD_APART_BY:
             check_figure_of_networks(figure, settings["networks"])
+        if figure in config["targets"] and figure in ONE_OF_EACH:
+            check_figure_of_trainings(figure, settings["trainings"])
     for name, training in config["trainings"].items():
         dataset = training["dataset"]
         check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, merged(name), "trainings", name)
@@ -44,6 +46,8 @@ def check_config():
         settings = reach_settings(name)
         check_schema({"$ref": "#/$defs/reach", "$defs": schema["$defs"]}, settings, "reach", name)
         check_reach(f"reach.{name}", settings)
+    if "reach" in config["targets"]:
+        check_figure_of_reach(config["figures"]["reach"]["reach"])
 
 
 def check_schema(schema, settings, *path):
@@ -107,6 +111,8 @@ def check_network(name):
     settings = network_settings(name)
     if settings["weights"] == "uniform" and settings["activation"] != "none":
         stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
+    if settings["weights"] == "uniform" and settings["centre_light"]:
+        stop(f"networks.{name}.centre_light", "uniform weights are all equal")
     if settings["structure"] == "skip" and min(settings["depths"]) < 3:
         stop(f"networks.{name}.depths", "a network with skip connections has at least 3 layers")
     check_special_layers(f"networks.{name}", settings, min(settings["depths"]))
@@ -119,13 +125,15 @@ TOLD_APART_BY = {
     "nonlinearity": ["activation"],
     "structures": ["structure", "activation"],
     "sensitivity": ["structure", "special_layers"],
+    "initialization": ["centre_light"],
 }
 ALIKE = {
-    "gaussian_shape": ["kernel", "structure", "unit"],
-    "growth": ["kernel", "structure", "unit"],
-    "nonlinearity": ["kernel", "structure", "unit", "weights", "channels", "depths"],
-    "structures": ["kernel", "unit", "weights", "channels", "depths"],
-    "sensitivity": ["kernel", "unit", "weights", "channels", "depths", "activation"],
+    "gaussian_shape": ["kernel", "structure", "unit", "centre_light"],
+    "growth": ["kernel", "structure", "unit", "centre_light"],
+    "nonlinearity": ["kernel", "structure", "unit", "weights", "channels", "depths", "centre_light"],
+    "structures": ["kernel", "unit", "weights", "channels", "depths", "centre_light"],
+    "sensitivity": ["kernel", "unit", "weights", "channels", "depths", "activation", "centre_light"],
+    "initialization": ["kernel", "unit", "weights", "channels", "depths", "activation", "structure"],
 }
 
 
@@ -150,8 +158,47 @@ def check_figure_of_networks(figure, names):
             stop(key, f"{name!r} has no plain network of its activation before it, to be held against")
         if figure == "growth" and name not in config["slopes"]["networks"]:
             stop(key, f"{name!r} is not in slopes.networks")
+    if figure == "initialization" and all(network_settings(name)["centre_light"] for name in names):
+        stop(key, "one must have a centre_light of 0, to hold the others against")
     if figure == "gaussian_shape":
         check_depths("figures.gaussian_shape.depths", config["figures"][figure]["depths"], names)
+
+
+# In what trainings on one dataset differ that a figure holds against each other; in nothing else.
+ONE_OF_EACH = {"convergence": "residual_scale", "initialization": "centre_light"}
+
+
+def check_figure_of_trainings(figure, names):
+    """The trainings of a figure differ in one setting of the network, and have the same seeds."""
+    key, trait, seen = f"figures.{figure}.trainings", ONE_OF_EACH[figure], {}
+    for name in names:
+        dataset, settings = config["trainings"][name]["dataset"], merged(name)
+        value = settings["network"].pop(trait)
+        first = seen.setdefault(dataset, {"name": name, "settings": settings, "values": {}})
+        if settings != first["settings"]:
+            stop(key, f"{name!r} and {first['name']!r} differ in more than {trait}")
+        twin = first["values"].setdefault(value, name)
+        if twin != name:
+            stop(key, f"{name!r} and {twin!r} have the same {trait}")
+    for dataset, found in seen.items():
+        if figure == "initialization" and 0 not in found["values"]:
+            stop(key, f"one on {dataset} must have a centre_light of 0, to hold the others against")
+
+
+def check_figure_of_reach(names):
+    """The networks of the figure differ in structure, initialisation and length of training, and in nothing else."""
+    key, seen, first = "figures.reach.reach", {}, reach_settings(names[0])
+    for name in names:
+        settings = reach_settings(name)
+        for trait in ("depth", "width", "batch_size", "images", "seeds"):
+            if settings[trait] != first[trait]:
+                stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
+        if settings["centre_light"] and settings["structure"] != "plain":
+            stop(key, f"{name!r} is centre-light, and must be plain then")
+        steps = settings["steps"] * settings["recipe"]["epochs"]
+        twin = seen.setdefault(as_json([settings["structure"], settings["centre_light"], steps]), name)
+        if twin != name:
+            stop(key, f"{name!r} and {twin!r} have the same structure, centre_light and number of steps")
 
 
 def check_slopes():
@@ -160,7 +207,7 @@ def check_slopes():
     for key, section in (("slopes.networks", slopes), ("slopes.samples.networks", slopes["samples"])):
         check_names(key, section["networks"], "networks")
         for name in section["networks"]:
-            if network_settings(name)["structure"] != "plain":
+            if network_settings(name)["structure"] != "plain" or network_settings(name)["centre_light"]:
                 stop(key, f"{name!r} is not plain")
     ends = [(min(depths), max(depths)) for depths in slopes["depths"]]
     if len(set(ends)) < len(ends):

@@ -144,9 +144,9 @@ rule train_reach:
         "../../environment.yml"
     threads: lambda wildcards: reach_settings(wildcards.reach)["threads"]
     resources:
-        mem_mb=3000,
+        mem_mb=6000,
         gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=lambda wildcards: as_json(without(reach_settings(wildcards.reach), "seeds")),
         device=config["device"],
