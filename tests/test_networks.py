@@ -76,6 +76,7 @@ def test_interpolation_is_linear_between_units_and_exact_at_them():
 def test_centre_light_variances():
     np.testing.assert_array_equal(centre_light_variances(3, 0), np.ones((3, 3)))
     np.testing.assert_allclose(centre_light_variances(3, 1), [[1.5, 0.75, 1.5], [0.75, 0, 0.75], [1.5, 0.75, 1.5]])
+    assert centre_light_variances(1, 1).tolist() == [[1]]
     for kernel in (1, 2, 3, 5):
         found = centre_light_variances(kernel, 0.6)
         assert found.mean() == pytest.approx(1) and (found == found.T).all() and (found == found[::-1]).all()

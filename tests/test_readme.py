@@ -90,33 +90,32 @@ def training_table() -> str:
 
 def convergence_table() -> str:
     """ERF diameters before training and at its end, from three starts."""
-    found = pd.read_csv(LAPTOP / "convergence.csv", dtype={"start": str}).query("seed == 'mean'")
+    found = pd.read_csv(LAPTOP / "convergence.csv").query("seed == 'mean'")
     rows = []
     for dataset, here in found.groupby("dataset", sort=False):
-        last = here["epoch"].max()
-        for start, group in here[here["start"] != "ratio"].groupby("start"):
-            ends = group.set_index("epoch")
-            lowest = ends["diameter"].idxmin()
-            row = [DATASETS[dataset], f"{float(start):g}"]
-            row += [with_interval(*ends.loc[epoch, ["diameter", "low", "high"]].astype(float)) for epoch in (0, last)]
-            rows.append([*row, f"{ends.loc[lowest, 'diameter']:.1f} (epoch {lowest})"])
-        ratio = here[here["start"] == "ratio"].set_index("epoch")["diameter"]
-        rows.append([DATASETS[dataset], "largest / smallest", f"{ratio[0]:.2f}", f"{ratio[last]:.2f}", ""])
-    return table(["ERF diameter, pixels [95 %]", "γ", "before training", "after the last epoch", "smallest"], rows)
+        for (quantity, start), group in here.groupby(["quantity", "start"], dropna=False):
+            ends = group.set_index("epoch").sort_index()
+            digits, name = (1, f"{start:g}") if quantity == "diameter" else (2, "ratio of the largest to the smallest")
+            row = [DATASETS[dataset], name]
+            for epoch in (0, ends["value"].idxmin(), ends.index[-1]):
+                row.append(with_interval(*ends.loc[epoch, ["value", "low", "high"]].astype(float), digits))
+            rows.append(row)
+    return table(["ERF diameter, pixels [95 %]", "γ", "before training", "when smallest", "after the last epoch"], rows)
 
 
 def initialization_table() -> str:
     """Epochs to a validation score from centre-light weights, relative to He's."""
-    found = pd.read_csv(LAPTOP / "initialization.csv", dtype={"seed": str})
-    means = found.query("panel == 'epochs' and seed == 'mean'")
+    found = pd.read_csv(LAPTOP / "initialization.csv", dtype={"seed": str}).query("panel == 'epochs'")
+    means = found.query("seed == 'mean'")
     rows = []
-    for row in means.itertuples():
-        runs = found.query("panel == 'epochs' and seed != 'mean' and series == @row.series and score == @row.score")
-        he = runs.loc[runs["strength"] == 0, "epochs"].mean()
-        interval = with_interval(*(100 * value for value in (row.value, row.low, row.high)), 0)
+    for row in means.query("strength > 0").itertuples():
+        he = means.query("strength == 0 and series == @row.series and score == @row.score").iloc[0]
         word = "mean IoU" if row.series == "camvid" else "accuracy"
-        rows.append([DATASETS[row.series], f"{word} {row.score:g}", f"{he:.1f}", f"{interval} %", f"{row.seeds:.0f}"])
-    return table(["", "validation score", "epochs, He", "more or fewer, centre-light [95 %]", "seeds"], rows)
+        change = with_interval(*(100 * value for value in (row.change, row.low, row.high)), 0)
+        missed = f"reached by {he['reached']:.0f} and {row.reached:.0f} of {row.seeds:.0f} seeds"
+        cells = missed if np.isnan(row.change) else f"{change} %"
+        rows.append([DATASETS[row.series], f"{word} {row.score:g}", f"{he['epochs']:.1f}", cells, f"{row.seeds:.0f}"])
+    return table(["", "validation score", "epochs, He", "centre-light, more epochs [95 %]", "seeds"], rows)
 
 
 def units_table() -> str:

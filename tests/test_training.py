@@ -30,6 +30,7 @@ from erf.seeds import torch_generator
 from erf.training import (
     Recipe,
     Trainer,
+    bf16_is_faster,
     check_settings,
     choose_device,
     exclusive,
@@ -143,7 +144,8 @@ def test_outputs_of_a_training(undisturbed):
     assert not torch.equal(*(load_snapshot(out / f"epoch_00{e}.pt")["model"]["head.weight"] for e in (0, 6)))
     assert speed["epoch"].tolist() == list(range(1, 7))
     assert (speed["images_per_second"] > 0).all() and (speed["peak_memory_mb"] > 50).all()
-    assert speed["share_of_bf16_peak"].between(0, 1, inclusive="neither").all()
+    share = speed["share_of_bf16_peak"]
+    assert share.between(0, 1, inclusive="neither").all() if bf16_is_faster(CPU) else share.isna().all()
 
 
 def test_a_training_repeats_itself_and_another_seed_does_not(undisturbed, tmp_path):

@@ -31,13 +31,6 @@ def check_config():
     for name in config["networks"]:
         check_network(name)
     check_slopes()
-    for figure, settings in config["figures"].items():
-        for section in ("networks", "trainings", "reach"):
-            check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
-        if figure in config["targets"] and figure in TOLD_APART_BY:
-            check_figure_of_networks(figure, settings["networks"])
-        if figure in config["targets"] and figure in ONE_OF_EACH:
-            check_figure_of_trainings(figure, settings["trainings"])
     for name, training in config["trainings"].items():
         dataset = training["dataset"]
         check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, merged(name), "trainings", name)
@@ -46,6 +39,13 @@ def check_config():
         settings = reach_settings(name)
         check_schema({"$ref": "#/$defs/reach", "$defs": schema["$defs"]}, settings, "reach", name)
         check_reach(f"reach.{name}", settings)
+    for figure, settings in config["figures"].items():
+        for section in ("networks", "trainings", "reach"):
+            check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
+        if figure in config["targets"] and figure in TOLD_APART_BY:
+            check_figure_of_networks(figure, settings["networks"])
+        if figure in config["targets"] and figure in ONE_OF_EACH:
+            check_figure_of_trainings(figure, settings["trainings"])
     if "reach" in config["targets"]:
         check_figure_of_reach(config["figures"]["reach"]["reach"])
 

@@ -1,0 +1,127 @@
+"""What figures compute from tables, by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import figure_before_after
+import figure_convergence
+import figure_initialization
+import figure_reach
+import figure_units
+from erf.intervals import mean_interval
+
+
+def reach_run(accuracies: list[float]) -> pd.DataFrame:
+    count = len(accuracies)
+    columns = {"distance": [2, 4, 8, 12][:count], "accuracy": accuracies, "theoretical_radius": 16.0}
+    return pd.DataFrame({**columns, "erf_radius_before": 10.0, "erf_radius_after": np.arange(count) + 5.0})
+
+
+@pytest.mark.parametrize(
+    "accuracies, frontier, censored, after",
+    [
+        ([1.0, 1.0, 0.5, 0.5], 6.0, False, 6.0),  # halfway between 4 and 8
+        ([1.0, 0.8, 0.6, 0.5], 5.0, False, 6.0),
+        ([1.0, 0.5, 1.0, 0.5], 3.0, False, 5.0),  # what comes after the first fall does not count
+        ([0.6, 0.5, 0.5, 0.5], 2.0, True, np.nan),
+        ([1.0, 1.0, 1.0, 0.9], 12.0, True, 8.0),
+    ],
+)
+def test_the_frontier_of_reach(accuracies, frontier, censored, after):
+    found = figure_reach.summary(reach_run(accuracies).sample(frac=1, random_state=0))
+    assert found["frontier"] == (pytest.approx(frontier), censored)
+    assert found["erf_radius_learnt"][0] == pytest.approx(after, nan_ok=True)
+    assert found["theoretical_radius"] == (16, False) and found["erf_radius_untrained"] == (10, False)
+
+
+def test_reach_is_averaged_over_the_seeds_that_have_a_value():
+    runs = [
+        reach_run(accuracies).assign(seed=seed, network="plain", steps=10)
+        for seed, accuracies in enumerate([[1, 1, 0.5, 0.5], [1, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]])
+    ]
+    means = figure_reach.tabulate(pd.concat(runs)).query("seed == 'mean'").set_index("quantity")
+    assert means.loc["erf_radius_learnt", "seeds"] == 2 and means.loc["erf_radius_learnt", "value"] == 5.5
+    assert means.loc["frontier", "censored"] and means.loc["frontier", "value"] == pytest.approx((6 + 3 + 2) / 3)
+    accuracy = means.loc["accuracy"].set_index("distance")
+    assert (accuracy["low"] >= 0).all() and (accuracy["high"] <= 1).all()
+
+
+def test_epochs_to_a_score():
+    run = pd.DataFrame({"epoch": [3, 0, 1, 2], "score": [0.8, 0.1, 0.3, 0.7]})
+    assert figure_initialization.epochs_to(0.3, run) == 1
+    assert figure_initialization.epochs_to(0.5, run) == pytest.approx(1.5)
+    assert np.isnan(figure_initialization.epochs_to(0.9, run))  # never
+    assert np.isnan(figure_initialization.epochs_to(0.1, run))  # before training
+
+
+def test_a_seed_that_never_reaches_the_score_is_no_survivor():
+    kinds = pd.DataFrame({"training": ["he", "light"], "dataset": "cifar10", "centre_light": [0.0, 1.0]})
+    metrics = pd.concat(
+        pd.DataFrame({"training": training, "seed": seed, "epoch": [0, 1, 2], "score": [0.1, half, last]})
+        for training, seed, half, last in [
+            ("he", 0, 0.3, 0.5),  # 0.3 after 1 epoch
+            ("he", 1, 0.2, 0.4),  # after 1.5
+            ("light", 0, 0.5, 0.6),  # after 0.5
+            ("light", 1, 0.2, 0.3),  # after 2; never at 0.4
+        ]
+    )
+    table = figure_initialization.epochs_table(metrics, kinds, {"cifar10": [0.3, 0.4]})
+    table = table.set_index(["score", "strength", "seed"])
+    assert table.loc[(0.3, 1, "0"), "change"] == pytest.approx(0.5 / 1 - 1)
+    assert table.loc[(0.3, 1, "1"), "change"] == pytest.approx(2 / 1.5 - 1)
+    mean = table.loc[(0.3, 1, "mean")]
+    expected = np.exp(mean_interval(np.log([0.5, 2 / 1.5]))) - 1
+    assert mean[["change", "low", "high"]].tolist() == pytest.approx(expected)
+    assert mean["reached"] == mean["seeds"] == 2
+    missed = table.loc[(0.4, 1, "mean")]
+    assert np.isnan(missed["change"]) and np.isnan(missed["epochs"]) and missed["reached"] == 1
+
+
+def write(folder, training: str, seed: int, rows: list[dict]) -> None:
+    (folder / training).mkdir(exist_ok=True)
+    pd.DataFrame(rows).assign(seed=seed).to_csv(folder / training / f"seed_{seed}.csv", index=False)
+
+
+def test_the_ratio_of_starts_is_paired_by_seed(tmp_path):
+    for start, diameters in ((0.0, (20, 30)), (0.2, (50, 50)), (1.0, (80, 60))):
+        for seed, diameter in enumerate(diameters):
+            row = {"dataset": "camvid", "residual_scale": start, "centre_light": 0, "epoch": 0, "size": 1}
+            rows = [{**row, "snapshot": name, "diameter": diameter, "clipped": False} for name in ("epoch_000", "best")]
+            write(tmp_path, f"start_{start}", seed, rows)
+    table = figure_convergence.tabulate(sorted(tmp_path.glob("*/*.csv")))
+    ratio = table.query("quantity == 'ratio'").set_index("seed")
+    assert ratio.loc["0", "value"] == 4 and ratio.loc["1", "value"] == 2
+    assert ratio.loc["mean", "value"] == pytest.approx(8**0.5) and ratio.loc["mean", "seeds"] == 2
+    mean = table.query("quantity == 'diameter' and seed == 'mean' and start == 0")
+    assert mean[["value", "low", "high"]].iloc[0].tolist() == pytest.approx(mean_interval([20, 30]))
+    assert len(table.query("quantity == 'diameter' and seed != 'mean'")) == 6  # without the best
+
+
+def test_units_are_held_against_their_own_run(tmp_path):
+    for seed, sizes in enumerate([(10, 20), (20, 20)]):
+        row = {"dataset": "cifar10", "snapshot": "best", "epoch": 1, "layer": "top", "row": 1, "column": 1}
+        row |= {"theoretical_rf": 9, "clipped": seed == 1, "dead": 0}
+        names = [("reference", "reference"), ("images", "noise")]
+        rows = [
+            {**row, "varied": varied, "choice": choice, "size": size}
+            for (varied, choice), size in zip(names, sizes, strict=True)
+        ]
+        write(tmp_path, "cifar10", seed, rows)
+    table = figure_units.summarise(sorted(tmp_path.glob("*/*.csv"))).set_index("varied")
+    assert table.loc["images", "ratio"] == 1.5 and table.loc["images", "size"] == 20
+    assert (
+        table.loc["reference", "ratio"] == 1 and table.loc["reference", "clipped"] and table.loc["images", "seeds"] == 2
+    )
+
+
+def test_a_large_map_is_tabulated_in_blocks():
+    rng = np.random.default_rng(0)
+    large, small = rng.random((200, 240)), rng.random((8, 12))
+    table = figure_before_after.table_of(large, (100.0, 120.0), stage="best")
+    assert len(table) == 50 * 60
+    assert table["impact"].mean() == pytest.approx(large.mean())
+    first = table.iloc[0]
+    assert first["impact"] == pytest.approx(large[:4, :4].mean())
+    assert (first["row"], first["column"]) == (1.5 - 100, 1.5 - 120)  # the block's middle
+    assert len(figure_before_after.table_of(small, (4.0, 6.0))) == 96
