@@ -17,10 +17,11 @@ from PIL import Image
 
 from conftest import ROOT, SCRIPTS, network_settings
 
+RULE = r"^(?:use rule \w+ as (\w+) with|rule (\w+)):"
 RULES = {
-    match.group(1): path
+    match.group(1) or match.group(2): path
     for path in (ROOT / "workflow" / "rules").glob("*.smk")
-    for match in re.finditer(r"^rule (\w+):", path.read_text(), re.MULTILINE)
+    for match in re.finditer(RULE, path.read_text(), re.MULTILINE)
 }
 SHARED = {"cli.py", "download_command.py", "training_command.py", "training_tables.py"}  # by several scripts
 PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name not in SHARED)
@@ -32,7 +33,8 @@ FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1]]
 def test_every_rule_has_the_script_of_its_name_and_every_script_a_rule():
     assert sorted(RULES) == [path.stem for path in PROGRAMS]
     for name, path in RULES.items():
-        body = path.read_text().split(f"rule {name}:")[1].split("\nrule ")[0]
+        _, body = re.split(rf"^(?:use rule \w+ as {name} with|rule {name}):", path.read_text(), flags=re.MULTILINE)
+        body = re.split(RULE, body, maxsplit=1, flags=re.MULTILINE)[0]
         assert f'script("{name}.py")' in body and f'modules("{name}.py")' in body
         assert f"{name}" in body.split("log:")[1].split("benchmark:")[0]
 

@@ -27,7 +27,7 @@ rule download_cifar10:
         "python {input.script} --dataset {params.dataset:q} --out {output} 2>&1 | tee {log}"
 
 
-rule download_camvid:
+use rule download_cifar10 as download_camvid with:
     input:
         script=script("download_camvid.py"),
         modules=modules("download_camvid.py"),
@@ -37,11 +37,7 @@ rule download_camvid:
         "logs/download_camvid.log",
     benchmark:
         "benchmarks/download_camvid.tsv"
-    conda:
-        "../../environment.yml"
     params:
         dataset=as_json(config["datasets"]["camvid"]),
     message:
         "CamVid from a mirror or its official source"
-    shell:
-        "python {input.script} --dataset {params.dataset:q} --out {output} 2>&1 | tee {log}"

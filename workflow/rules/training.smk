@@ -18,39 +18,6 @@ rule train_classifier:
         "../../environment.yml"
     threads: lambda wildcards: merged(wildcards.training)["threads"]
     resources:
-        mem_mb=6000,
-        gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 120 * attempt,
-    params:
-        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
-        device=config["device"],
-        # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
-        resume=resume_folder,
-        out=results("trainings/{training}/seed_{seed}"),
-    message:
-        "Training {wildcards.training}, seed {wildcards.seed}"
-    shell:
-        "python {input.script} --data {input.data} --settings {params.settings:q} --seed {wildcards.seed} "
-        "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
-
-
-rule train_segmenter:
-    input:
-        script=script("train_segmenter.py"),
-        modules=modules("train_segmenter.py"),
-        data="data/camvid.npz",
-    output:
-        training_outputs("camvid"),
-    log:
-        logs("train_segmenter/{training}/seed_{seed}.log"),
-    benchmark:
-        benchmarks("train_segmenter/{training}/seed_{seed}.tsv")
-    wildcard_constraints:
-        training=one_of(trainings_on("camvid")),
-    conda:
-        "../../environment.yml"
-    threads: lambda wildcards: merged(wildcards.training)["threads"]
-    resources:
         mem_mb=8000,
         gpu=uses_gpu(),
         runtime=lambda wildcards, attempt: 120 * attempt,
@@ -65,6 +32,21 @@ rule train_segmenter:
     shell:
         "python {input.script} --data {input.data} --settings {params.settings:q} --seed {wildcards.seed} "
         "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
+
+
+use rule train_classifier as train_segmenter with:
+    input:
+        script=script("train_segmenter.py"),
+        modules=modules("train_segmenter.py"),
+        data="data/camvid.npz",
+    output:
+        training_outputs("camvid"),
+    log:
+        logs("train_segmenter/{training}/seed_{seed}.log"),
+    benchmark:
+        benchmarks("train_segmenter/{training}/seed_{seed}.tsv")
+    wildcard_constraints:
+        training=one_of(trainings_on("camvid")),
 
 
 rule measure_snapshots:
