@@ -29,7 +29,7 @@ TIMEOUT = 60  # seconds without a byte
 MEMBER_LIMIT = 64 * 2**20  # bytes; the largest official member has half of that
 
 # What a damaged archive, or a zip that is encrypted or compressed in a way that is not known, brings their readers to.
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError)
 
 Members = dict[str, bytes]  # content by path within the dataset's folder
 

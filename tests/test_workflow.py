@@ -456,6 +456,20 @@ def test_one_figure_is_remade_by_its_path(finished_project):
     assert {path: path.read_bytes() for path in figures.iterdir()} == before
 
 
+def test_one_seeds_snapshot_and_erf_are_remade_by_their_path(finished_project):
+    results = finished_project.folder / "results/small"
+    snapshot, erf = results / "trainings/camvid/seed_1/best.pt", results / "erf/camvid/seed_1.npz"
+    before = {path: path.read_bytes() for path in (snapshot, erf, erf.with_suffix(".csv"))}
+    for path in (snapshot, erf):
+        path.unlink()
+        result = finished_project.snakemake(str(path.relative_to(finished_project.folder)))
+        assert result.returncode == 0, result.stdout
+    assert {path: path.read_bytes() for path in before} == before
+    assert "seed_0" not in result.stdout
+    # Only times are new, and nothing but the table of times depends on them.
+    assert finished_project.jobs_to_run() == set()
+
+
 def test_a_figure_of_another_configuration_is_refused(finished_project):
     kept = finished_project.config
     finished_project.config = {**kept, "targets": ["growth"]}
