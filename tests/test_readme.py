@@ -166,8 +166,6 @@ TABLES = [
     training_table,
     convergence_table,
     units_table,
-    initialization_table,
-    reach_table,
 ]
 
 
