@@ -50,10 +50,17 @@ def new_parser(description: str) -> argparse.ArgumentParser:
 
 
 def figure_arguments(
-    description: str, argv: list[str] | None, numbers: dict[str, str] | None = None, **inputs: str
+    description: str,
+    argv: list[str] | None,
+    numbers: dict[str, str] | None = None,
+    objects: dict[str, str] | None = None,
+    **inputs: str,
 ) -> argparse.Namespace:
-    """Arguments of a figure's script: lists of numbers and of files, each by its name with its help, and --out."""
+    """Arguments of a figure's script: lists of numbers, objects in JSON and lists of files, each by its name with its
+    help, and --out."""
     parser = new_parser(description)
+    for name, text in (objects or {}).items():
+        parser.add_argument(f"--{name}", type=json_object, required=True, help=text)
     for name, text in (numbers or {}).items():
         parser.add_argument(f"--{name}", type=int, nargs="+", required=True, help=text)
     for name, text in inputs.items():

@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
-from erf.plots import DATASETS, WIDTH, draw_clipped, draw_seeds, save, training_title, use_style
+from erf.plots import DATASETS, WIDTH, draw_seeds, save, training_title, use_style
 from training_tables import read_sizes
 
 PAPER = {"camvid": {"the paper, before training": 100, "the paper, after training": 150}}  # diameters, pixels
@@ -50,13 +49,6 @@ def tabulate(paths: list[Path]) -> pd.DataFrame:
     return pd.concat([runs.astype({"seed": str}), pd.DataFrame(means)], ignore_index=True)
 
 
-def draw_line(axes: Axes, table: pd.DataFrame, colour, label: str) -> None:
-    """Seeds, mean and interval against the epoch."""
-    runs, mean = table[table["seed"] != "mean"], table[table["seed"] == "mean"].sort_values("epoch")
-    draw_seeds(axes, runs, mean, "epoch", "value", colour, label)
-    draw_clipped(axes, runs, "epoch", "value", colour)
-
-
 def draw(table: pd.DataFrame):
     names = [name for name in DATASETS if name in set(table["dataset"])]
     starts = sorted(table["start"].dropna().unique())
@@ -69,13 +61,15 @@ def draw(table: pd.DataFrame):
         here = table[table["dataset"] == name]
         diameters, ratio = here[here["quantity"] == "diameter"], here[here["quantity"] == "ratio"]
         for start in sorted(diameters["start"].unique()):
-            draw_line(top, diameters[diameters["start"] == start], colours[start], f"branches begin at γ = {start:g}")
+            draw_seeds(
+                top, diameters[diameters["start"] == start], "epoch", colours[start], f"branches begin at γ = {start:g}"
+            )
         for (label, diameter), line in zip(PAPER.get(name, {}).items(), LINES, strict=False):
             top.axhline(diameter, color="0.3", linewidth=0.8, linestyle=line, label=label)
         seeds = diameters.loc[diameters["seed"] != "mean", "seed"].nunique()
         highest = max([diameters["value"].max(), diameters["high"].max(), *PAPER.get(name, {}).values()])
         top.set(title=training_title(name, name, seeds), ylim=(0, 1.05 * highest), ylabel="ERF diameter (pixels)")
-        draw_line(bottom, ratio, "0.3", "from the largest start over from the smallest")
+        draw_seeds(bottom, ratio, "epoch", "0.3", "from the largest start over from the smallest")
         bottom.axhline(1, color="0.6", linewidth=0.7, linestyle=":")
         bottom.set(xlabel="epoch", ylabel="largest start\nover smallest", ylim=(0, None))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -21,7 +21,6 @@ from erf.plots import (
     SCORE,
     SCORES,
     WIDTH,
-    draw_clipped,
     draw_seeds,
     error_bars,
     save,
@@ -66,11 +65,10 @@ def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
     for name in names:
         label, colour = QUANTITIES[name]
         here = table[table["quantity"] == name]
-        runs, mean = here[here["seed"] != "mean"], here[here["seed"] == "mean"].sort_values("epoch")
+        runs = here[here["seed"] != "mean"]
         bars = error_bars(runs["value"], runs["low"], runs["high"])  # NaN where a run has no interval of its own
         axes.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
-        draw_seeds(axes, runs, mean, "epoch", "value", colour, label)
-        draw_clipped(axes, runs, "epoch", "value", colour)
+        draw_seeds(axes, here, "epoch", colour, label)
 
 
 def to_diameter(size):

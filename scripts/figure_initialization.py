@@ -5,7 +5,6 @@ score, relative to He's initialisation with the same seed.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from cli import command, json_object, new_parser
+from cli import command, figure_arguments
 from erf.field import ReceptiveField
 from erf.intervals import mean_interval, positive_interval
 from erf.plots import (
@@ -146,13 +145,14 @@ def draw(table: pd.DataFrame):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = new_parser(__doc__)
-    parser.add_argument("--fields", type=Path, nargs="+", required=True, help="results of measure_network, .npz")
-    parser.add_argument("--sizes", type=Path, nargs="+", required=True, help="tables of measure_snapshots, one a seed")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="tables of the trainings, one a seed")
-    parser.add_argument("--scores", type=json_object, required=True, help="scores to be reached, by dataset; JSON")
-    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
-    args = parser.parse_args(argv)
+    args = figure_arguments(
+        __doc__,
+        argv,
+        objects={"scores": "scores to be reached, by dataset; JSON"},
+        fields="results of measure_network, .npz",
+        sizes="tables of measure_snapshots, one a seed",
+        metrics="tables of the trainings, one a seed",
+    )
     sizes = read_sizes(args.sizes)
     kinds = sizes[["training", "dataset", "centre_light"]].drop_duplicates()
     tables = [

@@ -76,9 +76,7 @@ def draw_accuracy(axes: Axes, table: pd.DataFrame, series: str, colours: dict, l
     """Accuracy against distance, one line for each value of the column `series`."""
     table = table[table["quantity"] == "accuracy"]
     for value, colour in colours.items():
-        here = table[table[series] == value]
-        runs, mean = here[here["seed"] != "mean"], here[here["seed"] == "mean"].sort_values("distance")
-        draw_seeds(axes, runs, mean, "distance", "value", colour, label.format(value))
+        draw_seeds(axes, table[table[series] == value], "distance", colour, label.format(value))
     axes.axhline(0.5, color="0.6", linewidth=0.7, linestyle=":")
     axes.set(xlabel="distance of the cue (pixels)", ylabel="test accuracy", ylim=(0.4, 1.03), xlim=(0, None))
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 0.1))

@@ -11,21 +11,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cli import command, json_object, new_parser, write_table
+import measuring_command
+from cli import command, write_table
 from erf.field import ReceptiveField, save_fields
 from erf.measure import measure
 from erf.seeds import seed_for
-from erf.snapshots import batch_size, load_network, measured_images, unit_layer
-from erf.training import choose_device
+from erf.snapshots import batch_size, load_network, unit_layer
 
 
-def measure_snapshot(
-    path: Path, settings: dict, seed: int, images: torch.Tensor, device: torch.device
-) -> ReceptiveField:
+def measure_snapshot(path: Path, settings: dict, seed: int, images: torch.Tensor) -> ReceptiveField:
     """The field of the middle unit of the layer that the paper's figure is about, read before its activation."""
     model, epoch = load_network(path, settings, seed)
     rng = np.random.default_rng(seed_for(seed, "bootstrap", path.stem))
-    field = measure(model.to(device), images.to(device), unit_layer(model), batch_size=batch_size(images), rng=rng)
+    field = measure(model.to(images.device), images, unit_layer(model), batch_size=batch_size(images), rng=rng)
     field.settings.update(training=settings, seed=seed, epoch=epoch, snapshot=path.stem)
     return field
 
@@ -65,22 +63,10 @@ def extent(field: ReceptiveField) -> float:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = new_parser(__doc__)
-    parser.add_argument("--snapshots", type=Path, nargs="+", required=True, help="snapshots of one training, .pt")
-    parser.add_argument("--data", type=Path, required=True, help="arrays of the training's dataset, .npz")
-    parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--images", type=int, required=True, help="validation images to average over")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help="fields of all snapshots, .npz; a .csv comes beside it")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    images = measured_images(args.data, args.settings, args.seed, args.images)
+    args, images = measuring_command.arguments(__doc__, argv, out="fields of all snapshots, .npz; a .csv beside it")
     fields = []
     for path in args.snapshots:
-        fields.append(measure_snapshot(path, args.settings, args.seed, images, device))
+        fields.append(measure_snapshot(path, args.settings, args.seed, images))
         print(f"{path.stem}: ERF size {fields[-1].size:.2f} px at epoch {fields[-1].settings['epoch']}", flush=True)
     save_fields(fields, args.out)
     write_table(pd.DataFrame([table_row(field) for field in fields]), args.out.with_suffix(".csv"))

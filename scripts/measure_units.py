@@ -7,19 +7,18 @@ noise; and on which side of the activation the unit is read. Writes one row a me
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from cli import command, json_object, new_parser, write_table
+import measuring_command
+from cli import command, write_table
 from erf.measure import measure
 from erf.seeds import seed_for, torch_generator
-from erf.snapshots import batch_size, load_network, measured_images, readings, stage_layers, unit_layer
+from erf.snapshots import batch_size, load_network, readings, stage_layers, unit_layer
 from erf.structure import evaluating, layer_output
-from erf.training import choose_device
 
 
 def variations(model: nn.Module, images: torch.Tensor) -> Iterator[dict]:
@@ -62,24 +61,12 @@ def measure_network(model: nn.Module, images: torch.Tensor, noise: torch.Tensor,
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = new_parser(__doc__)
-    parser.add_argument("--snapshots", type=Path, nargs="+", required=True, help="snapshots of one training, .pt")
-    parser.add_argument("--data", type=Path, required=True, help="arrays of the training's dataset, .npz")
-    parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--images", type=int, required=True, help="images to average over")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help="table, .csv")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    images = measured_images(args.data, args.settings, args.seed, args.images).to(device)
-    noise = torch.randn(images.shape, generator=torch_generator(args.seed, "noise images")).to(device)
+    args, images = measuring_command.arguments(__doc__, argv, out="table, .csv")
+    noise = torch.randn(images.shape, generator=torch_generator(args.seed, "noise images")).to(args.device)
     tables = []
     for path in args.snapshots:
         model, epoch = load_network(path, args.settings, args.seed)
-        rows = measure_network(model.to(device), images, noise, args.seed, path.stem)
+        rows = measure_network(model.to(args.device), images, noise, args.seed, path.stem)
         labels = {"dataset": args.settings["dataset"], "seed": args.seed, "snapshot": path.stem, "epoch": epoch}
         tables.append(pd.DataFrame([{**labels, **row} for row in rows]))
     write_table(pd.concat(tables), args.out)

@@ -150,24 +150,24 @@ def training_title(training: str, dataset: str, seeds: int) -> str:
     return f"{DATASETS[dataset]}{name}, {seeds} seed{'' if seeds == 1 else 's'}"
 
 
-def draw_clipped(axes: Axes, runs: pd.DataFrame, x: str, y: str, colour) -> None:
-    """Hollow dots on those values that the receptive field or the image cuts off, which are too small."""
-    clipped = runs[runs["clipped"].astype(bool)]
-    axes.plot(clipped[x], clipped[y], "o", color=colour, markerfacecolor="white", markersize=2.5, markeredgewidth=0.7)
-
-
 ENOUGH_SEEDS = 3  # for an interval to be drawn: between two, a t interval is 13 standard errors either way
 
 
-def draw_seeds(axes: Axes, runs: pd.DataFrame, means: pd.DataFrame, x: str, y: str, colour, label: str) -> None:
+def draw_seeds(axes: Axes, table: pd.DataFrame, x: str, colour, label: str) -> None:
     """Each seed's values as dots, their mean as a line, and from three seeds on its 95 % interval as a band.
 
-    `runs` has the columns `x` and `y`, `means` has `x`, value, low and high.
+    `table` has `x`, seed and value, and in its rows of seed "mean" also low and high. Where it has the column clipped,
+    dots of values that the receptive field or the image cuts off, and which are too small, are hollow.
     """
-    axes.plot(runs[x], runs[y], "o", color=colour, markersize=2.5, alpha=0.7)
-    axes.plot(means[x], means["value"], "-", color=colour, label=label)
+    runs, mean = table[table["seed"] != "mean"], table[table["seed"] == "mean"].sort_values(x)
+    axes.plot(runs[x], runs["value"], "o", color=colour, markersize=2.5, alpha=0.7)
+    axes.plot(mean[x], mean["value"], "-", color=colour, label=label)
     if runs.groupby(x).size().min() >= ENOUGH_SEEDS:
-        axes.fill_between(means[x], means["low"], means["high"], color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(mean[x], mean["low"], mean["high"], color=colour, alpha=0.15, linewidth=0)
+    if "clipped" in runs:
+        clipped = runs[runs["clipped"].astype(bool)]
+        style = {"markerfacecolor": "white", "markersize": 2.5, "markeredgewidth": 0.7}
+        axes.plot(clipped[x], clipped["value"], "o", color=colour, **style)
 
 
 def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:

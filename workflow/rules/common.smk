@@ -32,9 +32,9 @@ def check_config():
         check_network(name)
     check_slopes()
     for name, training in config["trainings"].items():
-        dataset = training["dataset"]
-        check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, merged(name), "trainings", name)
-        check_training(name, dataset, merged(name))
+        dataset, settings = training["dataset"], merged(name)
+        check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, settings, "trainings", name)
+        check_training(name, dataset, settings)
     for name in config["reach"]:
         settings = reach_settings(name)
         check_schema({"$ref": "#/$defs/reach", "$defs": schema["$defs"]}, settings, "reach", name)

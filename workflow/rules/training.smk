@@ -56,7 +56,7 @@ rule measure_snapshots:
         data=dataset_of,
         snapshots=snapshots_of,
     output:
-        fields=results("erf/{training}/seed_{seed}.npz"),
+        out=results("erf/{training}/seed_{seed}.npz"),
         table=results("erf/{training}/seed_{seed}.csv"),
     log:
         logs("measure_snapshots/{training}/seed_{seed}.log"),
@@ -78,38 +78,23 @@ rule measure_snapshots:
     shell:
         "python {input.script} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
         "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
-        "--out {output.fields} > {log} 2>&1"
+        "--out {output.out} > {log} 2>&1"
 
 
-rule measure_units:
+use rule measure_snapshots as measure_units with:
     input:
         script=script("measure_units.py"),
         modules=modules("measure_units.py"),
         data=dataset_of,
         snapshots=expand(results("trainings/{{training}}/seed_{{seed}}/{snapshot}.pt"), snapshot=["epoch_000", "best"]),
     output:
-        results("units/{training}/seed_{seed}.csv"),
+        out=results("units/{training}/seed_{seed}.csv"),
     log:
         logs("measure_units/{training}/seed_{seed}.log"),
     benchmark:
         benchmarks("measure_units/{training}/seed_{seed}.tsv")
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=8000,
-        gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 60 * attempt,
-    params:
-        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
-        images=lambda wildcards: merged(wildcards.training)["measure_images"],
-        device=config["device"],
     message:
         "Other units and layers of {wildcards.training}, seed {wildcards.seed}"
-    shell:
-        "python {input.script} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
-        "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
-        "--out {output} > {log} 2>&1"
 
 
 rule train_reach:
