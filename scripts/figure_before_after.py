@@ -28,11 +28,11 @@ from erf.plots import (
     draw_image,
     draw_map,
     map_table,
+    over_seeds,
     relative_map,
     save,
     training_title,
     use_style,
-    with_interval,
 )
 
 STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
@@ -80,7 +80,7 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
             diameter = mean_interval([field.diameter for field in group])
             panel.set_title(STAGES[stage][0])
             clipped = ", clipped" if any(field.clipped for field in group) else ""
-            panel.set_xlabel(f"ERF diameter\n{with_interval(*diameter)} px{clipped}")
+            panel.set_xlabel(f"ERF diameter\n{over_seeds(diameter, len(group))} px{clipped}")
             labels = {"training": training, "stage": stage, "seeds": len(group)}
             numbers = {"theoretical_rf": group[0].theoretical_rf[0]}
             numbers |= dict(zip(("diameter", "low", "high"), diameter, strict=True))

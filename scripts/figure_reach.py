@@ -28,8 +28,9 @@ RADII = {  # of one run, whatever the distance: label, colour and marker
 }
 
 
-def summary(run: pd.DataFrame) -> dict[str, tuple[float, bool]]:
-    """Value and whether it is censored, of each of `RADII` for one run.
+def summary(run: pd.DataFrame) -> dict[str, dict]:
+    """Value of each of `RADII` for one run, and of the frontier between which distances it lies, `nearest` and
+    `farthest`, and whether it is censored.
 
     The frontier is the distance (pixels) at which the accuracy first falls below `LEARNT`, in a straight line between
     two distances. It is censored where it does so before the first distance, which then stands for it, or nowhere: then
@@ -39,26 +40,32 @@ def summary(run: pd.DataFrame) -> dict[str, tuple[float, bool]]:
     distance, accuracy = run["distance"].to_numpy(float), run["accuracy"].to_numpy()
     below = np.flatnonzero(accuracy < LEARNT)
     first = below[0] if len(below) else len(run)  # learnt are those in front of it
-    frontier = distance[min(first, len(run) - 1)]
-    if 0 < first < len(run):
-        frontier = np.interp(LEARNT, accuracy[[first, first - 1]], distance[[first, first - 1]])
+    nearest, farthest = distance[max(first - 1, 0)], distance[min(first, len(run) - 1)]
+    frontier = farthest
+    if nearest < farthest:
+        frontier = float(np.interp(LEARNT, accuracy[[first, first - 1]], [farthest, nearest]))
     return {
-        "theoretical_radius": (run["theoretical_radius"].iloc[0], False),
-        "erf_radius_untrained": (run["erf_radius_before"].mean(), False),  # of the same weights at every distance
-        "erf_radius_learnt": (run["erf_radius_after"].iloc[first - 1] if first else np.nan, False),
-        "frontier": (float(frontier), first in (0, len(run))),
+        "theoretical_radius": {"value": run["theoretical_radius"].iloc[0]},
+        "erf_radius_untrained": {"value": run["erf_radius_before"].mean()},  # of the same weights at every distance
+        "erf_radius_learnt": {"value": run["erf_radius_after"].iloc[first - 1] if first else np.nan},
+        "frontier": {
+            "value": frontier,
+            "nearest": nearest,
+            "farthest": farthest,
+            "censored": bool(nearest == farthest),
+        },
     }
 
 
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per network, steps, seed, quantity and, where it has one, distance; seed "mean" with the 95 %
-    t interval over seeds."""
+    t interval over seeds, for the frontier at least the mean of what it lies between: distances are a coarse grid."""
     keys = ["network", "steps", "seed"]
     long = runs.melt([*keys, "distance"], ["accuracy", "erf_radius_before", "erf_radius_after"], "quantity", "value")
     rows = [
-        dict(zip(keys, key, strict=True)) | {"quantity": quantity, "value": value, "censored": censored}
+        dict(zip(keys, key, strict=True)) | {"quantity": quantity, "censored": False} | found
         for key, run in runs.groupby(keys, sort=False)
-        for quantity, (value, censored) in summary(run).items()
+        for quantity, found in summary(run).items()
     ]
     table = pd.concat([long.assign(censored=False), pd.DataFrame(rows)], ignore_index=True)
     means = []
@@ -66,20 +73,22 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
         mean, low, high = mean_interval(group["value"].dropna())
         if key[2] == "accuracy":
             low, high = max(low, 0.0), min(high, 1.0)
+        if key[2] == "frontier" and len(group) > 1:
+            low, high = min(low, group["nearest"].mean()), max(high, group["farthest"].mean())
         means.append(dict(zip(("network", "steps", "quantity", "distance"), key, strict=True)) | {"seed": "mean"})
         means[-1] |= {"value": mean, "low": low, "high": high, "seeds": group["value"].count()}
         means[-1] |= {"censored": group["censored"].any()}
     return pd.concat([table.astype({"seed": str}), pd.DataFrame(means)], ignore_index=True)
 
 
-def draw_accuracy(axes: Axes, table: pd.DataFrame, series: str, colours: dict, label: str = "{}") -> None:
+def draw_accuracy(axes: Axes, table: pd.DataFrame, series: str, colours: dict, legend: str, label: str = "{}") -> None:
     """Accuracy against distance, one line for each value of the column `series`."""
     table = table[table["quantity"] == "accuracy"]
     for value, colour in colours.items():
         draw_seeds(axes, table[table[series] == value], "distance", colour, label.format(value))
     axes.axhline(0.5, color="0.6", linewidth=0.7, linestyle=":")
     axes.set(xlabel="distance of the cue (pixels)", ylabel="test accuracy", ylim=(0.4, 1.03), xlim=(0, None))
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 0.1))
+    axes.legend(loc=legend)
 
 
 def draw_radii(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
@@ -107,12 +116,13 @@ def draw(runs: pd.DataFrame):
     figure, axes = plt.subplot_mosaic(
         [["networks", "longer"], ["radii", "radii"]], figsize=(WIDTH, 5.4), layout="constrained", height_ratios=(5, 4)
     )
-    draw_accuracy(axes["networks"], usual, "network", {name: COLOURS[name] for name in names})
+    draw_accuracy(axes["networks"], usual, "network", {name: COLOURS[name] for name in names}, "upper right")
     axes["networks"].set_title(f"after {steps} steps, {runs['seed'].nunique()} seeds")
     shades = dict(zip(amounts, sns.color_palette("flare", len(amounts)), strict=True))
-    draw_accuracy(axes["longer"], longer, "steps", shades, "{} steps")
+    draw_accuracy(axes["longer"], longer, "steps", shades, "center left", "{} steps")
     limit = runs[runs["network"] == names[0]]["theoretical_radius"].iloc[0]
     axes["longer"].axvline(limit, color="0.2", linestyle="--", linewidth=0.8)
+    axes["longer"].set_xlim(0, 1.05 * limit)
     axes["longer"].set_title(f"{names[0]}, more training")
     draw_radii(axes["radii"], usual, names)
     figure.legend(*axes["radii"].get_legend_handles_labels(), loc="outside lower center", ncols=2)

@@ -1,6 +1,7 @@
 """Figure: where the ERF goes. Sizes at other units, other layers, on noise and behind the activation, before and after
 training, beside the paper's choice. Hollow markers are cut off by the image or the receptive field in some run."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,11 @@ TITLES = {
 }
 
 
+def layer_name(layer: str) -> str:
+    """The stem, a block or a stage, counted from 1, in whose end the layer is."""
+    return re.sub(r"^(block|stage)s\.(\d+)\..*", lambda found: f"{found[1]} {int(found[2]) + 1}", layer)
+
+
 def summarise(paths: list[Path]) -> pd.DataFrame:
     """One row per training, snapshot and variation: the mean size over seeds with its 95 % t interval, and its ratio to
     the reference's, over seeds too. Paths are .../<training>/seed_<seed>.csv."""
@@ -37,7 +43,7 @@ def summarise(paths: list[Path]) -> pd.DataFrame:
         first = group.iloc[0]
         size, ratio = mean_interval(group["size"]), mean_interval(group["size"] / group["reference"])
         rows.append({"training": training, "dataset": first["dataset"], "snapshot": snapshot})
-        rows[-1] |= {"varied": varied, "choice": choice, "layer": first["layer"]}
+        rows[-1] |= {"varied": varied, "choice": layer_name(choice), "layer": first["layer"]}
         rows[-1] |= {name: first[name] for name in ("row", "column", "theoretical_rf")}
         rows[-1] |= dict(zip(("size", "low", "high"), size, strict=True))
         rows[-1] |= dict(zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True))

@@ -19,20 +19,22 @@ def reach_run(accuracies: list[float]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "accuracies, frontier, censored, after",
+    "accuracies, frontier, between, after",
     [
-        ([1.0, 1.0, 0.5, 0.5], 6.0, False, 6.0),  # halfway between 4 and 8
-        ([1.0, 0.8, 0.6, 0.5], 5.0, False, 6.0),
-        ([1.0, 0.5, 1.0, 0.5], 3.0, False, 5.0),  # what comes after the first fall does not count
-        ([0.6, 0.5, 0.5, 0.5], 2.0, True, np.nan),
-        ([1.0, 1.0, 1.0, 0.9], 12.0, True, 8.0),
+        ([1.0, 1.0, 0.5, 0.5], 6.0, (4, 8), 6.0),  # halfway
+        ([1.0, 0.8, 0.6, 0.5], 5.0, (4, 8), 6.0),
+        ([1.0, 0.5, 1.0, 0.5], 3.0, (2, 4), 5.0),  # what comes after the first fall does not count
+        ([0.6, 0.5, 0.5, 0.5], 2.0, (2, 2), np.nan),
+        ([1.0, 1.0, 1.0, 0.9], 12.0, (12, 12), 8.0),
     ],
 )
-def test_the_frontier_of_reach(accuracies, frontier, censored, after):
+def test_the_frontier_of_reach(accuracies, frontier, between, after):
     found = figure_reach.summary(reach_run(accuracies).sample(frac=1, random_state=0))
-    assert found["frontier"] == (pytest.approx(frontier), censored)
-    assert found["erf_radius_learnt"][0] == pytest.approx(after, nan_ok=True)
-    assert found["theoretical_radius"] == (16, False) and found["erf_radius_untrained"] == (10, False)
+    assert found["frontier"]["value"] == pytest.approx(frontier)
+    assert (found["frontier"]["nearest"], found["frontier"]["farthest"]) == between
+    assert found["frontier"]["censored"] == (between[0] == between[1])
+    assert found["erf_radius_learnt"]["value"] == pytest.approx(after, nan_ok=True)
+    assert found["theoretical_radius"]["value"] == 16 and found["erf_radius_untrained"]["value"] == 10
 
 
 def test_reach_is_averaged_over_the_seeds_that_have_a_value():
@@ -45,6 +47,12 @@ def test_reach_is_averaged_over_the_seeds_that_have_a_value():
     assert means.loc["frontier", "censored"] and means.loc["frontier", "value"] == pytest.approx((6 + 3 + 2) / 3)
     accuracy = means.loc["accuracy"].set_index("distance")
     assert (accuracy["low"] >= 0).all() and (accuracy["high"] <= 1).all()
+
+
+def test_seeds_that_agree_leave_the_frontier_as_uncertain_as_the_distances_tried():
+    runs = [reach_run([1, 1, 0.5, 0.5]).assign(seed=seed, network="plain", steps=10) for seed in range(3)]
+    frontier = figure_reach.tabulate(pd.concat(runs)).query("seed == 'mean'").set_index("quantity").loc["frontier"]
+    assert (frontier["value"], frontier["low"], frontier["high"]) == (6, 4, 8)
 
 
 def test_epochs_to_a_score():

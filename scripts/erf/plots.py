@@ -150,7 +150,12 @@ def training_title(training: str, dataset: str, seeds: int) -> str:
     return f"{DATASETS[dataset]}{name}, {seeds} seed{'' if seeds == 1 else 's'}"
 
 
-ENOUGH_SEEDS = 3  # for an interval to be drawn: between two, a t interval is 13 standard errors either way
+ENOUGH_SEEDS = 3  # for an interval to be shown: between two, a t interval is 13 standard errors either way
+
+
+def over_seeds(mean: tuple[float, float, float], seeds: int, digits: int = 1) -> str:
+    """A mean over seeds, as (mean, low, high), with its interval if the seeds are enough for one."""
+    return with_interval(mean[0], *(mean[1:] if seeds >= ENOUGH_SEEDS else (np.nan, np.nan)), digits)
 
 
 def draw_seeds(axes: Axes, table: pd.DataFrame, x: str, colour, label: str) -> None:
