@@ -126,7 +126,7 @@ def draw_epochs(axes: Axes, table: pd.DataFrame, dataset: str) -> None:
     bars = seed_bars(means["change"], means["low"], means["high"], means["seeds"])
     label = f"mean of {means['seeds'].max():.0f} seeds"
     axes.errorbar(means["score"], means["change"], bars, elinewidth=0.8, capsize=2, label=label, **options)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xticks(sorted(table["score"].unique()))
     axes.set(title=DATASETS[dataset], xlabel=f"validation {SCORES[dataset]} to be reached")
     axes.set_ylabel("epochs more than with He's")

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from erf.intervals import mean_interval
-from erf.plots import with_interval
+from erf.plots import over_seeds, with_interval
 
 REFERENCE = ROOT / "figures/reference"
 LAPTOP = REFERENCE / "laptop"
@@ -80,9 +80,9 @@ def training_table() -> str:
         diameters = here.reset_index().pivot_table(index="seed", columns="snapshot", values="diameter")
         row = [
             f"**{DATASETS[name]}, mean**",
-            *(with_interval(*mean_interval(diameters[s])) for s in ("epoch_000", "best")),
+            *(over_seeds(mean_interval(diameters[s]), len(scores)) for s in ("epoch_000", "best")),
         ]
-        mean = with_interval(*mean_interval(100 * scores))
+        mean = over_seeds(mean_interval(100 * scores), len(scores))
         rows.append([*row, f"{word} {mean} %", f"{minutes.mean():.0f}", f"{growth}{'; ' if score else ''}{score}"])
     header = ["ERF diameter, pixels [95 %]", "before training", "after training", "test", "minutes", "paper"]
     return table(header, rows)
@@ -90,15 +90,18 @@ def training_table() -> str:
 
 def convergence_table() -> str:
     """ERF diameters before training and at its end, from three starts."""
-    found = pd.read_csv(LAPTOP / "convergence.csv").query("seed == 'mean'")
+    found = pd.read_csv(LAPTOP / "convergence.csv", dtype={"seed": str})
+    seeds = found.query("seed != 'mean'").groupby("dataset")["seed"].nunique()
     rows = []
-    for dataset, here in found.groupby("dataset", sort=False):
-        for (quantity, start), group in here.groupby(["quantity", "start"], dropna=False):
+    for dataset in DATASETS:
+        means = found.query("seed == 'mean' and dataset == @dataset")
+        for (quantity, start), group in means.groupby(["quantity", "start"], dropna=False):
             ends = group.set_index("epoch").sort_index()
             digits, name = (1, f"{start:g}") if quantity == "diameter" else (2, "ratio of the largest to the smallest")
             row = [DATASETS[dataset], name]
             for epoch in (0, ends["value"].idxmin(), ends.index[-1]):
-                row.append(with_interval(*ends.loc[epoch, ["value", "low", "high"]].astype(float), digits))
+                mean = ends.loc[epoch, ["value", "low", "high"]].astype(float)
+                row.append(over_seeds(tuple(mean), seeds[dataset], digits))
             rows.append(row)
     return table(["ERF diameter, pixels [95 %]", "γ", "before training", "when smallest", "after the last epoch"], rows)
 
@@ -111,10 +114,18 @@ def initialization_table() -> str:
     for row in means.query("strength > 0").itertuples():
         he = means.query("strength == 0 and series == @row.series and score == @row.score").iloc[0]
         word = "mean IoU" if row.series == "camvid" else "accuracy"
-        change = with_interval(*(100 * value for value in (row.change, row.low, row.high)), 0)
+        change = over_seeds(tuple(100 * value for value in (row.change, row.low, row.high)), row.seeds, 0)
         missed = f"reached by {he['reached']:.0f} and {row.reached:.0f} of {row.seeds:.0f} seeds"
         cells = missed if np.isnan(row.change) else f"{change} %"
-        rows.append([DATASETS[row.series], f"{word} {row.score:g}", f"{he['epochs']:.1f}", cells, f"{row.seeds:.0f}"])
+        rows.append(
+            [
+                DATASETS[row.series],
+                f"{word} {row.score:g}",
+                f"{he['epochs']:.1f}".replace("nan", "never"),
+                cells,
+                f"{row.seeds:.0f}",
+            ]
+        )
     return table(["", "validation score", "epochs, He", "centre-light, more epochs [95 %]", "seeds"], rows)
 
 
@@ -123,24 +134,24 @@ def units_table() -> str:
     found = pd.read_csv(LAPTOP / "units.csv").query("varied != 'reference' and snapshot == 'best'")
     rows = []
     for row in found.itertuples():
-        interval = (
-            with_interval(row.size, row.low, row.high),
-            with_interval(row.ratio, row.ratio_low, row.ratio_high, 2),
-        )
-        rows.append([DATASETS[row.dataset], row.varied, row.choice.replace("_", " "), *interval])
+        size = over_seeds((row.size, row.low, row.high), row.seeds)
+        ratio = over_seeds((row.ratio, row.ratio_low, row.ratio_high), row.seeds, 2)
+        rows.append([DATASETS[row.dataset], row.varied, row.choice, size, ratio])
     return table(["", "varied", "to", "ERF size, pixels [95 %]", "of the middle unit's [95 %]"], rows)
 
 
 def reach_table() -> str:
     """How far cues are learnt, beside the radii."""
-    found = pd.read_csv(LAPTOP / "reach.csv", dtype={"seed": str}).query("seed == 'mean' and distance != distance")
+    found = pd.read_csv(LAPTOP / "reach.csv", dtype={"seed": str})
+    seeds = found.query("seed != 'mean'")["seed"].nunique()
     rows = []
-    for (network, steps), group in found.groupby(["network", "steps"], sort=False):
+    means = found.query("seed == 'mean' and distance != distance")
+    for (network, steps), group in means.groupby(["network", "steps"], sort=False):
         values = group.set_index("quantity")
         row = [network, f"{steps}", f"{values.loc['theoretical_radius', 'value']:.0f}"]
         for quantity in ("erf_radius_untrained", "erf_radius_learnt", "frontier"):
-            row.append(with_interval(*values.loc[quantity, ["value", "low", "high"]].astype(float)))
-        rows.append(row)
+            row.append(over_seeds(tuple(values.loc[quantity, ["value", "low", "high"]].astype(float)), seeds))
+        rows.append([*row[:-1], row[-1] + (" (censored)" if values.loc["frontier", "censored"] else "")])
     header = ["network", "steps", "theoretical radius", "ERF radius before", "after", "cues learnt up to [95 %]"]
     return table(header, rows)
 
@@ -166,6 +177,8 @@ TABLES = [
     training_table,
     convergence_table,
     units_table,
+    initialization_table,
+    reach_table,
 ]
 
 
@@ -190,6 +203,50 @@ def test_what_the_readme_says_of_wide_and_thin_networks():
     activations = networks[networks["network"].str.endswith("_20")]
     deviation = activations["size"] / activations["theory_size"] - 1
     assert -0.02 < deviation.mean() < -0.005  # "about one per cent below"
+
+
+def test_what_the_readme_says_of_trained_networks():
+    """Before and after training: growth, its bounds, and what the start changes."""
+    erf = pd.read_csv(LAPTOP / "erf.csv")
+    assert (erf["extent"] <= erf["theoretical_rf"]).all()
+    sizes = erf.pivot_table(index=["dataset", "name", "seed"], columns="epoch", values="size")
+    first, last = sizes[0], sizes.ffill(axis=1).iloc[:, -1]
+    for dataset in DATASETS:
+        assert (last > first).loc[dataset, dataset].all()
+        assert (sizes.min(axis=1) < np.minimum(first, last)).loc[dataset, f"{dataset}_large_start"].all()
+        assert (last > 3 * first).loc[dataset, f"{dataset}_small_start"].all()
+    ratios = pd.read_csv(LAPTOP / "convergence.csv").query("quantity == 'ratio' and seed == 'mean'")
+    assert (ratios.groupby("dataset")["value"].diff().dropna() < 0).all()  # at every snapshot
+    layers = pd.read_csv(LAPTOP / "units.csv").query("varied == 'layer' and choice != 'stem'")
+    layers = layers.pivot_table(index=["dataset", "choice"], columns="snapshot", values="size", sort=False)
+    shrunk = layers["best"] < layers["epoch_000"]
+    assert list(layers.index[~shrunk]) == [("cifar10", "block 17")]
+    others = pd.read_csv(LAPTOP / "units.csv").query("varied != 'layer'")
+    assert others["ratio"].between(0.8, 1.1).all()  # "much the same"
+
+
+def test_what_the_readme_says_of_centre_light_kernels():
+    """Their ERF is theory's, and what they save in epochs is unknown."""
+    found = pd.read_csv(LAPTOP / "initialization.csv")
+    sizes = found.query("panel == 'size'").pivot_table(
+        index="strength", columns="series", values=["ratio", "low", "high"]
+    )
+    theory = sizes[("ratio", "theory")].drop(0)
+    assert (sizes[("low", "stack")].drop(0) < theory).all() and (theory < sizes[("high", "stack")].drop(0)).all()
+    changes = found.query("series == 'camvid' and seed == 'mean' and strength > 0 and panel == 'epochs'")
+    assert len(changes) == 3 and (changes["low"] < -0.3).all() and (changes["high"] > 0).all()
+
+
+def test_what_the_readme_says_of_reach():
+    """Cues are learnt less far off than the ERF reaches before training; more training moves both."""
+    found = pd.read_csv(LAPTOP / "reach.csv", dtype={"seed": str}).query("distance != distance")
+    means = found.query("seed == 'mean'").pivot_table(index=["steps", "network"], columns="quantity", values="value")
+    assert (means["frontier"] < means["erf_radius_untrained"]).loc[means.index.unique("steps").min()].all()
+    longer = means.xs("plain", level="network")
+    assert longer["frontier"].is_monotonic_increasing and longer["erf_radius_learnt"].is_monotonic_increasing
+    runs = pd.read_csv(LAPTOP / "reach_by_seed.csv").query("name == 'subsampled'")
+    accuracy = runs.pivot_table(index="seed", columns="distance", values="accuracy")
+    assert ((accuracy[14] < 0.75) & (accuracy[18] > 0.75)).sum() == 1  # "one run"
 
 
 def test_files_that_the_readme_names_are_there():

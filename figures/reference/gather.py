@@ -1,7 +1,7 @@
 """Keep a finished run here: its figures, their tables, and the results' tables, each kind in one file.
 
 python figures/reference/gather.py           results/ and figures/, of the paper's scale
-python figures/reference/gather.py laptop    results/laptop/ and figures/laptop/, into laptop/
+python figures/reference/gather.py laptop    results/laptop/ and figures/laptop/, into laptop/; what is the same, once
 """
 
 import shutil
@@ -41,6 +41,10 @@ def gather(name: str) -> None:
         if paths:
             gathered = pd.concat([labelled(path, results) for path in paths], ignore_index=True)
             gathered.to_csv(out / f"{table}.csv", index=False, lineterminator="\n")
+    for path in HERE.glob("*.*") if name else []:
+        same = out / path.name
+        if same.exists() and same.read_bytes() == path.read_bytes():  # untrained networks, of the paper's scale in both
+            same.unlink()
 
 
 def labelled(path: Path, results: Path) -> pd.DataFrame:
