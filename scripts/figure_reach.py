@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
-from erf.plots import AFTER, BEFORE, WIDTH, draw_seeds, save, seed_bars, use_style
+from erf.plots import AFTER, BEFORE, WIDTH, draw_hollow, draw_seeds, save, seed_bars, use_style
 
 NAMES = {"plain": "plain", "skip": "residual", "dilation": "dilated", "subsample": "subsampled"}
 CENTRE_LIGHT = "centre-light"
@@ -81,14 +81,14 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table.astype({"seed": str}), pd.DataFrame(means)], ignore_index=True)
 
 
-def draw_accuracy(axes: Axes, table: pd.DataFrame, series: str, colours: dict, legend: str, label: str = "{}") -> None:
+def draw_accuracy(axes: Axes, table: pd.DataFrame, series: str, colours: dict, label: str = "{}") -> None:
     """Accuracy against distance, one line for each value of the column `series`."""
     table = table[table["quantity"] == "accuracy"]
     for value, colour in colours.items():
         draw_seeds(axes, table[table[series] == value], "distance", colour, label.format(value))
     axes.axhline(0.5, color="0.6", linewidth=0.7, linestyle=":")
     axes.set(xlabel="distance of the cue (pixels)", ylabel="test accuracy", ylim=(0.4, 1.03), xlim=(0, None))
-    axes.legend(loc=legend)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=3)
 
 
 def draw_radii(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
@@ -98,10 +98,10 @@ def draw_radii(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
         found = means[(means["quantity"] == quantity) & means["value"].notna()]
         heights = found["network"].map(names.index) + 0.13 * (number - 1.5)
         bars = seed_bars(found["value"], found["low"], found["high"], found["seeds"])
-        style = {"marker": marker, "color": colour, "markersize": 9 if marker == "|" else 4, "linestyle": "none"}
-        axes.errorbar(found["value"], heights, xerr=bars, elinewidth=0.8, label=label, **style)
-        hollow = found["censored"].astype(bool)
-        axes.plot(found["value"][hollow], heights[hollow], markerfacecolor="white", **style)
+        style = {"marker": marker, "color": colour, "markersize": 9 if marker == "|" else 4}
+        axes.errorbar(found["value"], heights, xerr=bars, elinewidth=0.8, label=label, linestyle="none", **style)
+        censored = found["censored"].astype(bool)
+        draw_hollow(axes, found["value"][censored], heights[censored], **style)
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="pixels from the unit", xlim=(0, None))
     axes.set_ylim(len(names) - 0.5, -0.5)
 
@@ -114,12 +114,12 @@ def draw(runs: pd.DataFrame):
     longer = table[table["network"] == names[0]]
     amounts = sorted(longer["steps"].unique())
     figure, axes = plt.subplot_mosaic(
-        [["networks", "longer"], ["radii", "radii"]], figsize=(WIDTH, 5.4), layout="constrained", height_ratios=(5, 4)
+        [["networks", "longer"], ["radii", "radii"]], figsize=(WIDTH, 5.8), layout="constrained", height_ratios=(5, 4)
     )
-    draw_accuracy(axes["networks"], usual, "network", {name: COLOURS[name] for name in names}, "upper right")
+    draw_accuracy(axes["networks"], usual, "network", {name: COLOURS[name] for name in names})
     axes["networks"].set_title(f"after {steps} steps, {runs['seed'].nunique()} seeds")
     shades = dict(zip(amounts, sns.color_palette("flare", len(amounts)), strict=True))
-    draw_accuracy(axes["longer"], longer, "steps", shades, "center left", "{} steps")
+    draw_accuracy(axes["longer"], longer, "steps", shades, "{} steps")
     limit = runs[runs["network"] == names[0]]["theoretical_radius"].iloc[0]
     axes["longer"].axvline(limit, color="0.2", linestyle="--", linewidth=0.8)
     axes["longer"].set_xlim(0, 1.05 * limit)

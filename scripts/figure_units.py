@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
-from erf.plots import AFTER, BEFORE, WIDTH, save, seed_bars, training_title, use_style
+from erf.plots import AFTER, BEFORE, WIDTH, draw_hollow, save, seed_bars, training_title, use_style
 
 SNAPSHOTS = {"epoch_000": ("before training", BEFORE, "o"), "best": ("after training", AFTER, "s")}
 TITLES = {
@@ -64,8 +64,7 @@ def draw_training(axes: Axes, table: pd.DataFrame) -> None:
         bars = seed_bars(here["size"], here["low"], here["high"], here["seeds"])
         axes.errorbar(here["size"], heights, xerr=bars, fmt=marker, color=colour, elinewidth=0.8, label=label)
         clipped = here["clipped"].to_numpy(bool)
-        hollow = {"color": colour, "markerfacecolor": "white", "linestyle": "none", "marker": marker}
-        axes.plot(here["size"].to_numpy()[clipped], heights[clipped], **hollow)
+        draw_hollow(axes, here["size"].to_numpy()[clipped], heights[clipped], marker=marker, color=colour)
         axes.axvline(here.loc[here["varied"] == "reference", "size"].item(), color=colour, linewidth=0.5, zorder=0)
     starts = np.flatnonzero(order["varied"].to_numpy()[1:] != order["varied"].to_numpy()[:-1])
     for start in starts:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 import figure_before_after
 import figure_convergence
@@ -10,6 +11,7 @@ import figure_initialization
 import figure_reach
 import figure_units
 from erf.intervals import mean_interval
+from erf.plots import draw_hollow
 
 
 def reach_run(accuracies: list[float]) -> pd.DataFrame:
@@ -53,6 +55,16 @@ def test_seeds_that_agree_leave_the_frontier_as_uncertain_as_the_distances_tried
     runs = [reach_run([1, 1, 0.5, 0.5]).assign(seed=seed, network="plain", steps=10) for seed in range(3)]
     frontier = figure_reach.tabulate(pd.concat(runs)).query("seed == 'mean'").set_index("quantity").loc["frontier"]
     assert (frontier["value"], frontier["low"], frontier["high"]) == (6, 4, 8)
+
+
+def test_hollow_markers_lie_over_full_ones():
+    figure, axes = plt.subplots()
+    axes.errorbar([1], [1], xerr=[0.1], fmt="o", color="black", markersize=20)
+    draw_hollow(axes, [1], [1], marker="o", color="black", markersize=20)
+    figure.canvas.draw()
+    column, row = axes.transData.transform((1, 1)).astype(int)
+    assert (np.asarray(figure.canvas.buffer_rgba())[-row, column] == 255).all()
+    plt.close(figure)
 
 
 def test_epochs_to_a_score():

@@ -171,8 +171,12 @@ def draw_seeds(axes: Axes, table: pd.DataFrame, x: str, colour, label: str) -> N
         axes.fill_between(mean[x], mean["low"], mean["high"], color=colour, alpha=0.15, linewidth=0)
     if "clipped" in runs:
         clipped = runs[runs["clipped"].astype(bool)]
-        style = {"markerfacecolor": "white", "markersize": 2.5, "markeredgewidth": 0.7}
-        axes.plot(clipped[x], clipped["value"], "o", color=colour, **style)
+        draw_hollow(axes, clipped[x], clipped["value"], marker="o", color=colour, markersize=2.5, markeredgewidth=0.7)
+
+
+def draw_hollow(axes: Axes, x: pd.Series, y: pd.Series, **style) -> None:
+    """Hollow markers over the full ones of the same points, for values that are bounds."""
+    axes.plot(x, y, **style, linestyle="none", markerfacecolor="white", zorder=3)  # errorbar's own are at 2.1
 
 
 def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
