@@ -65,7 +65,7 @@ def read_images(paths: list[Path], fields: dict[str, Stages]) -> dict[str, np.nd
 
 
 def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
-    size = (WIDTH, 2.15 * len(fields) + 0.5)
+    size = (WIDTH, 2.25 * len(fields) + 0.7)
     figure, axes = plt.subplots(len(fields), 3, figsize=size, squeeze=False, layout="constrained")
     tables = []
     for panels, (training, stages) in zip(axes, fields.items(), strict=True):
@@ -92,7 +92,8 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
         *(plt.Line2D([], [], color=colour, label=f"bound of the ERF {name}") for name, colour in STAGES.values()),
         plt.Line2D([], [], color="0.2", linestyle="--", label="theoretical receptive field"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    title = "axes: pixels from where the unit looks; bounds are smoothed"
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
     return figure, pd.concat(tables)
 
 

@@ -16,10 +16,10 @@ from cli import command, figure_arguments
 from erf.intervals import mean_interval
 from erf.plots import (
     AFTER,
-    BEFORE,
-    OTHER,
+    HORIZONTAL,
     SCORE,
     SCORES,
+    VERTICAL,
     WIDTH,
     draw_seeds,
     error_bars,
@@ -32,8 +32,8 @@ from training_tables import read_metrics, read_sizes
 QUANTITIES = {
     "size": ("ERF size", AFTER),
     "diameter": ("ERF diameter", AFTER),
-    "sigma_rows": ("σ along rows", BEFORE),
-    "sigma_columns": ("σ along columns", OTHER),
+    "sigma_rows": ("vertical σ", VERTICAL),
+    "sigma_columns": ("horizontal σ", HORIZONTAL),
     "score": ("validation score", SCORE),
 }
 

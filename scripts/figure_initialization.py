@@ -104,14 +104,14 @@ def draw_strengths(axes: Axes, table: pd.DataFrame) -> None:
     bars = error_bars(stack["ratio"], stack["low"], stack["high"])
     options = {"fmt": "o", "color": "0.3", "elinewidth": 0.8, "label": "plain stack + ReLU"}
     axes.errorbar(stack["strength"], stack["ratio"], bars, **options)
-    for dataset in DATASETS:
+    for dataset, aside in zip(DATASETS, (-0.03, 0.03), strict=True):  # or one hides the other
         here = table[table["series"] == dataset]
         if here.empty:
             continue
         bars = seed_bars(here["ratio"], here["low"], here["high"], here["seeds"])
         label = f"{DATASETS[dataset]} network, {here['seeds'].iloc[0]:.0f} seeds"
         options = {"fmt": MARKERS[dataset], "color": COLOURS[dataset], "elinewidth": 0.8, "capsize": 2}
-        axes.errorbar(here["strength"], here["ratio"], bars, label=label, **options)
+        axes.errorbar(here["strength"] + aside, here["ratio"], bars, label=label, **options)
     axes.set(xlabel="strength", ylabel="ERF size before training,\nHe's being 1")
     legend_below(axes)
 
@@ -127,9 +127,13 @@ def draw_epochs(axes: Axes, table: pd.DataFrame, dataset: str) -> None:
     label = f"mean of {means['seeds'].max():.0f} seeds"
     axes.errorbar(means["score"], means["change"], bars, elinewidth=0.8, capsize=2, label=label, **options)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xticks(sorted(table["score"].unique()))
+    scores = sorted(table["score"].unique())
+    aside = 0.15 * (scores[-1] - scores[0]) or 0.05
+    axes.set(xticks=scores, xlim=(scores[0] - aside, scores[-1] + aside))
     axes.set(title=DATASETS[dataset], xlabel=f"validation {SCORES[dataset]} to be reached")
-    axes.set_ylabel("epochs more than with He's")
+    axes.set_ylabel("change in epochs, relative to He's")
+    for score in means.loc[means["change"].isna(), "score"]:
+        axes.annotate("not\nreached\nby all", (score, 0), ha="center", va="bottom", fontsize="small")
     legend_below(axes)
 
 

@@ -59,7 +59,8 @@ def summary(run: pd.DataFrame) -> dict[str, dict]:
 
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per network, steps, seed, quantity and, where it has one, distance; seed "mean" with the 95 %
-    t interval over seeds, for the frontier at least the mean of what it lies between: distances are a coarse grid."""
+    t interval over seeds. That of the frontier reaches farther by half of what it lies between, as the distances tried
+    are a coarse grid, but not out of the theoretical receptive field."""
     keys = ["network", "steps", "seed"]
     long = runs.melt([*keys, "distance"], ["accuracy", "erf_radius_before", "erf_radius_after"], "quantity", "value")
     rows = [
@@ -68,13 +69,15 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
         for quantity, found in summary(run).items()
     ]
     table = pd.concat([long.assign(censored=False), pd.DataFrame(rows)], ignore_index=True)
+    radius = runs.groupby(["network", "steps"])["theoretical_radius"].first()
     means = []
     for key, group in table.groupby(["network", "steps", "quantity", "distance"], sort=False, dropna=False):
         mean, low, high = mean_interval(group["value"].dropna())
         if key[2] == "accuracy":
             low, high = max(low, 0.0), min(high, 1.0)
         if key[2] == "frontier" and len(group) > 1:
-            low, high = min(low, group["nearest"].mean()), max(high, group["farthest"].mean())
+            half = (group["farthest"] - group["nearest"]).mean() / 2
+            low, high = max(low - half, 0.0), min(high + half, radius[key[:2]])
         means.append(dict(zip(("network", "steps", "quantity", "distance"), key, strict=True)) | {"seed": "mean"})
         means[-1] |= {"value": mean, "low": low, "high": high, "seeds": group["value"].count()}
         means[-1] |= {"censored": group["censored"].any()}

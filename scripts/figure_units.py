@@ -81,6 +81,8 @@ def draw(table: pd.DataFrame):
         draw_training(panel, here)
         panel.set_title(training_title(name, here["dataset"].iloc[0], here["seeds"].iloc[0]))
     handles, labels = axes[0, -1].get_legend_handles_labels()
+    if table["clipped"].any():
+        labels[-1] += " (hollow: cut off by the image or the receptive field)"
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure, table
 

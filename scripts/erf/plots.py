@@ -36,7 +36,7 @@ SLOPES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # against depth: the pap
 SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
 DATASETS = {"cifar10": "CIFAR-10", "camvid": "CamVid"}
 SCORES = {"cifar10": "accuracy", "camvid": "mean IoU"}  # of a training on each
-BEFORE, AFTER, SCORE, OTHER = _PALETTE[7], _PALETTE[3], _PALETTE[0], _PALETTE[2]
+BEFORE, AFTER, SCORE, VERTICAL, HORIZONTAL = (_PALETTE[number] for number in (7, 3, 0, 4, 2))
 
 
 def use_style() -> None:
