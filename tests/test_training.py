@@ -186,8 +186,11 @@ def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, 
         for row in run_training(trainer, run.settings, 0, folder / "resume"):
             if row["epoch"] == last:
                 break
+        for name in (".state.killed.pt", f".epoch_{last:03d}.killed.pt"):  # as a kill leaves them
+            (folder / "resume" / name).write_bytes(b"half of it")
         assert run.script.main(train(folder, run.data, run.settings)) == 0
         assert_same_results(folder / "out", run.out)
+        assert not (folder / "resume").exists()
 
 
 def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(undisturbed, tmp_path, monkeypatch):

@@ -233,8 +233,9 @@ def _flat(settings: dict, prefix: str = "") -> dict:
 
 def discard_state(folder: Path) -> None:
     """Remove what `run_training` left in `folder`, and `folder` if it held nothing else. The state goes first, so that
-    half of it is never resumed from."""
-    for path in (folder / "state.pt", *folder.glob("epoch_*.pt"), folder / "lock"):
+    half of it is never resumed from. Hidden ones are what a kill left of a file that was being written."""
+    hidden = (*folder.glob(".state.*.pt"), *folder.glob(".epoch_*.pt"))
+    for path in (folder / "state.pt", *folder.glob("epoch_*.pt"), *hidden, folder / "lock"):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty
         folder.rmdir()
