@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from erf.intervals import mean_interval
-from erf.plots import over_seeds, with_interval
+from erf.plots import DATASETS, over_seeds, with_interval
 from figure_units import layer_name
 
 REFERENCE = ROOT / "figures/reference"
@@ -60,7 +60,6 @@ def structure_table() -> str:
 
 DIAMETER = 2 / np.sqrt(np.pi)  # of the disc with the area of a square of side one
 PAPERS = {"cifar10": ("grows", "; accuracy 89 %"), "camvid": ("100 → 150", "")}
-DATASETS = {"cifar10": "CIFAR-10", "camvid": "CamVid"}
 
 
 def scores_of(training: str) -> pd.Series:
@@ -106,19 +105,17 @@ def training_table() -> str:
 
 def convergence_table() -> str:
     """ERF diameters and test scores from three starts."""
-    found = pd.read_csv(LAPTOP / "convergence.csv", dtype={"seed": str})
-    seeds = found.query("seed != 'mean'").groupby("dataset")["seed"].nunique()
+    found = pd.read_csv(LAPTOP / "convergence.csv").query("seed == 'mean'")
     starts = pd.read_csv(LAPTOP / "erf.csv").query("centre_light == 0").set_index(["dataset", "residual_scale"])["name"]
     rows = []
     for dataset in DATASETS:
-        means = found.query("seed == 'mean' and dataset == @dataset")
-        for (quantity, start), group in means.groupby(["quantity", "start"], dropna=False):
+        for (quantity, start), group in found.query("dataset == @dataset").groupby(["quantity", "start"], dropna=False):
             epochs = group.set_index("epoch").sort_index()
             digits, name = (1, f"{start:g}") if quantity == "diameter" else (2, "largest over smallest start")
             row = [DATASETS[dataset], name]
             for epoch in (0, 3, epochs.index[-1]):
-                mean = epochs.loc[epoch, ["value", "low", "high"]].astype(float)
-                row.append(over_seeds(tuple(mean), seeds[dataset], digits))
+                mean = epochs.loc[epoch]
+                row.append(over_seeds((mean["value"], mean["low"], mean["high"]), mean["seeds"], digits))
             scores = [] if np.isnan(start) else 100 * scores_of(starts[(dataset, start)].iloc[0])
             rows.append([*row, f"{over_seeds(mean_interval(scores), len(scores))} %" if len(scores) else ""])
     header = [
@@ -158,13 +155,14 @@ def initialization_table() -> str:
 def units_table() -> str:
     """What the trained networks' ERF is elsewhere, beside that of the middle unit and that before training."""
     found = pd.read_csv(LAPTOP / "units.csv").query("snapshot == 'best'")
-    keys = ["dataset", "varied", "layer", "row", "column", "choice"]
-    runs = pd.read_csv(LAPTOP / "units_by_seed.csv").assign(choice=lambda runs: runs["choice"].map(layer_name))
+    keys = ["dataset", "varied", "choice"]
+    runs = pd.read_csv(LAPTOP / "units_by_seed.csv")
+    runs["choice"] = runs["choice"].map(layer_name)
     sizes = runs.pivot_table(index=[*keys, "seed"], columns="snapshot", values="size")
     growth = (sizes["best"] / sizes["epoch_000"]).groupby(keys)
     rows = []
     for row in found.itertuples():
-        here = growth.get_group(tuple(getattr(row, key) for key in keys))
+        here = growth.get_group((row.dataset, row.varied, row.choice))
         bound = "at least " if row.clipped and row.size < row.theoretical_rf else ""
         size = bound + over_seeds((row.size, row.low, row.high), row.seeds)
         ratio = over_seeds((row.ratio, row.ratio_low, row.ratio_high), row.seeds, 2)
@@ -176,15 +174,14 @@ def units_table() -> str:
 
 def reach_table() -> str:
     """How far cues are learnt, beside the radii."""
-    found = pd.read_csv(LAPTOP / "reach.csv", dtype={"seed": str})
-    seeds = found.query("seed != 'mean'")["seed"].nunique()
+    found = pd.read_csv(LAPTOP / "reach.csv").query("seed == 'mean' and distance != distance")
     rows = []
-    means = found.query("seed == 'mean' and distance != distance")
-    for (network, steps), group in means.groupby(["network", "steps"], sort=False):
+    for (network, steps), group in found.groupby(["network", "steps"], sort=False):
         values = group.set_index("quantity")
         row = [network, f"{steps}", f"{values.loc['theoretical_radius', 'value']:.0f}"]
         for quantity in ("erf_radius_untrained", "erf_radius_learnt", "frontier"):
-            row.append(over_seeds(tuple(values.loc[quantity, ["value", "low", "high"]].astype(float)), seeds))
+            mean = values.loc[quantity]
+            row.append(over_seeds((mean["value"], mean["low"], mean["high"]), mean["seeds"]))
         rows.append([*row[:-1], row[-1] + (" (censored)" if values.loc["frontier", "censored"] else "")])
     header = [
         "network",
