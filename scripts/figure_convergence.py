@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
-from erf.plots import DATASETS, ENOUGH_SEEDS, WIDTH, draw_seeds, save, training_title, use_style
+from erf.plots import DATASETS, WIDTH, draw_seeds, save, training_title, use_style
 from training_tables import read_sizes
 
 PAPER = {"camvid": {"the paper, before training": 100, "the paper, after training": 150}}  # diameters, pixels
@@ -60,16 +60,12 @@ def draw(table: pd.DataFrame):
     for (top, bottom), name in zip(axes.T, names, strict=True):
         here = table[table["dataset"] == name]
         diameters, ratio = here[here["quantity"] == "diameter"], here[here["quantity"] == "ratio"]
-        for start in sorted(diameters["start"].unique()):
-            draw_seeds(
-                top, diameters[diameters["start"] == start], "epoch", colours[start], f"branches begin at γ = {start:g}"
-            )
+        for start, runs in diameters.groupby("start"):
+            draw_seeds(top, runs, "epoch", colours[start], f"branches begin at γ = {start:g}")
         for (label, diameter), line in zip(PAPER.get(name, {}).items(), LINES, strict=False):
             top.axhline(diameter, color="0.3", linewidth=0.8, linestyle=line, label=label)
         seeds = diameters.loc[diameters["seed"] != "mean", "seed"].nunique()
-        shown = diameters["high"].where(diameters["seeds"] >= ENOUGH_SEEDS).fillna(0)
-        highest = max([diameters["value"].max(), shown.max(), *PAPER.get(name, {}).values()])
-        top.set(title=training_title(name, name, seeds), ylim=(0, 1.05 * highest), ylabel="ERF diameter (pixels)")
+        top.set(title=training_title(name, name, seeds), ylim=(0, None), ylabel="ERF diameter (pixels)")
         draw_seeds(bottom, ratio, "epoch", "0.3", "from the largest start over from the smallest")
         bottom.axhline(1, color="0.6", linewidth=0.7, linestyle=":")
         bottom.set(xlabel="epoch", ylabel="largest start\nover smallest", ylim=(0, None))
