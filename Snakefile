@@ -13,6 +13,9 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/overview.rst"
+
+
 include: "workflow/rules/common.smk"
 
 
@@ -31,13 +34,17 @@ rule all:
     default_target: True
     input:
         all_figures(),
+        results("claims.csv"),
+        figures("scorecard.png"),
+        results("report/index.html"),
 
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/networks.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/replication.smk"
 
 
 onsuccess:
-    print(f"The figures are in {figures()}/")
+    print(f"The figures are in {figures()}/, the report is {results('report/index.html')}")

@@ -20,20 +20,8 @@ from erf.datasets import load_splits
 from erf.errors import InputError
 from erf.field import ReceptiveField, load_fields
 from erf.intervals import mean_interval
-from erf.plots import (
-    AFTER,
-    BEFORE,
-    WIDTH,
-    draw_contour,
-    draw_image,
-    draw_map,
-    map_table,
-    over_seeds,
-    relative_map,
-    save,
-    training_title,
-    use_style,
-)
+from erf.labels import over_seeds, training_title
+from erf.plots import AFTER, BEFORE, WIDTH, draw_contour, draw_image, draw_map, map_table, relative_map, save, use_style
 
 STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
 LARGE, BLOCK = 200, 4  # pixels: side from which on a map is large, and of the blocks that its table has

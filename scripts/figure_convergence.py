@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
-from erf.plots import DATASETS, WIDTH, draw_seeds, save, training_title, use_style
+from erf.labels import DATASETS, training_title
+from erf.plots import WIDTH, draw_seeds, save, use_style
 from training_tables import read_sizes
 
 PAPER = {"camvid": {"the paper, before training": 100, "the paper, after training": 150}}  # diameters, pixels

@@ -14,19 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from cli import command, figure_arguments
 from erf.intervals import mean_interval
-from erf.plots import (
-    AFTER,
-    HORIZONTAL,
-    SCORE,
-    SCORES,
-    VERTICAL,
-    WIDTH,
-    draw_seeds,
-    error_bars,
-    save,
-    training_title,
-    use_style,
-)
+from erf.labels import SCORES, training_title
+from erf.plots import AFTER, HORIZONTAL, SCORE, VERTICAL, WIDTH, draw_seeds, error_bars, save, use_style
 from training_tables import read_metrics, read_sizes
 
 QUANTITIES = {

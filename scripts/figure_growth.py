@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from cli import command, figure_arguments, read_table
 from erf.field import ReceptiveField
+from erf.labels import with_interval
 from erf.plots import (
     COLOURS,
     MARKERS,
@@ -24,7 +25,6 @@ from erf.plots import (
     error_bars,
     save,
     use_style,
-    with_interval,
 )
 from erf.stacks import series_name
 from erf.theory import plain_size

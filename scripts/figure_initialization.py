@@ -15,19 +15,8 @@ from matplotlib.ticker import PercentFormatter
 from cli import command, figure_arguments
 from erf.field import ReceptiveField
 from erf.intervals import mean_interval, positive_interval
-from erf.plots import (
-    AFTER,
-    DATASETS,
-    SCORE,
-    SCORES,
-    WIDTH,
-    drawn_fields,
-    error_bars,
-    legend_below,
-    save,
-    seed_bars,
-    use_style,
-)
+from erf.labels import DATASETS, SCORES
+from erf.plots import AFTER, SCORE, WIDTH, drawn_fields, error_bars, legend_below, save, seed_bars, use_style
 from erf.stacks import predicted_size
 from training_tables import read_metrics, read_sizes
 

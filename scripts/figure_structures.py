@@ -16,6 +16,7 @@ from cli import command, figure_arguments
 from erf.errors import InputError
 from erf.field import ReceptiveField
 from erf.intervals import positive_interval
+from erf.labels import with_interval
 from erf.plots import (
     COLOURS,
     MARKERS,
@@ -28,7 +29,6 @@ from erf.plots import (
     save,
     shape_label,
     use_style,
-    with_interval,
 )
 from erf.stacks import predicted_fit, predicted_sigma, predicted_size, series_name
 

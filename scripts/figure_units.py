@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 
 from cli import command, figure_arguments, read_table
 from erf.intervals import mean_interval
-from erf.plots import AFTER, BEFORE, WIDTH, draw_hollow, save, seed_bars, training_title, use_style
+from erf.labels import training_title
+from erf.plots import AFTER, BEFORE, WIDTH, draw_hollow, save, seed_bars, use_style
 
 SNAPSHOTS = {"epoch_000": ("before training", BEFORE, "o"), "best": ("after training", AFTER, "s")}
 TITLES = {

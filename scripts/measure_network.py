@@ -19,6 +19,7 @@ from erf.field import ReceptiveField, save_fields
 from erf.intervals import mean_interval
 from erf.measure import impact_maps, input_gradients
 from erf.seeds import seed_for, torch_generator
+from erf.shape import box_share, box_share_interval, r2_interval
 from erf.stacks import predicted_sigma, predicted_size, series_name, special_layers, structure_of, theory_stack
 from erf.theory import stack_rf
 from erf.untrained import build_stack
@@ -68,9 +69,9 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
     return {mode: np.concatenate(parts) for mode, parts in maps.items()}, unit.position, unit.theoretical_rf
 
 
-def measure_network(name: str, settings: dict) -> list[ReceptiveField]:
-    """One field for each depth and reading; `name` names the network's random streams."""
-    fields = []
+def measure_network(name: str, settings: dict) -> tuple[list[ReceptiveField], pd.DataFrame]:
+    """One field for each depth and reading, and their numbers; `name` names the network's random streams."""
+    fields, rows = [], []
     for depth in settings["depths"]:
         maps, position, theoretical_rf = run_maps(name, settings, depth)
         for reading in settings["readings"]:
@@ -81,10 +82,12 @@ def measure_network(name: str, settings: dict) -> list[ReceptiveField]:
                 runs = np.divide(runs, sums, out=np.zeros_like(runs), where=sums > 0)
             rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", reading))
             described = {"network": name, "depth": depth, "reading": reading, "mode": mode, **settings}
-            fields.append(ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference))
+            field = ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference)
+            fields.append(field)
+            rows.append({**table_row(field), **(shape_row(field, runs) if reading == "abs" else {})})
     if all(field.dead == settings["runs"] for field in fields):
         raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
-    return fields
+    return fields, pd.DataFrame(rows)
 
 
 def table_row(field: ReceptiveField) -> dict:
@@ -96,6 +99,8 @@ def table_row(field: ReceptiveField) -> dict:
         "series": series_name(settings),
         "structure": settings["structure"],
         "special_layers": json.dumps(special_layers(settings)),
+        "centre_light": settings["centre_light"],
+        "kernel": settings["kernel"],
         "channels": settings["channels"],
         "unit": settings["unit"],
         "depth": settings["depth"],
@@ -124,6 +129,22 @@ def table_row(field: ReceptiveField) -> dict:
     }
 
 
+def shape_row(field: ReceptiveField, runs: np.ndarray) -> dict:
+    """How Gaussian and how square the map is, with intervals over `runs` (runs, H, W)."""
+    live = runs[runs.any((1, 2))]
+    names = (field.settings[key] for key in ("seed", "network", "depth"))
+    rng = np.random.default_rng(seed_for(*names, "shape"))
+    r2_low, r2_high = r2_interval(live, field.position, field.fit_gaussian(), rng)
+    box_low, box_high = box_share_interval(live, field.position, rng)
+    return {
+        "r2_low": r2_low,
+        "r2_high": r2_high,
+        "box_share": float(box_share(np.abs(field.map), field.position)),
+        "box_share_low": box_low,
+        "box_share_high": box_high,
+    }
+
+
 def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:
     return {f"{name}_rows": values[0], f"{name}_columns": values[1]}
 
@@ -138,9 +159,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # far from the unit of a deep network impacts are next to nothing, and slow
-    fields = measure_network(args.name, args.settings)
+    fields, rows = measure_network(args.name, args.settings)
     save_fields(fields, args.out)
-    rows = pd.DataFrame([table_row(field) for field in fields])
     write_table(rows, args.out.with_suffix(".csv"))
     print(rows[["depth", "reading", "size", "low", "high", "theory_size", "dead"]].to_string(index=False))
 

@@ -20,8 +20,18 @@ def read_metrics(paths: list[Path]) -> pd.DataFrame:
     mean IoU of the validation split, or its accuracy where there is none."""
     tables = []
     for path in paths:
-        table = read_table(path, "epoch", "validation_accuracy")
+        table = labelled(path, "epoch", "validation_accuracy")
         score = table.get("validation_mean_iou", table["validation_accuracy"])
-        seed = int(path.parent.name.removeprefix("seed_"))
-        tables.append(table[["epoch"]].assign(score=score, seed=seed, training=path.parent.parent.name))
+        tables.append(table[["epoch", "seed", "training"]].assign(score=score))
     return pd.concat(tables, ignore_index=True)
+
+
+def read_scores(paths: list[Path]) -> pd.DataFrame:
+    """Tables of trainings, .../<training>/seed_<seed>/test.csv: their columns, `training` and `seed`."""
+    return pd.concat([labelled(path, "test_accuracy") for path in paths], ignore_index=True)
+
+
+def labelled(path: Path, *columns: str) -> pd.DataFrame:
+    """A table of a training, with the training and the seed that its path names."""
+    seed = int(path.parent.name.removeprefix("seed_"))
+    return read_table(path, *columns).assign(training=path.parent.parent.name, seed=seed)

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from erf.intervals import mean_interval
-from erf.plots import DATASETS, over_seeds, with_interval
+from erf.labels import DATASETS, over_seeds, with_interval
 from figure_units import layer_name
 
 REFERENCE = ROOT / "figures/reference"

@@ -23,12 +23,12 @@ from erf.theory import log_log_slope
 @pytest.fixture(scope="module")
 def uniform() -> list[ReceptiveField]:
     settings = network_settings(weights="uniform", channels=1, runs=1, depths=[5, 10, 20, 40])
-    return measure_network.measure_network("uniform", settings)
+    return measure_network.measure_network("uniform", settings)[0]
 
 
 @pytest.fixture(scope="module")
 def random() -> list[ReceptiveField]:
-    return measure_network.measure_network("random", network_settings(depths=[5, 10, 20, 40]))
+    return measure_network.measure_network("random", network_settings(depths=[5, 10, 20, 40]))[0]
 
 
 def test_uniform_networks_have_the_papers_sizes(uniform):
@@ -56,22 +56,23 @@ def test_random_networks_have_theorys_finite_depth_sizes(random):
 
 
 def test_a_network_is_the_same_whatever_else_is_measured_with_it(random):
-    alone = measure_network.measure_network("random", network_settings(depths=[10], readings=["square", "abs"]))[1]
+    alone = measure_network.measure_network("random", network_settings(depths=[10], readings=["square", "abs"]))[0][1]
     np.testing.assert_array_equal(alone.map, random[1].map)
     np.testing.assert_array_equal(alone.bootstrap, random[1].bootstrap)
 
 
 def test_runs_do_not_depend_on_how_many_fit_in_one_pass(random, monkeypatch):
     monkeypatch.setattr(measure_network, "ACTIVATIONS_BYTES", 2**21)
-    few = measure_network.measure_network("random", network_settings(depths=[10]))[0]
+    few = measure_network.measure_network("random", network_settings(depths=[10]))[0][0]
     np.testing.assert_allclose(few.map, random[1].map, rtol=1e-10)
 
 
 def test_readings_of_the_same_gradients():
     readings = ["abs", "square", "signed", "equal", "maximum"]
-    fields = measure_network.measure_network("x", network_settings(depths=[8], channels=2, runs=7, readings=readings))
+    settings = network_settings(channels=2, runs=7, readings=readings)
+    fields, _ = measure_network.measure_network("x", settings | {"depths": [8]})
     by_name = {field.settings["reading"]: field for field in fields}
-    maps, *_ = measure_network.run_maps("x", network_settings(channels=2, runs=7, readings=readings), 8)
+    maps, *_ = measure_network.run_maps("x", settings, 8)
     np.testing.assert_allclose(by_name["abs"].map, maps["abs"].mean(0))
     np.testing.assert_allclose(by_name["signed"].map, maps["signed"].mean(0))
     shares = [run / run.sum() for run in maps["abs"]]
@@ -148,7 +149,7 @@ def test_a_sample_is_an_experiment_of_its_own(tmp_path):
     table = pd.read_csv(tmp_path / "thin.csv")
     assert table["size"].nunique() == 6
     name = "thin, sample 1"
-    fields = measure_network.measure_network(name, settings | {"depths": [4, 8]})
+    fields, _ = measure_network.measure_network(name, settings | {"depths": [4, 8]})
     rows = table[table["sample"] == 1].set_index("mode")
     sizes = np.array([field.size for field in fields])
     assert rows.loc["abs", "size"] == pytest.approx(np.log2(sizes[1] / sizes[0]))
@@ -180,7 +181,7 @@ def test_a_network_too_large_for_any_memory_is_refused():
 
 def test_gradients_too_small_for_float32_are_refused_and_others_are_in_float64(monkeypatch):
     settings = network_settings(depths=[30], channels=2, runs=2, double_depth=20)
-    field = measure_network.measure_network("x", settings | {"activation": "sigmoid"})[0]
+    field = measure_network.measure_network("x", settings | {"activation": "sigmoid"})[0][0]
     assert 0 < field.map.max() < 1e-12 and field.dead == 0
     assert field.map[0, 0] > 0  # float32 would have lost it
     monkeypatch.setattr(measure_network, "SMALLEST", 1.0)

@@ -23,7 +23,14 @@ RULES = {
     for path in (ROOT / "workflow" / "rules").glob("*.smk")
     for match in re.finditer(RULE, path.read_text(), re.MULTILINE)
 }
-SHARED = {"cli.py", "download_command.py", "measuring_command.py", "training_command.py", "training_tables.py"}
+SHARED = {
+    "claim_tables.py",
+    "cli.py",
+    "download_command.py",
+    "measuring_command.py",
+    "training_command.py",
+    "training_tables.py",
+}
 PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name not in SHARED)
 OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from erf.errors import InputError
 from erf.field import GaussianFit, ReceptiveField, load_fields
 from erf.files import atomic
+from erf.labels import ENOUGH_SEEDS
 from erf.theory import THRESHOLD, centre_impact
 
 mpl.use("Agg")
@@ -34,8 +35,13 @@ MARKERS = dict(zip(COLOURS, "os^Dvphx", strict=False))  # beside the colours: a 
 THEORY_LINES = {"uniform": "-", "random": "--"}  # only these: theory has no activation of its own
 SLOPES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # against depth: the paper's, and their limit for many layers
 SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
-DATASETS = {"cifar10": "CIFAR-10", "camvid": "CamVid"}
-SCORES = {"cifar10": "accuracy", "camvid": "mean IoU"}  # of a training on each
+VERDICT_STYLES = {  # colour and marker, since a print may be grey; dark enough for text on white
+    "reproduced": ("#00664d", "o"),
+    "partly": ("#8a5a00", "D"),
+    "not reproduced": ("#a8320a", "X"),
+    "not comparable": ("#555555", "s"),
+    "not run": ("#777777", "_"),
+}
 BEFORE, AFTER, SCORE, VERTICAL, HORIZONTAL = (_PALETTE[number] for number in (7, 3, 0, 4, 2))
 
 
@@ -136,26 +142,6 @@ def map_table(relative: np.ndarray, position: tuple[float, float], **labels) -> 
     rows, columns = np.indices(relative.shape)
     table = {"row": rows.ravel() - position[0], "column": columns.ravel() - position[1], "impact": relative.ravel()}
     return pd.DataFrame({**labels, **table})
-
-
-def with_interval(value: float, low: float, high: float, digits: int = 1) -> str:
-    """ "12.8 [12.5, 13.1]", or the value alone where nothing varied or one run says nothing about others."""
-    interval = "" if np.isnan(low) or low == high else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{value:.{digits}f}{interval}".replace("-", "\N{MINUS SIGN}")
-
-
-def training_title(training: str, dataset: str, seeds: int) -> str:
-    """Heading of a training: its dataset, its own name where that differs, and how often it was run."""
-    name = "" if training == dataset else f" ({training})"
-    return f"{DATASETS[dataset]}{name}, {seeds} seed{'' if seeds == 1 else 's'}"
-
-
-ENOUGH_SEEDS = 3  # for an interval to be shown: between two, a t interval is 13 standard errors either way
-
-
-def over_seeds(mean: tuple[float, float, float], seeds: int, digits: int = 1) -> str:
-    """A mean over seeds, as (mean, low, high), with its interval if the seeds are enough for one."""
-    return with_interval(mean[0], *(mean[1:] if seeds >= ENOUGH_SEEDS else (np.nan, np.nan)), digits)
 
 
 def draw_seeds(axes: Axes, table: pd.DataFrame, x: str, colour, label: str) -> None:

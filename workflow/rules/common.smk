@@ -16,7 +16,29 @@ from snakemake.utils import update_config
 
 # Relative to the working folder, so that a project that moves has nothing to do again.
 SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
+CLAIMS = str(Path(os.path.relpath(workflow.basedir)) / "config/claims.yaml")
+REPORT = Path(os.path.relpath(workflow.basedir)) / "workflow/report"
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
+
+# In the report, by the part of it where each figure is.
+FIGURES = {
+    "Theory": {"convolution": "Why the ERF is Gaussian"},
+    "Untrained networks": {
+        "gaussian_shape": "Gaussian shape",
+        "nonlinearity": "Nonlinear activations",
+        "structures": "Subsampling, dilation, skip connections, dropout",
+        "growth": "Growth and shrinkage with depth",
+        "sensitivity": "Readings that the paper leaves open",
+    },
+    "Trained networks": {
+        "before_after": "Before and after training",
+        "evolution": "During training",
+        "convergence": "From three starts",
+        "units": "Other units, layers and images",
+        "initialization": "Kernels light in their middle",
+        "reach": "How far a unit can use its receptive field",
+    },
+}
 
 
 def stop(key, problem):
@@ -383,3 +405,85 @@ def uses_gpu():
 def all_figures():
     """The figures of this configuration."""
     return [figures(f"{figure}.png") for figure in config["targets"]]
+
+
+def shown(figure):
+    """A figure's .png, in Snakemake's report too."""
+    ((category, title),) = [(part, titles[figure]) for part, titles in FIGURES.items() if figure in titles]
+    return report(
+        figures(f"{figure}.png"), caption=f"../report/{figure}.rst", category=category, labels={"figure": title}
+    )
+
+
+def report_figures():
+    """What the report says of the figures of this configuration, in their order there: name, title and part."""
+    return [
+        {"name": figure, "title": title, "part": part}
+        for part, titles in FIGURES.items()
+        for figure, title in titles.items()
+        if figure in config["targets"]
+    ]
+
+
+def remade_by():
+    """The command that makes a figure of this configuration, with {figure} for its name."""
+    overlays = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
+    configuration = f" --configfile={' '.join(overlays)}" if overlays else ""
+    return f"snakemake --cores all{configuration} {figures('{figure}.png')}"
+
+
+def target_table(figure, path):
+    """A table, if the figure that it is made for is among the targets."""
+    return [path] if figure in config["targets"] else []
+
+
+def measured_networks():
+    """Names of all networks that the targets measure."""
+    names = {name for figure in config["targets"] for name in config["figures"][figure].get("networks", [])}
+    if {"growth", "sensitivity"} & set(config["targets"]):
+        names.update(config["slopes"]["networks"])
+    return sorted(names)
+
+
+def paper_trainings(path=""):
+    """Results of the trainings that the paper has, if they are among the targets."""
+    return results_of_seeds("before_after", "trainings", path) if "before_after" in config["targets"] else []
+
+
+def paper_training_settings():
+    """Settings by name of the same trainings."""
+    if "before_after" not in config["targets"]:
+        return {}
+    return {name: training_settings(name) for name in config["figures"]["before_after"]["trainings"]}
+
+
+def report_texts():
+    """Template, style, script and captions of the report."""
+    return sorted(map(str, REPORT.glob("*.*")))
+
+
+def report_facts():
+    """What the report says of the configuration: its figures in their order there, commands, seeds, settings."""
+    shown = {figure: config["figures"][figure] for figure in config["targets"]}
+    used = {
+        section: sorted({name for settings in shown.values() for name in settings.get(section, [])})
+        for section in ("trainings", "reach")
+    }
+    seeds = {f"network {name}": network_settings(name)["seed"] for name in measured_networks()}
+    seeds |= {f"training {name}": merged(name)["seeds"] for name in used["trainings"]}
+    seeds |= {f"reach {name}": reach_settings(name)["seeds"] for name in used["reach"]}
+    datasets = {config["trainings"][name]["dataset"] for name in used["trainings"]}
+    return {
+        "name": config["name"],
+        "figures": report_figures(),
+        "command": remade_by(),
+        "channels": config["network_defaults"]["channels"],
+        "special_layers": config["network_defaults"]["special_layers"],
+        "trainings": {
+            name: {"dataset": settings["dataset"], **merged(name)}
+            for name, settings in paper_training_settings().items()
+        },
+        "seeds": seeds,
+        "datasets": {name: config["datasets"][name] for name in sorted(datasets)},
+        "configuration": config,
+    }

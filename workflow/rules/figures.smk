@@ -6,7 +6,7 @@ rule figure_convolution:
         script=script("figure_convolution.py"),
         modules=modules("figure_convolution.py"),
     output:
-        png=figures("convolution.png"),
+        png=shown("convolution"),
         pdf=figures("convolution.pdf"),
         csv=figures("convolution.csv"),
     log:
@@ -30,7 +30,7 @@ rule figure_gaussian_shape:
         modules=modules("figure_gaussian_shape.py"),
         fields=lambda wildcards: network_fields("gaussian_shape"),
     output:
-        png=figures("gaussian_shape.png"),
+        png=shown("gaussian_shape"),
         pdf=figures("gaussian_shape.pdf"),
         csv=figures("gaussian_shape.csv"),
     log:
@@ -53,7 +53,7 @@ rule figure_nonlinearity:
         modules=modules("figure_nonlinearity.py"),
         fields=lambda wildcards: network_fields("nonlinearity"),
     output:
-        png=figures("nonlinearity.png"),
+        png=shown("nonlinearity"),
         pdf=figures("nonlinearity.pdf"),
         csv=figures("nonlinearity.csv"),
     log:
@@ -74,7 +74,7 @@ rule figure_structures:
         modules=modules("figure_structures.py"),
         fields=lambda wildcards: network_fields("structures"),
     output:
-        png=figures("structures.png"),
+        png=shown("structures"),
         pdf=figures("structures.pdf"),
         csv=figures("structures.csv"),
     log:
@@ -96,7 +96,7 @@ rule figure_growth:
         fields=lambda wildcards: network_fields("growth"),
         slopes=results("growth_slopes.csv"),
     output:
-        png=figures("growth.png"),
+        png=shown("growth"),
         pdf=figures("growth.pdf"),
         csv=figures("growth.csv"),
     log:
@@ -120,7 +120,7 @@ rule figure_sensitivity:
         positions=lambda wildcards: network_tables(figure_settings("sensitivity")["networks"]),
         samples=[results(f"slope_samples/{name}.csv") for name in config["slopes"]["samples"]["networks"]],
     output:
-        png=figures("sensitivity.png"),
+        png=shown("sensitivity"),
         pdf=figures("sensitivity.pdf"),
         csv=figures("sensitivity.csv"),
     log:
@@ -142,7 +142,7 @@ rule figure_reach:
         modules=modules("figure_reach.py"),
         tables=lambda wildcards: results_of_seeds("reach", "reach", "reach/{name}/seed_{seed}.csv"),
     output:
-        png=figures("reach.png"),
+        png=shown("reach"),
         pdf=figures("reach.pdf"),
         csv=figures("reach.csv"),
     log:
@@ -164,7 +164,7 @@ rule figure_before_after:
         data=lambda wildcards: datasets_of("before_after"),
         fields=lambda wildcards: results_of_seeds("before_after", "trainings", "erf/{name}/seed_{seed}.npz"),
     output:
-        png=figures("before_after.png"),
+        png=shown("before_after"),
         pdf=figures("before_after.pdf"),
         csv=figures("before_after.csv"),
     log:
@@ -186,7 +186,7 @@ rule figure_evolution:
         sizes=lambda wildcards: results_of_seeds("evolution", "trainings", "erf/{name}/seed_{seed}.csv"),
         metrics=lambda wildcards: results_of_seeds("evolution", "trainings", "trainings/{name}/seed_{seed}/metrics.csv"),
     output:
-        png=figures("evolution.png"),
+        png=shown("evolution"),
         pdf=figures("evolution.pdf"),
         csv=figures("evolution.csv"),
     log:
@@ -207,7 +207,7 @@ rule figure_convergence:
         modules=modules("figure_convergence.py"),
         sizes=lambda wildcards: results_of_seeds("convergence", "trainings", "erf/{name}/seed_{seed}.csv"),
     output:
-        png=figures("convergence.png"),
+        png=shown("convergence"),
         pdf=figures("convergence.pdf"),
         csv=figures("convergence.csv"),
     log:
@@ -228,7 +228,7 @@ rule figure_units:
         modules=modules("figure_units.py"),
         tables=lambda wildcards: results_of_seeds("units", "trainings", "units/{name}/seed_{seed}.csv"),
     output:
-        png=figures("units.png"),
+        png=shown("units"),
         pdf=figures("units.pdf"),
         csv=figures("units.csv"),
     log:
@@ -253,7 +253,7 @@ rule figure_initialization:
             "initialization", "trainings", "trainings/{name}/seed_{seed}/metrics.csv"
         ),
     output:
-        png=figures("initialization.png"),
+        png=shown("initialization"),
         pdf=figures("initialization.pdf"),
         csv=figures("initialization.csv"),
     log:

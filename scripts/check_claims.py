@@ -1,0 +1,84 @@
+"""Hold every claim of the paper against what was measured: a verdict each, by the rules of config/claims.yaml.
+
+The table has one row a claim, with the measurement that speaks most against it; the .json beside it has all of them.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from cli import command, json_object, new_parser, read_table, write_table
+from erf.claim_measures import Results
+from erf.claims import check, claims_of
+from erf.errors import InputError
+from erf.files import atomic
+from training_tables import read_scores, read_sizes
+
+COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
+PAPER_COMMAND = "snakemake --cores all figures/{figure}.png"  # the paper's scale has every figure
+
+
+def tables_of(paths: list[Path]) -> pd.DataFrame:
+    return pd.concat([read_table(path) for path in paths], ignore_index=True)
+
+
+READERS = {  # by the argument that names the files
+    "networks": tables_of,
+    "slopes": tables_of,
+    "structures": tables_of,
+    "convolution": tables_of,
+    "initialization": tables_of,
+    "sizes": read_sizes,
+    "scores": read_scores,
+}
+
+
+def read_claims(path: Path) -> list:
+    """The claims of a .yaml; InputError where it is not as `erf.claims.Claim` has it."""
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: must be a list of claims")
+    return claims_of(entries)
+
+
+def finite(value):
+    """The same for JSON, which has neither NaN nor infinity: None."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("--claims", type=Path, required=True, help="the claims, .yaml")
+    for name in READERS:
+        parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help="tables, .csv; none if not measured")
+    parser.add_argument("--trainings", type=json_object, default={}, help="settings of the paper's trainings, JSON")
+    parser.add_argument("--figures", nargs="*", default=[], help="the configuration's figures")
+    parser.add_argument("--command", default=PAPER_COMMAND, help="what makes one of them, with {figure} for its name")
+    parser.add_argument("--out", type=Path, required=True, help=".csv; the .json comes beside it")
+    args = parser.parse_args(argv)
+    given = {name: getattr(args, name) for name in READERS}
+    results = Results({name: READERS[name](paths) for name, paths in given.items() if paths}, args.trainings)
+    checked = []
+    for claim in read_claims(args.claims):
+        makes = args.command if claim.figure in args.figures else PAPER_COMMAND
+        checked.append(finite(check(claim, results)) | {"command": makes.replace("{figure}", claim.figure)})
+    write_table(pd.DataFrame(checked)[COLUMNS], args.out)
+    with atomic(args.out.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(checked, indent=1, ensure_ascii=False) + "\n")
+    print(pd.DataFrame(checked)[["id", "paper", "measured", "low", "high", "verdict"]].to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

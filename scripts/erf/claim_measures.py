@@ -1,0 +1,235 @@
+"""What claims are judged by, read from the tables that the pipeline leaves: one function for each kind of measurement.
+
+`MEASURES` and `OBSTACLES` have them by the names that `config/claims.yaml` uses.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from erf.intervals import mean_interval
+from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES
+from erf.verdicts import Part
+
+PAPER_DEPTHS = (5, 10, 20, 40)
+PAPER_SCALE = {"cifar10": (64, 30), "camvid": (64, 100)}  # width and epochs from which absolute values are comparable
+
+
+class NotRunError(Exception):
+    """What a claim is judged by was not measured."""
+
+
+@dataclass
+class Results:
+    """What was measured: the pipeline's tables by name, and the settings of the paper's trainings by theirs."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    trainings: dict[str, dict] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self.tables:
+            raise NotRunError("no target of this configuration measures it")
+        return self.tables[name]
+
+
+def plain_stacks(results: Results, series: str, reading: str = "abs") -> pd.DataFrame:
+    """Rows of the plain stacks of He's weights at the paper's depths: of each, the widest network with most runs."""
+    found = results["networks"].query(
+        "series == @series and reading == @reading and structure == 'plain' and unit == 'before' and centre_light == 0"
+    )
+    found = found[found["depth"].isin(PAPER_DEPTHS)].sort_values(["channels", "runs"])
+    return found.drop_duplicates("depth", keep="last").sort_values("depth")
+
+
+def layers(row) -> str:
+    return f"{row.depth} layers"
+
+
+def bounds(row, value: float, low: float, high: float) -> tuple[float, float, float]:
+    """A network's value with its interval; uniform weights are the same in every run."""
+    return (value, value, value) if row.series == "uniform" else (value, low, high)
+
+
+def gaussian_fits(results: Results, series: str, depths: Sequence[int] = PAPER_DEPTHS) -> list[Part]:
+    """R^2 of the Gaussian fitted to the maps of plain stacks."""
+    rows = plain_stacks(results, series).query("depth in @depths")
+    return [Part(layers(row), *bounds(row, row.gaussian_r2, row.r2_low, row.r2_high)) for row in rows.itertuples()]
+
+
+def coefficients(results: Results) -> list[Part]:
+    """Largest difference, in millionths of the peak, between the n-th power of the Fourier transform and counting."""
+    table = results["convolution"].query("panel == 'coefficients'")
+    apart = (table["fourier"] - table["value"]).abs() / table.groupby(["kernel", "depth"])["value"].transform("max")
+    return [Part.exact(f"kernel {kernel}", 1e6 * here.max()) for kernel, here in apart.groupby(table["kernel"])]
+
+
+def distances_to_the_limit(results: Results) -> list[Part]:
+    """Total variation distance to the Gaussian at the largest depth, for each kernel."""
+    table = results["convolution"].query("panel == 'total variation distance'")
+    last = table[table["depth"] == table["depth"].max()]
+    return [Part.exact(f"{row.kernel}, {layers(row)}", row.value) for row in last.itertuples()]
+
+
+def uniform_sigmas(results: Results) -> list[Part]:
+    rows = plain_stacks(results, "uniform")
+    return [Part.exact(layers(row), row.sigma_rows / row.limit_sigma_rows) for row in rows.itertuples()]
+
+
+def energy_sizes(results: Results) -> list[Part]:
+    """Sizes of the mean of g^2, over those of a uniform kernel's map."""
+    rows = plain_stacks(results, "random", "square")
+    return [Part(layers(row), *np.array([row.size, row.low, row.high]) / row.theory_size) for row in rows.itertuples()]
+
+
+def fractions(results: Results) -> list[Part]:
+    """Of the theoretical receptive field that the ERF has, at the largest of the paper's depths."""
+    parts = []
+    for series in ("uniform", "random", "random + ReLU"):
+        for row in plain_stacks(results, series).tail(1).itertuples():
+            label = f"{series}, {layers(row)}"
+            parts.append(Part(label, *bounds(row, row.ratio, row.low / row.rf, row.high / row.rf)))
+    return parts
+
+
+def structure_ratios(results: Results, structure: str) -> list[Part]:
+    """ERF size of a structure over that of the plain stack of the same activation."""
+    rows = results["structures"].query("structure == @structure")
+    return [Part(row.series, row.ratio, row.ratio_low, row.ratio_high) for row in rows.itertuples()]
+
+
+def box_shares(results: Results) -> list[Part]:
+    """Share of its bounding box that the dilated stacks' ERF fills."""
+    rows = results["networks"].query("structure == 'dilation' and reading == 'abs'").sort_values("runs")
+    rows = rows.drop_duplicates("series", keep="last")
+    return [Part(row.series, row.box_share, row.box_share_low, row.box_share_high) for row in rows.itertuples()]
+
+
+def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]:
+    """Slopes against depth of plain stacks of random weights, for every range of depths or the deepest."""
+    table = results["slopes"].query("mode == 'abs' and unit == 'before' and quantity == @quantity")
+    if deepest:
+        last = table["depths"].str.split("-").str[-1].astype(int)
+        table = table[last == last.max()]
+    parts = []
+    for series in ("random", "random + ReLU"):
+        here = table[table["weights"] == series]
+        for row in here[here["channels"] == here["channels"].max()].itertuples():
+            parts.append(Part(f"{series}, {row.depths} layers", row.slope, row.low, row.high))
+    return parts
+
+
+def trainings_of(results: Results, table: str, dataset: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of a table for each of the paper's trainings on a dataset, with its name where that is not the dataset's."""
+    for name, settings in results.trainings.items():
+        here = results[table].query("training == @name")
+        if settings["dataset"] == dataset and len(here):
+            yield "" if name == dataset else name, here
+
+
+def seeds_part(label: str, seeds: float, value: float, low: float, high: float) -> Part:
+    """A mean over seeds; with its interval only where they are enough."""
+    label = f"{label}, {seeds:.0f} seed{'' if seeds == 1 else 's'}".removeprefix(", ")
+    return Part(label, value, low, high) if seeds >= ENOUGH_SEEDS else Part(label, value)
+
+
+def mean_part(label: str, values: pd.Series) -> Part:
+    return seeds_part(label, len(values), *mean_interval(values))
+
+
+def diameters(results: Results, dataset: str, when: str) -> list[Part]:
+    """ERF diameter "before" or "after" training, or its "growth", paired by seed."""
+    parts = []
+    for label, here in trainings_of(results, "sizes", dataset):
+        by_seed = here.pivot_table(index="seed", columns="snapshot", values="diameter")
+        values = {"before": by_seed["epoch_000"], "after": by_seed["best"]}
+        parts.append(mean_part(label, values.get(when, values["after"] - values["before"])))
+    return parts
+
+
+def theoretical_fields(results: Results, dataset: str) -> list[Part]:
+    """Side of the theoretical receptive field of the trained networks, pixels."""
+    sides = {side for _, here in trainings_of(results, "sizes", dataset) for side in here["theoretical_rf"]}
+    return [Part.exact(DATASETS[dataset], float(side)) for side in sorted(sides)]
+
+
+def accuracies(results: Results, dataset: str) -> list[Part]:
+    """Test accuracy, per cent."""
+    return [mean_part(label, 100 * here["test_accuracy"]) for label, here in trainings_of(results, "scores", dataset)]
+
+
+def centre_light_sizes(results: Results) -> list[Part]:
+    """ERF size before training at the largest strength, over that of He's weights."""
+    rows = results["initialization"].query("panel == 'size' and series != 'theory' and strength > 0")
+    parts = []
+    for row in rows[rows["strength"] == rows["strength"].max()].itertuples():
+        if row.series == "stack":
+            parts.append(Part("plain stack + ReLU", row.ratio, row.low, row.high))
+        else:
+            parts.append(seeds_part(DATASETS[row.series], row.seeds, row.ratio, row.low, row.high))
+    return parts
+
+
+def centre_light_fits(results: Results) -> list[Part]:
+    """R^2 of the Gaussian fitted to the maps of centre-light stacks."""
+    rows = results["networks"].query("centre_light > 0 and reading == 'abs'").sort_values("centre_light")
+    return [
+        Part(f"strength {row.centre_light:g}", row.gaussian_r2, row.r2_low, row.r2_high) for row in rows.itertuples()
+    ]
+
+
+def epochs_saved(results: Results) -> list[Part]:
+    """Change, per cent, in the epochs to each validation score, relative to He's weights and the same seed."""
+    table = results["initialization"].query("panel == 'epochs' and strength > 0")
+    parts = []
+    for row in table[table["seed"].astype(str) == "mean"].itertuples():
+        label = f"{DATASETS[row.series]} to {SCORES[row.series]} {row.score:g}"
+        parts.append(seeds_part(label, row.seeds, 100 * row.change, 100 * row.low, 100 * row.high))
+    return parts
+
+
+# Why a measurement cannot be held against the paper's value; "" where it can.
+
+
+def smaller_scale(results: Results, dataset: str, **_) -> str:
+    """A training of less than the paper's scale."""
+    width, epochs = PAPER_SCALE[dataset]
+    for settings in results.trainings.values():
+        own_width, own_epochs = settings["network"]["width"], settings["recipe"]["epochs"]
+        if settings["dataset"] == dataset and (own_width < width or own_epochs < epochs):
+            return (
+                f"trained at width {own_width} for {own_epochs} epochs; an absolute value is held against the paper's"
+                f" from width {width} and {epochs} epochs on"
+            )
+    return ""
+
+
+def chosen_start(results: Results, dataset: str, **_) -> str:
+    """A start that was set to be the paper's."""
+    settings = [settings for settings in results.trainings.values() if settings["dataset"] == dataset]
+    carried = sorted({f"{one['network']['residual_scale']:g}" for one in settings})
+    return f"γ = {', '.join(carried)} sets it, and was chosen to begin near the paper's value"
+
+
+MEASURES = {
+    measure.__name__: measure
+    for measure in (
+        coefficients,
+        uniform_sigmas,
+        distances_to_the_limit,
+        energy_sizes,
+        fractions,
+        gaussian_fits,
+        structure_ratios,
+        box_shares,
+        slopes,
+        diameters,
+        theoretical_fields,
+        accuracies,
+        centre_light_sizes,
+        centre_light_fits,
+        epochs_saved,
+    )
+}
+OBSTACLES = {obstacle.__name__: obstacle for obstacle in (smaller_scale, chosen_start)}

@@ -1,0 +1,71 @@
+"""What was run, on what: versions, machine, commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "snakemake")
+
+
+def provenance(folder: str | os.PathLike) -> dict[str, str]:
+    """Everything, in words; `folder` is in the project's repository."""
+    return {"commit": commit(folder), **machine(), "Python": platform.python_version(), **versions()}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that results depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Processor, cores that this process may use, memory, GPUs and system of this machine."""
+    found = {"processor": processor(), "cores": str(cores())}
+    try:
+        found["memory"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    except (ValueError, OSError):
+        found["memory"] = "unknown"
+    return {**found, "GPU": gpus(), "system": f"{platform.system()} {platform.release()}"}
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.split(":", 1)[1]
+        for line in (info.read_text() if info.exists() else "").splitlines()
+        if "model name" in line
+    ]
+    return names[0].strip() if names else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> str:
+    """Names of NVIDIA's GPUs, by their own tool: it starts faster than torch does."""
+    return output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).replace("\n", ", ") or "none"
+
+
+def commit(folder: str | os.PathLike) -> str:
+    """Commit of the repository that `folder` is in, and whether tracked files have changed since."""
+    git = ["git", "-C", str(folder)]
+    name = output_of([*git, "rev-parse", "HEAD"])
+    if not name:
+        return "unknown: this is no git repository"
+    return name + (", with changes since" if output_of([*git, "status", "--porcelain", "--untracked-files=no"]) else "")
+
+
+def output_of(command: list[str]) -> str:
+    """What a command prints; "" if it fails or is not there."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

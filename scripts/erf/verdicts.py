@@ -1,0 +1,82 @@
+"""Verdicts: measurements, with their intervals, held against the region of values that a claim's rule accepts.
+
+The rule is the same for every claim, and its region is fixed in `erf.claims` before anything is measured:
+
+- reproduced: the whole interval lies in the region
+- partly: the estimate does, but not its whole interval, or there are too few seeds for an interval; or some of the
+  claim's measurements are reproduced or partly so, and others not
+- not reproduced: the estimate lies outside, whether or not the interval reaches in
+- not comparable: measured, but in conditions that are not the claim's
+- not run: there is no result
+"""
+
+import math
+from dataclasses import dataclass
+
+REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
+NOT_COMPARABLE, NOT_RUN = "not comparable", "not run"
+VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_COMPARABLE, NOT_RUN)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the measurements that a claim is judged by.
+
+    low, high : its 95 % interval; the value itself where nothing varies, NaN where too little was run for one
+    value : NaN where the quantity does not exist, such as the epochs to a score that was never reached
+    """
+
+    label: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def exact(cls, label: str, value: float) -> "Part":
+        return cls(label, value, value, value)
+
+
+@dataclass(frozen=True)
+class Region:
+    """The values that a rule accepts, its ends included."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def depth(self, part: Part) -> float:
+        """How far inside the region the interval lies (the estimate, where there is none); negative for outside."""
+        low, high = (part.value, part.value) if math.isnan(part.low) else (part.low, part.high)
+        return min(low - self.low, self.high - high)
+
+    def verdict(self, part: Part) -> str:
+        if math.isnan(part.value):
+            return NOT_COMPARABLE
+        if part.value not in self:
+            return NOT_REPRODUCED
+        return REPRODUCED if part.low in self and part.high in self else PARTLY  # NaN lies in no region
+
+    def words(self, digits: int) -> str:
+        """ "above 1.00", "0.55 to 0.57"."""
+        low, high = (f"{end:.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (self.low, self.high))
+        if math.isinf(self.high):
+            return f"at least {low}"
+        if math.isinf(self.low):
+            return f"at most {high}"
+        return low if low == high else f"{low} to {high}"
+
+
+def overall(verdicts: list[str]) -> str:
+    """Of all parts of a claim; those that say nothing do not count."""
+    telling = {verdict for verdict in verdicts if verdict != NOT_COMPARABLE}
+    if len(telling) == 1:
+        return telling.pop()
+    return PARTLY if telling else NOT_COMPARABLE
+
+
+def weakest(parts: list[Part], region: Region) -> Part:
+    """The part that speaks most against the claim: of the worst verdict, that least deep in the region."""
+    telling = [part for part in parts if not math.isnan(part.value)] or parts
+    return min(telling, key=lambda part: (-VERDICTS.index(region.verdict(part)), region.depth(part)))

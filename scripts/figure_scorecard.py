@@ -1,0 +1,99 @@
+"""Figure: every claim of the paper, its value, ours with its 95 % interval, and the verdict.
+
+The strip beside each shows all measurements that it is judged by, and shaded the values that its rule accepts. Where a
+claim has several, the printed one speaks most against it.
+"""
+
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from claim_tables import number, ours, read_checked
+from cli import command, figure_arguments
+from erf.plots import VERDICT_STYLES, WIDTH, save, use_style
+from erf.verdicts import NOT_COMPARABLE, NOT_RUN
+
+LINE = 0.2  # inches
+COLUMNS = {"statement": 0.0, "paper": 0.375, "ours": 0.485, "strip": 0.74, "verdict": 0.86}  # shares of the width
+STRIP = (0.74, 0.84)
+
+
+def tabulate(claims: list[dict]) -> pd.DataFrame:
+    """One row for each measurement of each claim, or one without a value for a claim that was not run."""
+    rows = []
+    for claim in claims:
+        label = {name: claim[name] for name in ("id", "topic", "statement", "paper", "verdict")}
+        low, high = claim["region"]
+        region = {"accepted_low": low, "accepted_high": high, "unit": claim["unit"]}
+        for part in claim["parts"] or [{}]:
+            own = {"part": part.get("label"), "part_verdict": part.get("verdict")}
+            rows.append({**label, **own, **{name: part.get(name) for name in ("value", "low", "high")}, **region})
+    return pd.DataFrame(rows)
+
+
+def draw_strip(axes: Axes, claim: dict, middle: float) -> None:
+    """All measurements of a claim and what its rule accepts, each claim on a scale of its own."""
+    low, high = (number(end) for end in claim["region"])
+    values = [number(part[key]) for part in claim["parts"] for key in ("value", "low", "high")]
+    ends = [end for end in (low, high, *values) if np.isfinite(end)]
+    first, last = min(ends), max(ends)
+    margin = 0.15 * (last - first) or 1.0
+    first, last = first - margin, last + margin
+
+    def place(value: float) -> float:
+        return STRIP[0] + (STRIP[1] - STRIP[0]) * (min(max(value, first), last) - first) / (last - first)
+
+    left = place(first if math.isnan(low) else low)
+    right = place(last if math.isnan(high) else high)
+    axes.add_patch(Rectangle((left, middle - 0.36), max(right - left, 0.001), 0.72, color="0.88", linewidth=0))
+    shown = [part for part in claim["parts"] if part["value"] is not None]
+    for order, part in enumerate(shown):
+        y = middle + 0.5 * ((order + 0.5) / len(shown) - 0.5)
+        colour = VERDICT_STYLES[claim["verdict"] if claim["verdict"] == NOT_COMPARABLE else part["verdict"]][0]
+        if part["low"] is not None:
+            axes.plot([place(part["low"]), place(part["high"])], [y, y], "-", color=colour, linewidth=0.9)
+        axes.plot(place(part["value"]), y, "o", color=colour, markersize=2.2)
+
+
+def draw(claims: list[dict]):
+    topics = list(dict.fromkeys(claim["topic"] for claim in claims))
+    lines = len(claims) + len(topics) + 1
+    figure, axes = plt.subplots(figsize=(WIDTH, LINE * lines), layout="none")
+    figure.subplots_adjust(left=0.01, right=0.995, top=0.995, bottom=0.005)
+    axes.set(xlim=(0, 1), ylim=(lines - 0.3, -0.7))
+    axes.set_axis_off()
+    text = {"va": "center", "fontsize": 6.5}
+    for name, title in (("paper", "paper"), ("ours", "here [95 %]"), ("strip", "accepted"), ("verdict", "verdict")):
+        axes.text(COLUMNS[name], 0, title, color="0.35", **text)
+    line = 0
+    for topic in topics:
+        line += 1
+        axes.text(0, line, topic, fontweight="bold", va="center", fontsize=7)
+        axes.axhline(line - 0.5, color="0.8", linewidth=0.5)
+        for claim in (claim for claim in claims if claim["topic"] == topic):
+            line += 1
+            colour, symbol = VERDICT_STYLES[claim["verdict"]]
+            axes.text(COLUMNS["statement"] + 0.012, line, claim["statement"], **text)
+            axes.text(COLUMNS["paper"], line, claim["paper"], **text)
+            axes.text(COLUMNS["ours"], line, ours(claim), **text)
+            if claim["verdict"] != NOT_RUN:
+                draw_strip(axes, claim, line)
+            axes.plot(COLUMNS["verdict"] + 0.006, line, symbol, color=colour, markersize=4.5)
+            axes.text(COLUMNS["verdict"] + 0.022, line, claim["verdict"], color=colour, **text)
+    return figure, tabulate(claims)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    args = figure_arguments(__doc__, argv, claims="what check_claims wrote, .json")
+    use_style()
+    save(*draw(read_checked(args.claims[0])), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,352 @@
+"""Claims: the rule for verdicts, the registry, and each verdict turned both ways by the data."""
+
+import copy
+import json
+import math
+
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import check_claims
+from conftest import ROOT
+from erf.claim_measures import MEASURES, Results
+from erf.claims import check, claims_of
+from erf.errors import InputError
+from erf.verdicts import (
+    NOT_COMPARABLE,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    PARTLY,
+    REPRODUCED,
+    Part,
+    Region,
+    overall,
+    weakest,
+)
+
+ENTRIES = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
+CLAIMS = {claim.id: claim for claim in claims_of(ENTRIES)}
+
+
+@pytest.mark.parametrize(
+    "value, low, high, verdict",
+    [
+        (0.5, 0.45, 0.55, REPRODUCED),
+        (0.5, 0.4, 0.6, REPRODUCED),  # the ends are accepted
+        (0.5, 0.39, 0.55, PARTLY),
+        (0.5, 0.45, 0.61, PARTLY),
+        (0.5, math.nan, math.nan, PARTLY),  # too few seeds
+        (0.61, 0.5, 0.7, NOT_REPRODUCED),
+        (0.7, 0.65, 0.8, NOT_REPRODUCED),
+        (0.7, math.nan, math.nan, NOT_REPRODUCED),
+        (math.nan, math.nan, math.nan, NOT_COMPARABLE),
+    ],
+)
+def test_the_rule_for_verdicts(value, low, high, verdict):
+    assert Region(0.4, 0.6).verdict(Part("x", value, low, high)) == verdict
+
+
+@given(st.floats(-5, 5), st.floats(0, 5), st.floats(0, 5), st.floats(-5, 5), st.floats(0, 5))
+def test_a_narrower_interval_or_a_wider_region_never_speaks_more_against(value, below, above, low, width):
+    order = (NOT_REPRODUCED, PARTLY, REPRODUCED)
+    region, wider = Region(low, low + width), Region(low - 1, low + width + 1)
+    part, exact = Part("x", value, value - below, value + above), Part.exact("x", value)
+    assert order.index(region.verdict(exact)) >= order.index(region.verdict(part))
+    assert order.index(wider.verdict(part)) >= order.index(region.verdict(part))
+
+
+@pytest.mark.parametrize(
+    "verdicts, verdict",
+    [
+        ([REPRODUCED, REPRODUCED], REPRODUCED),
+        ([REPRODUCED, PARTLY], PARTLY),
+        ([REPRODUCED, NOT_REPRODUCED], PARTLY),
+        ([NOT_REPRODUCED, NOT_REPRODUCED], NOT_REPRODUCED),
+        ([NOT_COMPARABLE, REPRODUCED], REPRODUCED),  # what has no value says nothing
+        ([NOT_COMPARABLE], NOT_COMPARABLE),
+    ],
+)
+def test_the_verdict_on_several_parts(verdicts, verdict):
+    assert overall(verdicts) == overall(verdicts[::-1]) == verdict
+
+
+def test_the_printed_part_is_that_which_speaks_most_against_the_claim():
+    good, better, unsure, bad = Part("a", 2, 1.8, 2.2), Part("b", 3, 2.9, 3.1), Part("c", 9, 0, 18), Part("d", 0, 0, 0)
+    region = Region(low=1)
+    assert weakest([better, good], region) == good
+    assert weakest([good, unsure, better], region) == unsure
+    assert weakest([good, bad, unsure], region) == bad
+    assert weakest([Part("none", math.nan), better], region) == better
+
+
+def test_regions_in_words():
+    assert Region(low=0.99).words(2) == "at least 0.99"
+    assert Region(high=-0.5).words(1) == "at most −0.5"
+    assert Region(0.55, 0.57).words(2) == "0.55 to 0.57"
+    assert Region(73.6, 74.4).words(0) == "74"
+
+
+# Tables as the pipeline leaves them, in which every claim holds. What a claim reads is changed to turn its verdict.
+
+
+def good_results() -> Results:
+    networks = []
+
+    def network(series, depth, structure="plain", reading="abs", centre_light=0.0, **changes):
+        row = {"series": series, "depth": depth, "structure": structure, "reading": reading, "unit": "before"}
+        row |= {"centre_light": centre_light, "channels": 16, "runs": 20, "rf": 2 * depth + 1, "theory_size": 10.0}
+        row |= {"size": 10.0, "low": 9.9, "high": 10.1, "ratio": 10 / (2 * depth + 1), "gaussian_r2": 0.997}
+        row |= {"r2_low": 0.996, "r2_high": 0.998, "sigma_rows": 2.0, "limit_sigma_rows": 2.0}
+        row |= {"box_share": 0.95, "box_share_low": 0.94, "box_share_high": 0.96}
+        networks.append(row | changes)
+
+    for depth in (5, 10, 20, 40, 80):
+        network("uniform", depth, channels=1, runs=1, low=10.0, high=10.0, r2_low=math.nan, r2_high=math.nan)
+        for series in ("random", "random + ReLU"):
+            network(series, depth)
+            network(series, depth, channels=1, gaussian_r2=0.1, r2_low=0.0, r2_high=0.2)  # thin: not the claim's
+            network(series, depth, reading="square", gaussian_r2=0.2)
+    for name in ("tanh", "sigmoid"):
+        network(f"random + {name}", 20)
+    for series in ("random", "random + ReLU"):
+        network(series, 15, structure="dilation")
+    network("random + ReLU", 20, centre_light=1.0)
+
+    slopes = [
+        {"weights": series, "mode": "abs", "unit": "before", "channels": channels, "depths": depths}
+        | {"quantity": quantity, "slope": slope, "low": slope - 0.004, "high": slope + 0.004}
+        for series in ("random", "random + ReLU")
+        for channels, off in ((16, 0.0), (1, 0.3))
+        for quantity, near in (("size", 0.56), ("ratio", -0.43))
+        for depths, slope in (("5-40", near + off), ("20-160", near + off))
+    ]
+    structures = [
+        {"structure": name, "series": series, "ratio": ratio, "ratio_low": ratio - 0.01, "ratio_high": ratio + 0.01}
+        for name, ratio in (("subsample", 4.0), ("dilation", 2.0), ("skip", 0.8), ("dropout", 1.0))
+        for series in ("random", "random + ReLU")
+    ]
+    coefficients = [
+        {"panel": "coefficients", "kernel": kernel, "depth": 4, "value": value, "fourier": value}
+        for kernel in ("2", "3")
+        for value in (0.0625, 0.25, 0.375)
+    ]
+    distances = [
+        {"panel": "total variation distance", "kernel": "uniform, 3 taps", "depth": depth, "value": 0.5 / depth}
+        for depth in (1, 10, 100)
+    ]
+    sizes, scores = [], []
+    for dataset, rf, before, after in (("cifar10", 74, 14.0, 19.0), ("camvid", 505, 100.0, 150.0)):
+        for seed in range(3):
+            row = {"training": dataset, "dataset": dataset, "seed": seed, "theoretical_rf": rf}
+            sizes.append({**row, "snapshot": "epoch_000", "diameter": before + seed / 10})
+            sizes.append({**row, "snapshot": "best", "diameter": after + seed / 5})
+            scores.append({"training": dataset, "seed": seed, "test_accuracy": 0.89 + seed / 1000})
+    stack = {"panel": "size", "strength": 1.0, "ratio": 1.1, "low": 1.08, "high": 1.12}
+    initialization = [
+        {**stack, "series": "stack"},
+        {**stack, "series": "camvid", "seeds": 3},
+        {**stack, "series": "theory"},
+        {"panel": "epochs", "series": "camvid", "strength": 1.0, "seed": "mean", "score": 0.4, "seeds": 3}
+        | {"change": -0.3, "low": -0.4, "high": -0.2},
+    ]
+    tables = {"networks": networks, "slopes": slopes, "structures": structures, "sizes": sizes, "scores": scores}
+    tables |= {"convolution": coefficients + distances, "initialization": initialization}
+    trainings = {
+        name: {"dataset": name, "network": {"width": 64, "residual_scale": 0.2}, "recipe": {"epochs": 100}}
+        for name in ("cifar10", "camvid")
+    }
+    return Results({name: pd.DataFrame(rows) for name, rows in tables.items()}, trainings)
+
+
+# What makes a claim fail: (table, query for the rows, what they then say).
+NOT_GAUSSIAN = {"gaussian_r2": 0.9, "r2_low": 0.8, "r2_high": 0.93}
+SMALLER = {"ratio": 0.9, "ratio_low": 0.8, "ratio_high": 0.95}
+
+
+def slope(value: float) -> dict:
+    return {"slope": value, "low": value - 0.01, "high": value + 0.01}
+
+
+FAILING = {
+    "uniform_coefficients": ("convolution", "panel == 'coefficients'", {"fourier": 0.3}),
+    "uniform_sigma": ("networks", "series == 'uniform'", {"sigma_rows": 2.1}),
+    "central_limit": ("convolution", "panel == 'total variation distance'", {"value": 0.1}),
+    "random_energy": ("networks", "reading == 'square'", {"size": 11.0, "low": 10.9, "high": 11.1}),
+    "fraction": ("networks", "depth == 40", {"ratio": 0.9, "low": 72.0, "high": 74.0}),
+    "gaussian_uniform": ("networks", "series == 'uniform'", {"gaussian_r2": 0.9}),
+    "gaussian_random": ("networks", "series == 'random'", NOT_GAUSSIAN),
+    "gaussian_relu": ("networks", "series == 'random + ReLU'", NOT_GAUSSIAN),
+    "nonlinearity_relu": ("networks", "depth == 20", NOT_GAUSSIAN),
+    "nonlinearity_tanh": ("networks", "series == 'random + tanh'", NOT_GAUSSIAN),
+    "nonlinearity_sigmoid": ("networks", "depth == 20", NOT_GAUSSIAN),
+    "subsampling": ("structures", "structure == 'subsample'", SMALLER),
+    "dilation": ("structures", "structure == 'dilation'", SMALLER),
+    "dilation_rectangular": ("networks", "structure == 'dilation'", {"box_share": 0.785}),
+    "skip": ("structures", "structure == 'skip'", {"ratio": 1.1, "ratio_low": 1.05, "ratio_high": 1.2}),
+    "dropout": ("structures", "structure == 'dropout'", {"ratio": 1.1, "ratio_low": 1.06, "ratio_high": 1.2}),
+    "root_growth": ("slopes", "depths == '20-160' and quantity == 'size'", slope(0.7)),
+    "root_shrinkage": ("slopes", "depths == '20-160' and quantity == 'ratio'", slope(-0.3)),
+    "growth_slope": ("slopes", "quantity == 'size'", slope(0.5)),
+    "shrinkage_slope": ("slopes", "quantity == 'ratio'", slope(-0.5)),
+    "cifar10_field": ("sizes", "dataset == 'cifar10'", {"theoretical_rf": 73}),
+    "camvid_field": ("sizes", "dataset == 'camvid'", {"theoretical_rf": 499}),
+    "cifar10_growth": ("sizes", "dataset == 'cifar10' and snapshot == 'best'", {"diameter": 9.0}),
+    "cifar10_accuracy": ("scores", "training == 'cifar10'", {"test_accuracy": 0.8}),
+    "camvid_growth": ("sizes", "dataset == 'camvid' and snapshot == 'best'", {"diameter": 80.0}),
+    "camvid_after": ("sizes", "dataset == 'camvid' and snapshot == 'best'", {"diameter": 120.0}),
+    "initialisation_size": ("initialization", "panel == 'size'", {"ratio": 0.9, "low": 0.85, "high": 0.95}),
+    "initialisation_shape": ("networks", "centre_light > 0", NOT_GAUSSIAN),
+    "initialisation_speed": ("initialization", "panel == 'epochs'", {"change": 0.3, "low": 0.2, "high": 0.4}),
+}
+# In the tables above the slopes are the paper's, which are not the roots of theory.
+ROOTS = {"root_growth": 0.5, "root_shrinkage": -0.5}
+ALWAYS_INCOMPARABLE = {"camvid_before"}
+
+
+def changed(results: Results, table: str, query: str, values: dict) -> Results:
+    results = copy.deepcopy(results)
+    rows = results.tables[table].query(query).index
+    assert len(rows)
+    for column, value in values.items():
+        results.tables[table][column] = results.tables[table][column].astype(object)
+        results.tables[table].loc[rows, column] = value
+    results.tables[table] = results.tables[table].infer_objects()
+    return results
+
+
+def test_every_claim_can_be_turned():
+    assert CLAIMS.keys() == FAILING.keys() | ALWAYS_INCOMPARABLE
+    assert len(CLAIMS) >= 16
+    assert {claim.topic for claim in CLAIMS.values()} == {
+        *("theory", "shape", "nonlinearity", "structures", "slopes", "training", "initialisation")
+    }
+    assert {claim.measure for claim in CLAIMS.values()} == set(MEASURES)  # none is left over
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_verdict_turns_both_ways_with_the_data(name):
+    claim, results = CLAIMS[name], good_results()
+    table, query, failing = FAILING[name]
+    if name in ROOTS:
+        quantity = query.split("'")[-2]
+        results = changed(results, "slopes", f"quantity == '{quantity}'", slope(ROOTS[name]))
+    held = check(claim, results)
+    assert held["verdict"] == REPRODUCED, held["reason"]
+    assert claim.region.low <= held["low"] <= held["measured"] <= held["high"] <= claim.region.high
+    turned = check(claim, changed(results, table, query, failing))
+    assert turned["verdict"] == NOT_REPRODUCED, turned["reason"]
+    assert not claim.region.low <= turned["measured"] <= claim.region.high
+    missing = copy.deepcopy(results)
+    del missing.tables[table]
+    assert check(claim, missing)["verdict"] == NOT_RUN
+    empty = copy.deepcopy(results)
+    empty.tables[table] = results.tables[table].iloc[:0]
+    assert check(claim, empty)["verdict"] == NOT_RUN
+
+
+WIDE = {  # (table, query, columns) of an interval that reaches out of what is accepted, around a value that does not
+    "gaussian_random": ("networks", "series == 'random'", {"r2_low": 0.98}),
+    "subsampling": ("structures", "structure == 'subsample'", {"ratio_low": 0.9}),
+    "dropout": ("structures", "series == 'random' and structure == 'dropout'", {"ratio_high": 1.2}),
+    "growth_slope": ("slopes", "depths == '5-40' and quantity == 'size'", {"low": 0.5}),
+    "initialisation_speed": ("initialization", "panel == 'epochs'", {"high": 0.1}),
+    "camvid_growth": ("sizes", "seed == 0 and snapshot == 'best'", {"diameter": 60.0}),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_an_interval_that_does_not_decide_makes_it_partly(name):
+    assert check(CLAIMS[name], changed(good_results(), *WIDE[name]))["verdict"] == PARTLY
+
+
+def test_too_few_seeds_make_it_partly_and_say_so():
+    results = good_results()
+    results.tables["sizes"] = results.tables["sizes"].query("seed < 2")
+    found = check(CLAIMS["cifar10_growth"], results)
+    assert found["verdict"] == PARTLY
+    assert "2 seeds" in found["reason"] and "too few seeds for an interval" in found["reason"]
+    assert math.isnan(found["low"]) and math.isnan(found["high"])
+
+
+def test_what_is_not_comparable_says_why():
+    results = good_results()
+    start = check(CLAIMS["camvid_before"], results)
+    assert start["verdict"] == NOT_COMPARABLE and "γ = 0.2" in start["reason"]
+    assert start["measured"] == pytest.approx(100.1)
+    for name in ("cifar10_accuracy", "camvid_after"):
+        smaller = copy.deepcopy(results)
+        for settings in smaller.trainings.values():
+            settings["network"]["width"] = 16
+        found = check(CLAIMS[name], smaller)
+        assert found["verdict"] == NOT_COMPARABLE and "width 16" in found["reason"]
+        shorter = copy.deepcopy(results)
+        for settings in shorter.trainings.values():
+            settings["recipe"]["epochs"] = 8
+        assert check(CLAIMS[name], shorter)["verdict"] == NOT_COMPARABLE
+
+
+def test_a_score_that_was_never_reached_is_told_and_left_out():
+    results = changed(good_results(), "initialization", "panel == 'epochs'", {"change": math.nan})
+    found = check(CLAIMS["initialisation_speed"], results)
+    assert found["verdict"] == NOT_COMPARABLE
+    assert "not reached by every seed" in found["reason"]
+
+
+def test_only_the_papers_trainings_count():
+    results = good_results()
+    other = results.tables["sizes"].assign(training="camvid_large_start", diameter=1.0)
+    results.tables["sizes"] = pd.concat([results.tables["sizes"], other], ignore_index=True)
+    assert check(CLAIMS["camvid_growth"], results)["verdict"] == REPRODUCED
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"measure": "sizes"}, "claim skip: there is no measure 'sizes', but"),
+        ({"obstacle": "x"}, "claim skip: there is no obstacle 'x', but"),
+        ({"accept": {"above": "one"}}, "claim skip: accept must be above, below, between or near, with numbers"),
+        ({"accept": {"abvoe": 1}}, "claim skip: accept must be above"),
+        ({"accpet": {"above": 1}}, "claim skip: got an unexpected keyword argument 'accpet'"),
+        ({"id": "dropout"}, "claim dropout: is there twice"),
+        ({"of": {"structure": "skip", "depth": 3}}, "claim skip: of: got an unexpected keyword argument 'depth'"),
+        ({"of": {}}, "claim skip: of: missing a required argument: 'structure'"),
+    ],
+)
+def test_a_bad_claim_is_named(tmp_path, capsys, change, message):
+    entries = copy.deepcopy(ENTRIES)
+    next(entry for entry in entries if entry["id"] == "skip").update(change)
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    assert check_claims.main(["--claims", str(path), "--out", str(tmp_path / "out.csv")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_claim_without_a_key_and_a_file_that_is_no_list_are_named(tmp_path, capsys):
+    path = tmp_path / "claims.yaml"
+    for text, message in (
+        (yaml.safe_dump([{"id": "x", "topic": "theory"}]), "claim x: missing 6 required positional arguments"),
+        ("a: 1", f"{path}: must be a list of claims"),
+        ("- [", f"{path}: not YAML"),
+    ):
+        path.write_text(text)
+        assert check_claims.main(["--claims", str(path), "--out", str(tmp_path / "out.csv")]) == 1
+        with pytest.raises(InputError, match=message.split(":")[0]):
+            check_claims.read_claims(path)
+        assert message in capsys.readouterr().err
+
+
+def test_without_results_nothing_is_reproduced(tmp_path):
+    out = tmp_path / "claims.csv"
+    assert check_claims.main(["--claims", str(ROOT / "config/claims.yaml"), "--out", str(out)]) == 0
+    table = pd.read_csv(out)
+    assert table.columns.tolist() == check_claims.COLUMNS
+    assert (table["verdict"] == NOT_RUN).all() and table["measured"].isna().all()
+    assert (table["command"].str.startswith("snakemake --cores all figures/")).all()
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert [claim["id"] for claim in told] == table["id"].tolist() == list(CLAIMS)
+    assert all(claim["parts"] == [] for claim in told)

@@ -1,0 +1,235 @@
+"use strict";
+// The closed forms of scripts/erf/theory.py for the structures of scripts/erf/stacks.py. Kernels are uniform, for weights
+// or for their variances, so every map is a sum of outer products of a row with itself: one, without residual blocks.
+const ERF = (() => {
+  const data = JSON.parse(document.getElementById("explorer-data").textContent);
+
+  // Layers of a network, input first: {kernel, stride, dilation}, or a residual block {branch: [...]}.
+  function layersOf(settings) {
+    const {depth, kernel, structure, special, stride, dilation} = settings;
+    const plain = {kernel, stride: 1, dilation: 1};
+    if (structure === "skip") {
+      const blocks = Array(Math.floor((depth - 1) / 2)).fill({branch: [plain, plain]});
+      return [...Array((depth - 1) % 2).fill(plain), ...blocks, plain];
+    }
+    const layers = [];
+    let factor = 1;
+    for (let number = 1; number <= depth; number++) {
+      const own = special.includes(number);
+      if (own && structure === "dilation") factor *= dilation;
+      layers.push({
+        kernel,
+        stride: own && structure === "subsample" ? stride : 1,
+        dilation: own && structure === "dilation" ? factor : 1,
+      });
+      if (own && structure === "average_pool") layers.push({kernel: stride, stride, dilation: 1});
+    }
+    return layers;
+  }
+
+  // Theoretical receptive field: 1 + sum of (k - 1) dilation x the earlier strides.
+  function rfOf(layers) {
+    let reach = 0, jump = 1;
+    for (const layer of layers) {
+      reach += jump * (layer.branch ? rfOf(layer.branch) - 1 : layer.dilation * (layer.kernel - 1));
+      jump *= layer.branch ? 1 : layer.stride;
+    }
+    return 1 + reach;
+  }
+
+  // Variance along one axis: that of each kernel times the squared dilation and earlier strides. The identity and the
+  // branch of a residual block carry one half each.
+  function varianceOf(layers) {
+    let sum = 0, jump = 1;
+    for (const layer of layers) {
+      const own = layer.branch ? varianceOf(layer.branch) / 2 : layer.dilation ** 2 * (layer.kernel ** 2 - 1) / 12;
+      sum += jump ** 2 * own;
+      jump *= layer.branch ? 1 : layer.stride;
+    }
+    return sum;
+  }
+
+  // One row carried back through a layer: spread out by the stride, then convolved with the kernel.
+  function carriedBack(row, {kernel, stride, dilation}) {
+    const spread = (row.length - 1) * stride + 1;
+    const carried = new Float64Array(spread + dilation * (kernel - 1));
+    for (let m = 0; m < kernel; m++)
+      for (let i = 0; i < row.length; i++) carried[i * stride + m * dilation] += row[i] / kernel;
+    return carried;
+  }
+
+  // The terms {weight, row} whose outer products add up to the map. Paths through equally many branches are one term.
+  function termsOf(layers, length) {
+    let terms = [{weight: 1, row: Float64Array.of(1)}];
+    for (const layer of [...layers].reverse()) {
+      if (!layer.branch) {
+        terms = terms.map(({weight, row}) => ({weight, row: carriedBack(row, layer)}));
+        continue;
+      }
+      const through = terms.map(({weight, row}) => ({weight, row: [...layer.branch].reverse().reduce(carriedBack, row)}));
+      terms = [...terms, {weight: 0, row: through.at(-1).row}].map(({weight, row}, i) => ({
+        weight: weight + (i ? through[i - 1].weight : 0),
+        row,
+      }));
+    }
+    return terms.map(({weight, row}) => {
+      const padded = new Float64Array(length);
+      padded.set(row, (length - row.length) / 2);
+      return {weight, row: padded};
+    });
+  }
+
+  // Expected map, row by row: |g| for uniform weights, the root of E[g^2] for random ones.
+  function mapOf(settings) {
+    const layers = layersOf(settings), side = rfOf(layers);
+    const map = new Float64Array(side * side);
+    for (const {weight, row} of termsOf(layers, side))
+      for (let r = 0; r < side; r++)
+        for (let c = 0; c < side; c++) map[r * side + c] += weight * row[r] * row[c];
+    if (settings.weights === "random") for (let i = 0; i < map.length; i++) map[i] = Math.sqrt(map[i]);
+    const near = [...new Set([Math.floor((side - 1) / 2), Math.ceil((side - 1) / 2)])]; // of an even side, the middle two
+    let centre = 0;
+    for (const r of near) for (const c of near) centre += map[r * side + c] / near.length ** 2;
+    let inside = 0;
+    for (const value of map) if (value > data.threshold * centre) inside++;
+    const sigma = Math.sqrt(varianceOf(layers)) * (settings.weights === "random" ? Math.SQRT2 : 1);
+    return {map, side, centre, sigma, size: Math.sqrt(inside), ratio: Math.sqrt(inside) / side};
+  }
+
+  const element = (id) => document.getElementById(id);
+  const WITH_STRIDE = ["subsample", "average_pool"], WITH_SPECIAL = [...WITH_STRIDE, "dilation"];
+
+  // What the controls say, and what is wrong with it.
+  function settingsShown() {
+    const structure = element("structure").value, depth = Number(element("depth").value);
+    const settings = {
+      depth,
+      kernel: Number(element("kernel").value),
+      weights: element("weights").value,
+      structure,
+      special: [],
+      stride: Number(element("stride").value),
+      dilation: Number(element("dilation").value),
+    };
+    if (structure === "skip" && depth < 3) return {settings, problem: "Skip connections need at least three layers."};
+    if (WITH_SPECIAL.includes(structure)) {
+      const words = element("special").value.split(/[\s,;]+/).filter(Boolean);
+      const wrong = words.find((word) => !/^\d+$/.test(word) || Number(word) < 1 || Number(word) > depth);
+      if (wrong !== undefined) return {settings, problem: `A network of ${depth} layers has no layer ${wrong}.`};
+      settings.special = [...new Set(words.map(Number))].sort((a, b) => a - b);
+    }
+    const side = rfOf(layersOf(settings));
+    if (side > data.largest)
+      return {settings, problem: `Its receptive field has ${side} pixels a side; more than ${data.largest} are not drawn.`};
+    return {settings, problem: ""};
+  }
+
+  // Measured networks with these settings. Stride and dilation count where a layer is special.
+  function measuredLike(settings) {
+    const {structure, special} = settings;
+    const usual = (WITH_STRIDE.includes(structure) ? settings.stride : 2) === 2 && (structure === "dilation" ? settings.dilation : 2) === 2;
+    const same = (name) => (own) => own[name] === settings[name];
+    return data.measured
+      .filter(() => usual)
+      .filter((own) => ["depth", "kernel", "weights", "structure"].every((name) => same(name)(own)))
+      .filter((own) => own.special.join() === special.join());
+  }
+
+  function drawMap({map, side, centre}) {
+    const canvas = element("map"), context = canvas.getContext("2d");
+    const small = new OffscreenCanvas(side, side), image = new ImageData(side, side);
+    for (let i = 0; i < map.length; i++) {
+      const colour = data.colours[Math.round(Math.min(map[i] / centre, 1) * (data.colours.length - 1))];
+      image.data.set([...colour, 255], 4 * i);
+    }
+    small.getContext("2d").putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(small, 0, 0, canvas.width, canvas.height);
+    const step = canvas.width / side, inside = (r, c) => map[r * side + c] > data.threshold * centre;
+    context.strokeStyle = "white";
+    context.lineWidth = 2;
+    context.beginPath();
+    for (let r = 0; r < side; r++)
+      for (let c = 0; c < side; c++) {
+        if (c + 1 < side && inside(r, c) !== inside(r, c + 1)) {
+          context.moveTo((c + 1) * step, r * step);
+          context.lineTo((c + 1) * step, (r + 1) * step);
+        }
+        if (r + 1 < side && inside(r, c) !== inside(r + 1, c)) {
+          context.moveTo(c * step, (r + 1) * step);
+          context.lineTo((c + 1) * step, (r + 1) * step);
+        }
+      }
+    context.stroke();
+  }
+
+  function drawProfile({map, side, centre, sigma}) {
+    const canvas = element("profile"), context = canvas.getContext("2d");
+    const style = getComputedStyle(document.body), middle = Math.floor((side - 1) / 2);
+    const x = (c) => ((c + 0.5) / side) * canvas.width, y = (value) => canvas.height - 8 - value * (canvas.height - 24);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    const line = (points, colour, dash) => {
+      context.strokeStyle = colour;
+      context.setLineDash(dash);
+      context.lineWidth = 2;
+      context.beginPath();
+      points.forEach(([px, py], i) => (i ? context.lineTo(px, py) : context.moveTo(px, py)));
+      context.stroke();
+    };
+    line([[0, y(0)], [canvas.width, y(0)]], style.getPropertyValue("--line"), []);
+    const pixels = [...Array(side).keys()], fine = [...Array(321).keys()].map((i) => (i / 320) * side - 0.5);
+    if (sigma > 0)
+      line(fine.map((c) => [x(c), y(Math.exp(-(((c - (side - 1) / 2) / sigma) ** 2) / 2))]), style.getPropertyValue("--faint"), [8, 6]);
+    line(pixels.map((c) => [x(c), y(map[middle * side + c] / centre)]), style.getPropertyValue("--link"), []);
+  }
+
+  function show(id, value, digits) {
+    element(id).textContent = value.toFixed(digits);
+    element(id).dataset.value = String(value); // in full, for whoever copies or tests it
+  }
+
+  function showMeasured(settings) {
+    const found = measuredLike(settings), place = element("measured");
+    place.replaceChildren();
+    if (!found.length) {
+      place.textContent = "No network with these settings was measured here.";
+      return;
+    }
+    for (const own of found) {
+      const figure = document.createElement("figure"), image = new Image(), caption = document.createElement("figcaption");
+      image.src = own.picture;
+      image.alt = `Measured impact map: ${own.label}`;
+      caption.textContent = `${own.label}: ERF ${own.size} px, σ of the fit ${own.sigma} px, ratio ${own.ratio}`;
+      figure.append(image, caption);
+      place.append(figure);
+    }
+  }
+
+  function update() {
+    for (const id of ["depth", "stride", "dilation"]) element(`${id}-shown`).textContent = element(id).value;
+    const structure = element("structure").value;
+    element("special").disabled = !WITH_SPECIAL.includes(structure);
+    element("stride").disabled = !WITH_STRIDE.includes(structure);
+    element("dilation").disabled = structure !== "dilation";
+    const {settings, problem} = settingsShown();
+    element("problem").textContent = problem;
+    if (problem) return;
+    const theory = mapOf(settings);
+    show("sigma", theory.sigma, 2);
+    show("size", theory.size, 2);
+    show("rf", theory.side, 0);
+    show("ratio", theory.ratio, 3);
+    drawMap(theory);
+    drawProfile(theory);
+    element("map").setAttribute(
+      "aria-label",
+      `Theory's impact map, ${theory.side} by ${theory.side} pixels, with an ERF of size ${theory.size.toFixed(1)} pixels`,
+    );
+    showMeasured(settings);
+  }
+
+  document.querySelector(".explorer").addEventListener("input", update);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
+  update();
+  return {mapOf};
+})();
