@@ -1,4 +1,4 @@
-# make         the environment, then the quick figures: minutes, no dataset, no GPU
+# make         the environment, then the quick figures and their report: minutes, no dataset, no GPU
 # make test    the environment, then the tests
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
@@ -12,7 +12,7 @@ ACTIVATE = . .venv/bin/activate
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
-	@echo "The figures are in figures/quick/"
+	@echo "The figures are in figures/quick/, the report is results/quick/report/index.html"
 
 env: .venv/.made
 

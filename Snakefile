@@ -47,4 +47,5 @@ include: "workflow/rules/replication.smk"
 
 
 onsuccess:
-    print(f"The figures are in {figures()}/, the report is {results('report/index.html')}")
+    report_page = results("report/index.html")
+    print(f"The figures are in {figures()}/" + (f", the report is {report_page}" if os.path.exists(report_page) else ""))

@@ -13,7 +13,6 @@ import jinja2
 import numpy as np
 import pandas as pd
 from docutils.core import publish_parts
-from markupsafe import Markup
 from matplotlib import colormaps, image
 from PIL import Image
 
@@ -75,7 +74,7 @@ def figure_of(entry: dict, path: Path, texts: Path, remake: str) -> dict:
     caption = (texts / f"{entry['name']}.rst").read_text().strip()
     alt = caption.split(". ")[0].replace("*", "").replace("``", "").rstrip(".") + "."
     made_by = remake.replace("{figure}", entry["name"])
-    return {**entry, **picture(path), "caption": Markup(as_html(caption)), "alt": alt, "command": made_by}
+    return {**entry, **picture(path), "caption": as_html(caption), "alt": alt, "command": made_by}
 
 
 def measured_map(field: ReceptiveField) -> dict:
@@ -164,12 +163,13 @@ def speed_table(paths: list[Path]) -> list[dict]:
     return rows
 
 
-def grouped(seeds: dict[str, int | list[int]]) -> dict[str, str]:
-    """Names by their seeds: many have the same."""
+def grouped(seeds: dict[str, dict[str, list[int]]]) -> dict[str, str]:
+    """By what was run with which seeds, the names that have them."""
     found = {}
-    for name, own in seeds.items():
-        found.setdefault(", ".join(map(str, own if isinstance(own, list) else [own])), []).append(name)
-    return {f"seed{'s' if ',' in own else ''} {own}": ", ".join(names) for own, names in found.items()}
+    for section, names in seeds.items():
+        for name, own in names.items():
+            found.setdefault(f"{section}, seed{'s' * (len(own) > 1)} {', '.join(map(str, own))}", []).append(name)
+    return {label: ", ".join(names) for label, names in found.items()}
 
 
 def digests_of(datasets: dict[str, dict]) -> dict[str, str]:
@@ -198,16 +198,16 @@ def page(args) -> str:
         for entry, path in zip(facts["figures"], args.pictures, strict=True)
     ]
     verdicts = [claim["verdict"] for claim in claims]
-    scorecard = {**picture(args.scorecard), "caption": Markup(as_html((texts / "scorecard.rst").read_text()))}
+    scorecard = {**picture(args.scorecard), "caption": as_html((texts / "scorecard.rst").read_text())}
     explorer = json.dumps(explorer_data(args.fields), ensure_ascii=False).replace("</", "<\\/")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(texts), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     return environment.get_template("index.html.jinja").render(
-        style=Markup((texts / "style.css").read_text()),
-        script=Markup((texts / "explorer.js").read_text()),
-        explorer=Markup(explorer),
-        texts={name: Markup(text) for name, text in texts_of(texts, values).items()},
+        style=(texts / "style.css").read_text(),
+        script=(texts / "explorer.js").read_text(),
+        explorer=explorer,
+        texts=texts_of(texts, values),
         symbols=SYMBOLS,
         counts={verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts},
         claims=[{**claim, "ours": ours(claim)} for claim in claims],

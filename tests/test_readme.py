@@ -8,18 +8,33 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from conftest import ROOT
+from erf.claims import claims_of
 from erf.intervals import mean_interval
 from erf.labels import DATASETS, over_seeds, with_interval
 from figure_units import layer_name
 
+CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
 REFERENCE = ROOT / "figures/reference"
 LAPTOP = REFERENCE / "laptop"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def claims_table() -> str:
+    """Every claim, the paper's value, the one that speaks most against it, the verdict, and what makes it again."""
+    registry = {claim.id: claim for claim in claims_of(CLAIMS)}
+    rows = []
+    for row in pd.read_csv(LAPTOP / "claims.csv").itertuples():
+        claim = registry[row.id]
+        value = f"{with_interval(row.measured, row.low, row.high, claim.digits)} {claim.unit}".strip()
+        target = row.command.split()[-1]
+        rows.append([claim.statement, row.paper, "" if np.isnan(row.measured) else value, row.verdict, f"`{target}`"])
+    return table(["claim", "paper", "here [95 %]", "verdict", "target"], rows)
 
 
 def slope_table() -> str:
@@ -209,6 +224,7 @@ def sample_table() -> str:
 
 
 TABLES = [
+    claims_table,
     slope_table,
     structure_table,
     sample_table,

@@ -13,6 +13,7 @@ import pandas as pd
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 TABLES = {  # by name here: where they lie under results/
+    "claims": "claims.csv",
     "growth_slopes": "growth_slopes.csv",
     "networks": "networks/*.csv",
     "slope_samples": "slope_samples/*.csv",
@@ -23,7 +24,10 @@ TABLES = {  # by name here: where they lie under results/
     "units_by_seed": "units/*/seed_*.csv",
     "reach_by_seed": "reach/*/seed_*.csv",
 }
-FIGURES = ["structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units", "initialization"]
+FIGURES = [  # the maps' tables are too large to keep
+    *("convolution", "structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units"),
+    *("initialization", "scorecard"),
+]
 
 
 def gather(name: str) -> None:
@@ -32,7 +36,7 @@ def gather(name: str) -> None:
     out.mkdir(exist_ok=True)
     for path in sorted(figures.glob("*.png")):
         shutil.copyfile(path, out / path.name)
-    for figure in FIGURES:  # the maps' tables are too large to keep
+    for figure in FIGURES:
         path = figures / f"{figure}.csv"
         if path.exists():
             shutil.copyfile(path, out / path.name)

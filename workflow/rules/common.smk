@@ -469,9 +469,11 @@ def report_facts():
         section: sorted({name for settings in shown.values() for name in settings.get(section, [])})
         for section in ("trainings", "reach")
     }
-    seeds = {f"network {name}": network_settings(name)["seed"] for name in measured_networks()}
-    seeds |= {f"training {name}": merged(name)["seeds"] for name in used["trainings"]}
-    seeds |= {f"reach {name}": reach_settings(name)["seeds"] for name in used["reach"]}
+    seeds = {
+        "untrained networks": {name: [network_settings(name)["seed"]] for name in measured_networks()},
+        "trainings": {name: merged(name)["seeds"] for name in used["trainings"]},
+        "reach": {name: reach_settings(name)["seeds"] for name in used["reach"]},
+    }
     datasets = {config["trainings"][name]["dataset"] for name in used["trainings"]}
     return {
         "name": config["name"],

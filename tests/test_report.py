@@ -1,0 +1,467 @@
+"""The replication report and Snakemake's own, opened in a real browser; the explorer held against erf.theory."""
+
+import base64
+import html
+import json
+import re
+import shutil
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from conftest import ROOT
+from erf import stacks, theory
+
+THRESHOLD = theory.THRESHOLD
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's chromium, without a window and without a network."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("no browser: chromium and chromedriver are not installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    for argument in [*arguments, "--force-color-profile=srgb"]:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def page(finished_project) -> Path:
+    return finished_project.folder / "results/small/report/index.html"
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The report in a wide, light window; afterwards nothing must have been complained of."""
+    show(browser, page)
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def show(browser, path: Path, width: int = 1280, scheme: str = "light", mobile: bool = False) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get_log("browser")
+    browser.get(path.as_uri())
+
+
+def test_every_figure_is_there_and_visible(opened, finished_project):
+    targets = sorted(path.stem for path in (finished_project.folder / "figures/small").glob("*.png"))
+    assert len(targets) == 13
+    shown = opened.execute_script(
+        "return [...document.querySelectorAll('main > section img')].map(image => {"
+        " image.scrollIntoView(); const box = image.getBoundingClientRect();"
+        " return [image.closest('figure').id || 'figure-scorecard', image.complete, image.naturalWidth,"
+        " box.width, box.height, image.checkVisibility(), image.alt, image.closest('figure').innerText] })"
+    )
+    shown = [row for row in shown if row[0].startswith("figure-")]
+    figures = [row for row in shown if not row[6].startswith("Measured")]
+    assert sorted(row[0].removeprefix("figure-") for row in figures) == targets
+    for name, complete, natural, width, height, visible, alt, caption in figures:
+        assert complete and visible and natural >= 800 and width >= 600 and height >= 200, name
+        assert len(alt) > 40 and len(caption) > 100
+        if name != "figure-scorecard":
+            assert f"figures/small/{name.removeprefix('figure-')}.png" in caption  # its command
+
+
+def test_the_page_loads_nothing_from_elsewhere(page):
+    text = page.read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:|https://arxiv\.org)[^"']*""", text)
+    assert "@import" not in text and "url(" not in text
+    assert len(text) < 20 * 2**20
+
+
+def test_the_page_is_accessible_in_its_structure(opened):
+    assert opened.execute_script("return document.documentElement.lang") == "en"
+    ids = opened.execute_script("return [...document.querySelectorAll('[id]')].map(one => one.id)")
+    assert len(ids) == len(set(ids))
+    for anchor in opened.execute_script("return [...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.hash)"):
+        assert anchor[1:] in ids
+    levels = opened.execute_script(
+        "return [...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))"
+    )
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert not opened.execute_script(
+        "return [...document.querySelectorAll('input, select')].filter(one => !one.labels.length).map(one => one.id)"
+    )
+    assert not opened.execute_script("return [...document.querySelectorAll('img')].filter(one => !one.alt).length")
+
+
+def luminance(colour: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_legible_in_light_and_dark(browser, page, scheme):
+    show(browser, page, scheme=scheme)
+    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (luminance(paper) > 0.5) == (scheme == "light")
+    texts = browser.execute_script(
+        "return [...document.querySelectorAll('p, td, th, a, dt, dd, label, figcaption, small, .verdict, .note, h2')]"
+        ".filter(one => one.checkVisibility()).map(one => [one.className, getComputedStyle(one).color])"
+    )
+    assert len(texts) > 100
+    for name, colour in set(map(tuple, texts)):
+        low, high = sorted([luminance(paper), luminance(colour)])
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (name, colour)  # WCAG 2.1, AA
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1600])
+def test_no_width_makes_the_page_scroll_sideways(browser, page, width):
+    show(browser, page, width=width, mobile=width < 500)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.get_log("browser") == []
+
+
+def test_the_page_prints(opened):
+    printed = base64.b64decode(opened.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    assert printed.startswith(b"%PDF")
+    assert 6 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 60
+
+
+# The numbers.
+
+
+def test_the_table_of_claims_is_that_of_the_results(opened, finished_project):
+    from erf.labels import with_interval
+
+    claims = json.loads((finished_project.folder / "results/small/claims.json").read_text())
+    table = pd.read_csv(finished_project.folder / "results/small/claims.csv").set_index("id")
+    assert len(claims) >= 16
+    for claim in claims:
+        row = opened.find_element("id", f"claim-{claim['id']}")
+        cells = [cell.text for cell in row.find_elements("css selector", "td")]
+        assert claim["statement"] in cells[0] and cells[1] == claim["paper"] and claim["verdict"] in cells[3]
+        known = table.loc[claim["id"]]
+        assert claim["verdict"] == known["verdict"] and known["reason"] in cells[4] and known["command"] in cells[4]
+        if claim["measured"] is None:
+            assert cells[2] == "" and np.isnan(known["measured"])
+        else:
+            assert claim["measured"] == pytest.approx(known["measured"])
+            shown = with_interval(*known[["measured", "low", "high"]].astype(float), claim["digits"])
+            assert cells[2] == f"{shown} {claim['unit']}".strip()
+    verdicts = table["verdict"].value_counts().to_dict()
+    header = opened.find_element("css selector", ".counts").text
+    assert {name: int(count) for name, count in re.findall(r"([a-z][a-z ]+[a-z]) (\d+)", header)} == verdicts
+
+
+DEFINITIONS = {"95", "10"}  # the level of all intervals, and the power of ten in arXiv's and units' names
+
+
+def test_no_number_is_typed_into_a_text_of_the_report():
+    """Texts have numbers only where they are filled in; names (CIFAR-10, ResNet-34, R²) and the paper's year apart."""
+    names = r"CIFAR-10|ResNet-34|NIPS 2016|arXiv 1701\.04128|1701\.04128|95 % intervals?|95 % bootstrap|\[95 %\]|bf16"
+    for path in sorted((ROOT / "workflow/report").glob("*.rst*")):
+        text = re.sub(r"\{[{%].*?[}%]\}", "", path.read_text(), flags=re.DOTALL)
+        assert not re.findall(r"\d+", re.sub(names, "", text)), path.name
+    template = (ROOT / "workflow/report/index.html.jinja").read_text()
+    text = re.sub(r"\{[{%].*?[}%]\}|<style>.*?</style>|<[^>]*>", "", template, flags=re.DOTALL)
+    assert not re.findall(r"\d+", re.sub(names, "", text))
+
+
+def numbers_in(value) -> set[str]:
+    """Every number in results or settings, in any of the roundings in which one may be printed."""
+    if isinstance(value, dict):
+        return set().union(*(numbers_in(inner) for item in value.items() for inner in item))
+    if isinstance(value, list):
+        return set().union(*map(numbers_in, value)) if value else set()
+    if isinstance(value, bool) or value is None:
+        return set()
+    if isinstance(value, (int, float)):
+        return {f"{scale * abs(value):.{digits}f}" for scale in (1, 100) for digits in range(7)} | {f"{abs(value):g}"}
+    return set(re.findall(r"\d+(?:\.\d+)?", str(value)))
+
+
+def test_every_number_in_the_report_is_in_a_result_or_a_setting(finished_project, page):
+    """All of the page's text but its explorer and its configuration; times and versions are those of files, too."""
+    folder = finished_project.folder
+    text = re.sub(
+        r"<style>.*?</style>|<script.*?</script>|<details>.*?</details>", "", page.read_text(), flags=re.DOTALL
+    )
+    body, provenance = text.split('<section id="provenance">')
+    body = re.sub(r'<section id="explorer">.*?</section>', "", body, flags=re.DOTALL)
+    cost = body[body.index('<section id="cost">') :]
+    body = html.unescape(re.sub(r"<[^>]*>", " ", body[: body.index('<section id="cost">')]))
+    claims = json.loads((folder / "results/small/claims.json").read_text())
+    full = {**finished_project.config, "name": "small"}
+    defaults = {"channels": 4, "special_layers": [4, 8, 12], "threshold": THRESHOLD, "seeds": 3}  # settings of this run
+    verdicts = [claim["verdict"] for claim in claims]
+    counts = [len(claims), *(verdicts.count(verdict) for verdict in set(verdicts))]
+    known = numbers_in([claims, full["training_defaults"], defaults, counts]) | DEFINITIONS
+    known |= {"2016", "1701.04128", "34"}  # the paper and a network by their names
+    unknown = [number for number in re.findall(r"\d+(?:\.\d+)?", body) if number not in known]
+    assert not unknown
+    times = pd.concat(
+        pd.read_csv(path, sep="\t", na_values="-").assign(rule=path.relative_to(folder / "benchmarks/small").parts[0])
+        for path in (folder / "benchmarks/small").rglob("*.tsv")
+    )
+    rows = re.findall(r"<code>(\w+)</code></th>(.*?)</tr>", cost)
+    assert {rule for rule, _ in rows} == {rule.removesuffix(".tsv") for rule in times["rule"]} - {"replication_report"}
+    for rule, cells in rows:
+        own = times[times["rule"].isin([rule, f"{rule}.tsv"])]
+        count, total, longest, _ = re.findall(r">([^<]*)</td>", cells)
+        assert int(count) == len(own)
+        for text, seconds in ((total, own["s"].sum()), (longest, own["s"].max())):
+            value, unit = text.split()
+            assert float(value) == pytest.approx(
+                seconds / {"s": 1, "min": 60}[unit], abs=0.51 if unit == "s" else 0.051
+            )
+    for name, digest in finished_project.config["datasets"]["cifar10"]["members"].items():
+        assert name in provenance and digest in provenance
+    assert finished_project.config["datasets"]["camvid"]["sha256"] in provenance
+    assert "no git repository" in provenance  # the copy under test is none
+
+
+# The explorer.
+
+
+def theory_of(settings: dict) -> list:
+    """The same network for erf.theory. The library's structures have strides and dilations of 2; here they vary."""
+    structure, special = settings["structure"], settings["special"]
+    layers = stacks.structure(structure, settings["depth"], settings["kernel"], tuple(special), 0.5)
+    changed, order = [], 0
+    for layer in layers:
+        if isinstance(layer, stacks.Conv) and layer.stride == 2:
+            layer = stacks.Conv(layer.kernel, settings["stride"])
+        if isinstance(layer, stacks.Conv) and layer.dilation > 1:
+            order += 1
+            layer = stacks.Conv(layer.kernel, 1, settings["dilation"] ** order)
+        if isinstance(layer, stacks.AveragePool):
+            layer = stacks.AveragePool(settings["stride"])
+        changed.append(layer)
+    return stacks.theory_stack(changed, settings["weights"])
+
+
+def move_to(browser, settings: dict) -> None:
+    """Set the controls as a person does, by keys and clicks."""
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select
+
+    def element(name):
+        return browser.find_element("id", name)
+
+    for name in ("kernel", "weights", "structure"):
+        Select(element(name)).select_by_value(str(settings[name]))
+    for name in ("depth", "stride", "dilation"):
+        if element(name).is_enabled():
+            first = int(element(name).get_attribute("min"))
+            element(name).send_keys(Keys.HOME, Keys.ARROW_RIGHT * (settings[name] - first))
+    if element("special").is_enabled():
+        element("special").send_keys(Keys.CONTROL + "a")
+        element("special").send_keys(Keys.BACKSPACE, ", ".join(map(str, settings["special"])))
+
+
+SETTINGS = [
+    {"structure": structure, "depth": depth, "kernel": kernel, "weights": weights, "special": special}
+    | {"stride": stride, "dilation": dilation}
+    for structure, depth, kernel, weights, special, stride, dilation in [
+        ("plain", 1, 3, "uniform", [], 2, 2),
+        ("plain", 5, 3, "random", [], 2, 2),
+        ("plain", 20, 3, "uniform", [], 2, 2),
+        ("plain", 40, 3, "random", [], 2, 2),
+        ("plain", 12, 5, "uniform", [], 2, 2),
+        ("plain", 7, 11, "random", [], 2, 2),
+        ("dropout", 15, 3, "random", [], 2, 2),
+        ("dropout", 9, 7, "uniform", [], 2, 2),
+        ("subsample", 15, 3, "random", [4, 8, 12], 2, 2),
+        ("subsample", 15, 3, "uniform", [1, 2, 3], 2, 2),
+        ("subsample", 10, 5, "random", [3], 4, 2),
+        ("subsample", 12, 3, "uniform", [2, 9], 3, 2),
+        ("subsample", 8, 3, "random", [4], 1, 2),
+        ("average_pool", 15, 3, "random", [4, 8, 12], 2, 2),
+        ("average_pool", 10, 3, "uniform", [5], 3, 2),
+        ("average_pool", 6, 7, "random", [2, 4], 2, 2),
+        ("dilation", 15, 3, "random", [4, 8, 12], 2, 2),
+        ("dilation", 15, 3, "uniform", [13, 14, 15], 2, 2),
+        ("dilation", 10, 3, "random", [2, 5], 2, 4),
+        ("dilation", 11, 5, "uniform", [1, 6], 2, 3),
+        ("dilation", 4, 3, "random", [2], 2, 1),
+        ("skip", 3, 3, "random", [], 2, 2),
+        ("skip", 15, 3, "uniform", [], 2, 2),
+        ("skip", 16, 3, "random", [], 2, 2),
+        ("skip", 40, 5, "random", [], 2, 2),
+    ]
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())))
+def test_the_explorer_moved_by_keys_and_clicks_has_the_theorys_numbers(browser, page, settings):
+    if not browser.current_url.startswith("file"):
+        show(browser, page)
+    move_to(browser, settings)
+    assert browser.find_element("id", "problem").text == ""
+    shown = {
+        name: float(browser.find_element("id", name).get_attribute("data-value"))
+        for name in ("sigma", "size", "rf", "ratio")
+    }
+    stack, weights = theory_of(settings), settings["weights"]
+    (side, _) = theory.stack_rf(stack)
+    size = theory.expected_size(stack, weights)
+    assert shown["rf"] == side
+    assert shown["size"] == pytest.approx(size, rel=1e-12)
+    assert shown["ratio"] == pytest.approx(size / side, rel=1e-12)
+    assert shown["sigma"] == pytest.approx(theory.expected_sigma(stack, weights)[0], rel=1e-9)
+    assert browser.find_element("id", "size").text == f"{size:.2f}"
+    assert browser.get_log("browser") == []
+
+
+@st.composite
+def networks(draw) -> dict:
+    structure = draw(st.sampled_from(stacks.STRUCTURES))
+    depth = draw(st.integers(3, 14))
+    special = draw(st.lists(st.integers(1, depth), max_size=2, unique=True).map(sorted))
+    numbers = {"stride": draw(st.integers(1, 3)), "dilation": draw(st.integers(1, 3))}
+    special = special if structure in stacks.WITH_SPECIAL_LAYERS else []
+    weights, kernel = draw(st.sampled_from(["uniform", "random"])), draw(st.sampled_from([3, 5]))
+    return {"structure": structure, "depth": depth, "kernel": kernel, "weights": weights, "special": special} | numbers
+
+
+def test_the_explorers_maps_are_the_theorys(browser, page):
+    show(browser, page)
+
+    @hypothesis_settings(max_examples=60, database=None, derandomize=True)
+    @given(networks())
+    def equal(settings):
+        found = browser.execute_script("return [...ERF.mapOf(arguments[0]).map]", settings)
+        expected = theory.expected_map(theory_of(settings), settings["weights"])
+        found = np.reshape(found, expected.shape)
+        np.testing.assert_allclose(found / found.max(), expected / expected.max(), atol=1e-9)
+
+    equal()
+
+
+def test_the_explorer_says_what_it_cannot_do_and_keeps_its_numbers(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    move_to(opened, SETTINGS[8])
+    before = opened.find_element("id", "size").text
+    special = opened.find_element("id", "special")
+    special.send_keys(", 16")
+    assert opened.find_element("id", "problem").text == "A network of 15 layers has no layer 16."
+    special.send_keys(Keys.BACKSPACE, Keys.BACKSPACE, "<b>")
+    assert opened.find_element("id", "problem").text == "A network of 15 layers has no layer <b>."
+    assert opened.find_element("id", "size").text == before
+    move_to(opened, {**SETTINGS[8], "kernel": 11, "stride": 4})
+    assert "are not drawn" in opened.find_element("id", "problem").text
+    move_to(opened, SETTINGS[0] | {"structure": "skip"})
+    assert opened.find_element("id", "problem").text == "Skip connections need at least three layers."
+
+
+def test_measured_maps_stand_beside_the_theory_of_the_same_settings(opened, finished_project):
+    from erf.field import load_fields
+
+    move_to(opened, {**SETTINGS[0], "depth": 10, "weights": "random"})
+    captions = [one.text for one in opened.find_elements("css selector", "#measured figcaption")]
+    fields = load_fields(finished_project.folder / "results/small/networks/random.npz")
+    field = next(f for f in fields if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
+    assert any(f"ERF {field.size:.1f} px" in caption and "random, 4 channels" in caption for caption in captions)
+    assert any("random + ReLU" in caption for caption in captions)
+    images = opened.execute_script(
+        "return [...document.querySelectorAll('#measured img')].map(image => [image.complete, image.naturalWidth])"
+    )
+    assert images == [[True, 21]] * len(captions)
+    move_to(opened, {**SETTINGS[0], "depth": 11, "weights": "random"})
+    assert opened.find_element("id", "measured").text == "No network with these settings was measured here."
+
+
+def test_the_map_is_drawn(opened):
+    """Bright in its middle, dark in its corners, and another one for other settings."""
+
+    def pixels():
+        return opened.execute_script(
+            "const drawn = document.getElementById('map'), copy = document.createElement('canvas');"
+            "[copy.width, copy.height] = [drawn.width, drawn.height];"
+            "const context = copy.getContext('2d', {willReadFrequently: true});"
+            "context.drawImage(drawn, 0, 0);"
+            "const at = (x, y) => [...context.getImageData(x, y, 1, 1).data.slice(0, 3)];"
+            "return [at(320, 320), at(3, 3), drawn.toDataURL()]"
+        )
+
+    move_to(opened, SETTINGS[2])
+    middle, corner, first = pixels()
+    assert sum(middle) > 2 * sum(corner)
+    move_to(opened, SETTINGS[16])
+    assert pixels()[2] != first
+
+
+# Snakemake's own report.
+
+
+@pytest.fixture(scope="session")
+def snakemake_report(finished_project, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("report")
+    result = finished_project.snakemake("all", "--report", str(path / "report.zip"))
+    assert result.returncode == 0, result.stdout
+    with zipfile.ZipFile(path / "report.zip") as archive:
+        archive.extractall(path)
+    (found,) = path.rglob("report.html")
+    return found
+
+
+def appears(browser, script: str):
+    """What the script returns, as soon as it returns something: the page draws itself after each click."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(f"return {script}"))
+
+
+def click_on(browser, selector: str, number: int = 0, text: str = "") -> None:
+    found = (
+        f"[...document.querySelectorAll({json.dumps(selector)})]"
+        f".filter(one => !{json.dumps(text)} || one.innerText.trim() === {json.dumps(text)})[{number}]"
+    )
+    appears(browser, f"Boolean({found})")
+    browser.execute_script(f"{found}.click()")
+
+
+def test_snakemakes_report_shows_every_figure_with_its_caption(browser, snakemake_report, finished_project):
+    """Every category is opened, and in it every result shown, and its caption read."""
+    categories = {"Theory": 1, "Untrained networks": 5, "Trained networks": 6, "Verdicts": 3}
+    seen = {}
+    for category, count in categories.items():
+        for number in range(count):
+            show(browser, snakemake_report, width=1400)
+            assert "under Verdicts" in appears(browser, "document.body.innerText")
+            click_on(browser, "a", text=category)
+            assert appears(browser, "document.querySelectorAll('tr a[iconname=eye]').length") == count
+            label = browser.execute_script(
+                "return document.querySelectorAll('td:first-child')[arguments[0]].innerText", number
+            )
+            click_on(browser, "tr a[iconname=information-circle]", number)
+            name = appears(browser, "document.body.innerText.match(/(\\w+)\\.(?:png|csv|html)/)?.[1]")
+            caption = " ".join(browser.execute_script("return document.body.innerText").split())
+            text = {"index": "report"}.get(name, name)
+            words = re.sub(r"[*`]", "", (ROOT / f"workflow/report/{text}.rst").read_text()).split()
+            assert " ".join(words[:12]) in caption, name
+            seen[name] = label
+            if name not in ("claims", "index"):
+                click_on(browser, "a[iconname=eye]")
+                size = appears(browser, "[...document.querySelectorAll('img[src$=\".png\"]')][0]?.naturalWidth")
+                assert size >= 1000
+            errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+            assert errors == []  # a warning of Snakemake's own style sheet is there
+    figures = {path.stem for path in (finished_project.folder / "figures/small").glob("*.png")}
+    assert seen.keys() == figures | {"claims", "index"}
+    assert len(set(seen.values())) == len(seen) and seen["growth"] == "Growth and shrinkage with depth"
