@@ -11,9 +11,12 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from erf.claims import claims_of
+from erf.claim_measures import Results
+from erf.claims import check, claims_of
+from erf.datasets import CAMVID
 from erf.intervals import mean_interval
 from erf.labels import DATASETS, over_seeds, with_interval
+from figure_reach import LEARNT
 from figure_units import layer_name
 
 CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
@@ -329,6 +332,109 @@ def test_what_the_readme_says_of_reach():
     assert len(far) >= 6 and (far["erf_radius_after"] > far["erf_radius_before"]).all()
     accuracy = runs.query("name == 'subsampled'").pivot_table(index="seed", columns="distance", values="accuracy")
     assert ((accuracy[14] < 0.75) & (accuracy[18] > 0.75)).sum() == 1  # "one run"
+
+
+def test_the_kept_claims_are_those_of_the_kept_tables():
+    paths = {"networks": REFERENCE / "networks.csv", "slopes": REFERENCE / "growth_slopes.csv"}
+    paths |= {name: REFERENCE / f"{name}.csv" for name in ("structures", "convolution")}
+    paths |= {
+        "initialization": LAPTOP / "initialization.csv",
+        "sizes": LAPTOP / "erf.csv",
+        "scores": LAPTOP / "test.csv",
+    }
+    tables = {name: pd.read_csv(path).rename(columns={"name": "training"}) for name, path in paths.items()}
+    paper, laptop = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("config", "laptop"))
+    trainings = {}
+    for name in paper["figures"]["before_after"]["trainings"]:
+        (defaults, changes) = (config["training_defaults"][name] for config in (paper, laptop))
+        network = {**defaults["network"], **changes["network"]}
+        trainings[name] = {"dataset": name, "network": network, "recipe": changes["recipe"]}
+    kept = pd.read_csv(LAPTOP / "claims.csv").set_index("id")
+    found = pd.DataFrame([check(claim, Results(tables, trainings)) for claim in claims_of(CLAIMS)]).set_index("id")
+    pd.testing.assert_frame_equal(found[kept.columns[:-1]], kept[kept.columns[:-1]], rtol=1e-12)
+    assert (kept["verdict"] != "not run").all()
+
+
+NAMES = [  # digits that are no measurements: names, years, definitions
+    *("CIFAR-10", "ResNet-34", "NIPS 2016", "arXiv 1701.04128", "MD5", "CC BY-NC 4.0", "(2009)", "(2008)", "(2017)"),
+    *("95 %", "Python 3.11", "mean 0, variance 1", "strength from 0 to 1", "±0.5"),
+]
+
+
+def phrases() -> list[str]:
+    """What the README says in numbers, from the configurations, the results and the paper's values."""
+    paper, laptop = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("config", "laptop"))
+    told = {claim["id"]: claim["paper"] for claim in CLAIMS}
+    networks, defaults, trained = paper["networks"], paper["network_defaults"], laptop["training_defaults"]
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("mode == 'abs' and network == 'uniform'")
+    slopes = slopes.set_index(["depths", "quantity"])["slope"]
+    rf_slopes = [slopes[depths, "size"] - slopes[depths, "ratio"] for depths in ("5-40", "20-160")]
+    size, ratio = (float(told[name].replace("−", "-")) for name in ("growth_slope", "shrinkage_slope"))
+    samples = pd.read_csv(REFERENCE / "slope_samples.csv")
+    erf = pd.read_csv(LAPTOP / "erf.csv")
+    start = erf.query("name == 'camvid' and snapshot == 'epoch_000'")["diameter"].mean()
+    fields = erf.groupby("dataset")["theoretical_rf"].unique()
+    reach = pd.read_csv(LAPTOP / "reach_by_seed.csv")
+    jump = reach[reach["name"] == "subsampled"].pivot_table(index="seed", columns="distance", values="accuracy")
+    (skipping,) = jump[(jump > LEARNT).astype(int).diff(axis=1).eq(1).any(axis=1)].index  # learns, misses, learns
+    farthest = max(jump.columns[jump.loc[skipping] > LEARNT])
+    missed = max(distance for distance in jump.columns[jump.loc[skipping] < LEARNT] if distance < farthest)
+    carried = paper["training_defaults"]["camvid"]["network"]["residual_scale"]
+    *first, last = paper["slopes"]["depths"][0]
+    deep = paper["slopes"]["depths"][1]
+    about_100 = told["camvid_before"].removeprefix("about ").removesuffix(" px")
+    assert carried == paper["training_defaults"]["cifar10"]["network"]["residual_scale"]
+    return [
+        f"(SegNet's version, of {CAMVID.classes} classes)",
+        f"bootstraps over {defaults['runs']} runs ({networks['plain']['runs']} for the structures and the activations)",
+        f"with {defaults['channels']} channels; theory",
+        f"Networks of {defaults['channels']} channels come out",
+        f"networks of {defaults['channels']} channels in every reading",
+        f"with {defaults['kernel']} × {defaults['kernel']} kernels {rf_slopes[0]:.2f} at {', '.join(map(str, first))} "
+        f"and {last} layers, and {rf_slopes[1]:.2f} at {deep[0]} to {deep[-1]}. "
+        f"The paper's differ by {size - ratio:.2f}",
+        f"over {samples['runs'].iloc[0]} such runs are too narrow, so the whole experiment was repeated "
+        f"{samples['sample'].nunique()} times",
+        f"its {told['growth_slope']} and {told['shrinkage_slope']} is that",
+        f"{trained['cifar10']['recipe']['epochs']} epochs on CIFAR-10 "
+        f"and {trained['camvid']['recipe']['epochs']} on CamVid",
+        f"near the paper's {about_100} pixels, and begins at {start:.0f} in networks",
+        f"From γ = {paper['trainings']['camvid_large_start']['network']['residual_scale']} it shrinks",
+        f"from γ = {paper['trainings']['camvid_small_start']['network']['residual_scale']} it grows",
+        "blocks 4 and 8 on CIFAR-10, and of stage 2 on CamVid",  # blocks.3, blocks.7, stages.1: tested above
+        f"saves the paper's {told['initialisation_speed'].removeprefix('−')} of the epochs",
+        f"accuracy is above {100 * LEARNT:.0f} %, half way from chance",
+        f"After {reach['steps'].min()} steps the mean of every network",
+        f"learns a cue at {farthest} pixels and not one at {missed}",
+        f"networks are {', '.join(map(str, defaults['special_layers'][:-1]))} and {defaults['special_layers'][-1]} of "
+        f"{networks['plain']['depths'][0]}",
+        f"theoretical receptive field is {fields['cifar10'][0]} pixels. The paper reports "
+        f"{told['cifar10_field'].removesuffix(' px')}, which no stack of odd kernels of stride 1 has",
+        f"The CamVid network's is {fields['camvid'][0]}, as the paper's, with the blocks of ResNet-34 "
+        "and a convolution of stride 2 in front",
+        f"on every {2 ** len(paper['training_defaults']['camvid']['network']['blocks'])}th pixel",
+        f"γ = {carried} was chosen to begin near the paper's {about_100} pixels on CamVid",
+        f"over depths {first[0]} to {last} theory itself",
+    ]
+
+
+def test_every_number_in_the_readme_is_traced():
+    """In prose, to a setting, a result or the paper; tables with numbers are generated, and compared above."""
+    text = (ROOT / "README.md").read_text()
+    rows = {row for make in TABLES for row in make().splitlines()}
+    for line in text.splitlines():
+        if line.startswith("|") and re.search(r"\d", re.sub("CIFAR-10", "", line)):
+            assert line in rows
+    for pattern in (r"```.*?```", r"^\|.*?$", r"`[^`]*`", r"\]\([^)]*\)"):
+        text = re.sub(pattern, " ", text, flags=re.DOTALL | re.MULTILINE)
+    text = " ".join(text.replace("[", " ").split())
+    for phrase in phrases():
+        assert phrase in text, phrase
+        text = text.replace(phrase, " ")
+    for name in NAMES:
+        text = text.replace(name, " ")
+    left = [text[max(0, found.start() - 40) : found.end() + 20] for found in re.finditer(r"\d+", text)]
+    assert not left
 
 
 def test_files_that_the_readme_names_are_there():
