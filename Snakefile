@@ -48,4 +48,7 @@ include: "workflow/rules/replication.smk"
 
 onsuccess:
     report_page = results("report/index.html")
-    print(f"The figures are in {figures()}/" + (f", the report is {report_page}" if os.path.exists(report_page) else ""))
+    print(
+        f"The figures are in {figures()}/"
+        + (f", the report is {report_page}" if os.path.exists(report_page) else "")
+    )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,8 @@ PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name not in SHAR
 OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
 FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1]]
+REPORT = {"replication_report"}
+CLAIMS = {"check_claims", "figure_scorecard"} | REPORT
 
 
 def test_every_rule_has_the_script_of_its_name_and_every_script_a_rule():
@@ -77,6 +80,40 @@ def module_lists(tmp_path_factory) -> dict[str, list[str]]:
     names = {"workflow": workflow, "config": config}
     exec(compile(source, "common.smk", "exec"), names)
     return {path.stem: [str(Path(name).resolve()) for name in names["modules"](path.name)] for path in PROGRAMS}
+
+
+@pytest.mark.parametrize(
+    "files, changes, name, command",
+    [
+        ([], {}, "", "snakemake --cores all figures/{figure}.png"),
+        (
+            ["config/quick.yaml"],
+            {},
+            "quick",
+            "snakemake --cores all --configfile=config/quick.yaml figures/quick/{figure}.png",
+        ),
+        (
+            ["config/quick.yaml", "my own.yaml"],
+            {},
+            "mine",
+            "snakemake --cores all --configfile config/quick.yaml 'my own.yaml' -- figures/mine/{figure}.png",
+        ),
+        (
+            ["config/quick.yaml"],
+            {"device": "cpu", "name": "mine", "targets": ["growth"]},
+            "mine",
+            "snakemake --cores all --configfile config/quick.yaml --config device=cpu name=mine "
+            "'targets=[\"growth\"]' -- figures/mine/{figure}.png",
+        ),
+    ],
+)
+def test_the_command_that_makes_a_figure_names_its_configuration(files, changes, name, command):
+    workflow = SimpleNamespace(basedir=str(ROOT), overwrite_configfiles=[Path.cwd() / path for path in files])
+    workflow.config_settings = SimpleNamespace(config=changes)
+    config = {**yaml.safe_load((ROOT / "config/config.yaml").read_text()), "name": name}
+    names = {"workflow": workflow, "config": config}
+    exec(compile((ROOT / "workflow/rules/common.smk").read_text(), "common.smk", "exec"), names)
+    assert names["remade_by"]() == command
 
 
 def test_conda_environment_is_in_step_with_the_lock():
@@ -388,16 +425,19 @@ CHANGES = [
     (
         "measure.py",
         {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
-        | {f"figure_{name}" for name in FIGURES if name != "convolution"},
+        | {f"figure_{name}" for name in FIGURES if name != "convolution"}
+        | CLAIMS,
     ),
-    ("plots.py", {f"figure_{name}" for name in FIGURES}),
-    ("reach.py", {"train_reach", "figure_reach"}),
+    ("plots.py", {f"figure_{name}" for name in FIGURES} | CLAIMS),
+    ("reach.py", {"train_reach", "figure_reach"} | REPORT),
+    ("claims.py", CLAIMS),
     (
         "stacks.py",
         {"measure_network", "growth_slopes", "slope_samples", "train_reach", "figure_reach"}
-        | {f"figure_{name}" for name in OF_NETWORKS},
+        | {f"figure_{name}" for name in OF_NETWORKS}
+        | CLAIMS,
     ),
-    ("snapshots.py", {"measure_snapshots", "measure_units"} | {f"figure_{name}" for name in OF_TRAININGS}),
+    ("snapshots.py", {"measure_snapshots", "measure_units"} | {f"figure_{name}" for name in OF_TRAININGS} | CLAIMS),
 ]
 
 
@@ -418,24 +458,25 @@ SETTINGS = [
         ("networks", "relu", "runs"),
         4,
         5,
-        {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"},
+        {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"} | CLAIMS,
     ),
-    (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"}),
-    (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"}),
-    (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"}),
-    (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"}),
+    (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"} | CLAIMS),
+    (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
+    (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
+    (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
     (
         ("training_defaults", "camvid", "measure_images"),
         4,
         3,
         {"measure_snapshots", "measure_units"}
-        | {f"figure_{name}" for name in ("before_after", "evolution", "convergence", "units")},
+        | {f"figure_{name}" for name in ("before_after", "evolution", "convergence", "units")}
+        | CLAIMS,
     ),
     (
         ("trainings", "camvid_large_start", "network", "residual_scale"),
         1,
         2,
-        {"train_segmenter", "measure_snapshots", "figure_convergence"},
+        {"train_segmenter", "measure_snapshots", "figure_convergence"} | REPORT,
     ),
 ]
 
@@ -473,8 +514,9 @@ def test_one_seeds_snapshot_and_erf_are_remade_by_their_path(finished_project):
         assert result.returncode == 0, result.stdout
     assert {path: path.read_bytes() for path in before} == before
     assert "seed_0" not in result.stdout
-    # Only times are new, and nothing but the table of times depends on them.
-    assert finished_project.jobs_to_run() == set()
+    # Only times are new, and nothing but the report's table of them depends on them.
+    assert finished_project.jobs_to_run() == REPORT
+    assert finished_project.snakemake("all").returncode == 0
 
 
 def test_a_figure_of_another_configuration_is_refused(finished_project):
@@ -522,8 +564,13 @@ def test_a_training_killed_in_the_pipeline_is_resumed_by_a_rerun(finished_projec
     result = project.snakemake("all")
     assert result.returncode == 0, result.stdout
     undisturbed = finished_project.folder
-    for name in ("metrics.csv", "test.csv"):
-        path = f"results/small/trainings/cifar10/seed_0/{name}"
+    trained = "results/small/trainings/cifar10/seed_0"
+    for path in (
+        f"{trained}/metrics.csv",
+        f"{trained}/test.csv",
+        "results/small/claims.csv",
+        "results/small/claims.json",
+    ):
         assert (project.folder / path).read_bytes() == (undisturbed / path).read_bytes()
     for figure in FIGURES:
         for suffix in ("png", "pdf", "csv"):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -428,8 +429,20 @@ def report_figures():
 def remade_by():
     """The command that makes a figure of this configuration, with {figure} for its name."""
     overlays = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
-    configuration = f" --configfile={' '.join(overlays)}" if overlays else ""
-    return f"snakemake --cores all{configuration} {figures('{figure}.png')}"
+    changes = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in workflow.config_settings.config.items()
+    ]
+    words = ["snakemake", "--cores", "all"]
+    if len(overlays) == 1 and not changes:
+        words.append(f"--configfile={overlays[0]}")
+    elif overlays or changes:
+        words += [
+            *(["--configfile", *overlays] if overlays else []),
+            *(["--config", *changes] if changes else []),
+            "--",
+        ]
+    return f"{shlex.join(words)} {figures('{figure}.png')}"
 
 
 def target_table(figure, path):
