@@ -184,7 +184,7 @@ def digests_of(datasets: dict[str, dict]) -> dict[str, str]:
 
 
 def page(args) -> str:
-    facts, claims, texts = args.facts, read_checked(args.claims), args.texts
+    facts, claims, texts = args.facts, read_checked(args.claims), args.template.parent
     values = {
         **facts,
         "threshold": f"{100 * THRESHOLD:.2f}",
@@ -203,7 +203,7 @@ def page(args) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(texts), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("index.html.jinja").render(
+    return environment.get_template(args.template.name).render(
         style=(texts / "style.css").read_text(),
         script=(texts / "explorer.js").read_text(),
         explorer=explorer,
@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="the figures, .png, in the facts' order")
     parser.add_argument("--fields", type=Path, nargs="*", default=[], help="results of measure_network, .npz")
     parser.add_argument("--speed", type=Path, nargs="*", default=[], help="tables of the trainings, one a seed")
-    parser.add_argument("--texts", type=Path, required=True, help="folder with the template and the captions")
+    parser.add_argument("--template", type=Path, required=True, help="the page's; captions and texts lie beside it")
     parser.add_argument("--benchmarks", type=Path, required=True, help="folder with the times of the jobs")
     parser.add_argument("--out", type=Path, required=True, help="the page, .html")
     args = parser.parse_args(argv)

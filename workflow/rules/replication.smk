@@ -70,6 +70,7 @@ rule replication_report:
     input:
         script=script("replication_report.py"),
         modules=modules("replication_report.py"),
+        template=str(REPORT / "index.html.jinja"),
         texts=report_texts(),
         claims=results("claims.json"),
         scorecard=figures("scorecard.png"),
@@ -91,11 +92,10 @@ rule replication_report:
         "../../environment.yml"
     params:
         facts=lambda wildcards: as_json(report_facts()),
-        texts=str(REPORT),
         benchmarks=benchmarks(),
     message:
         "Replication report"
     shell:
         "python {input.script} --claims {input.claims} --scorecard {input.scorecard} --facts {params.facts:q} "
-        "--pictures {input.figures} --fields {input.fields} --speed {input.speed} --texts {params.texts} "
+        "--pictures {input.figures} --fields {input.fields} --speed {input.speed} --template {input.template} "
         "--benchmarks {params.benchmarks} --out {output} > {log} 2>&1"
