@@ -118,6 +118,7 @@ def good_results() -> Results:
     slopes = [
         {"weights": series, "mode": "abs", "unit": "before", "channels": channels, "depths": depths}
         | {"quantity": quantity, "slope": slope, "low": slope - 0.004, "high": slope + 0.004}
+        | {"theory": 0.5 if quantity == "size" else -0.5}
         for series in ("random", "random + ReLU")
         for channels, off in ((16, 0.0), (1, 0.3))
         for quantity, near in (("size", 0.56), ("ratio", -0.43))
@@ -286,6 +287,14 @@ def test_what_is_not_comparable_says_why():
         for settings in shorter.trainings.values():
             settings["recipe"]["epochs"] = 8
         assert check(CLAIMS[name], shorter)["verdict"] == NOT_COMPARABLE
+
+
+def test_a_limit_is_not_judged_where_theory_itself_is_far_from_it():
+    shallow = changed(good_results(), "slopes", "quantity == 'ratio'", {"theory": -0.421})
+    found = check(CLAIMS["root_shrinkage"], shallow)
+    assert found["verdict"] == NOT_COMPARABLE
+    assert "at 20-160 layers theory itself has a slope of −0.421" in found["reason"]
+    assert check(CLAIMS["root_growth"], shallow)["verdict"] != NOT_COMPARABLE
 
 
 def test_a_score_that_was_never_reached_is_told_and_left_out():

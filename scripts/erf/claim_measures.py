@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from erf.intervals import mean_interval
-from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES
-from erf.verdicts import Part
+from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES, with_interval
+from erf.verdicts import Part, Region
 
 PAPER_DEPTHS = (5, 10, 20, 40)
 PAPER_SCALE = {"cifar10": (64, 30), "camvid": (64, 100)}  # width and epochs from which absolute values are comparable
@@ -106,18 +106,19 @@ def box_shares(results: Results) -> list[Part]:
     return [Part(row.series, row.box_share, row.box_share_low, row.box_share_high) for row in rows.itertuples()]
 
 
-def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]:
-    """Slopes against depth of plain stacks of random weights, for every range of depths or the deepest."""
+def slope_rows(results: Results, quantity: str, deepest: bool) -> pd.DataFrame:
+    """Slopes against depth of the widest plain stacks of random weights, for every range of depths or the deepest."""
     table = results["slopes"].query("mode == 'abs' and unit == 'before' and quantity == @quantity")
+    table = table[table["weights"].isin(["random", "random + ReLU"])]
     if deepest:
         last = table["depths"].str.split("-").str[-1].astype(int)
         table = table[last == last.max()]
-    parts = []
-    for series in ("random", "random + ReLU"):
-        here = table[table["weights"] == series]
-        for row in here[here["channels"] == here["channels"].max()].itertuples():
-            parts.append(Part(f"{series}, {row.depths} layers", row.slope, row.low, row.high))
-    return parts
+    return table[table["channels"] == table.groupby("weights")["channels"].transform("max")]
+
+
+def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]:
+    rows = slope_rows(results, quantity, deepest)
+    return [Part(f"{row.weights}, {row.depths} layers", row.slope, row.low, row.high) for row in rows.itertuples()]
 
 
 def trainings_of(results: Results, table: str, dataset: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -192,7 +193,7 @@ def epochs_saved(results: Results) -> list[Part]:
 # Why a measurement cannot be held against the paper's value; "" where it can.
 
 
-def smaller_scale(results: Results, dataset: str, **_) -> str:
+def smaller_scale(results: Results, region: Region, dataset: str, **_) -> str:
     """A training of less than the paper's scale."""
     width, epochs = PAPER_SCALE[dataset]
     for settings in results.trainings.values():
@@ -205,11 +206,20 @@ def smaller_scale(results: Results, dataset: str, **_) -> str:
     return ""
 
 
-def chosen_start(results: Results, dataset: str, **_) -> str:
+def chosen_start(results: Results, region: Region, dataset: str, **_) -> str:
     """A start that was set to be the paper's."""
     settings = [settings for settings in results.trainings.values() if settings["dataset"] == dataset]
     carried = sorted({f"{one['network']['residual_scale']:g}" for one in settings})
     return f"γ = {', '.join(carried)} sets it, and was chosen to begin near the paper's value"
+
+
+def too_shallow(results: Results, region: Region, quantity: str, deepest: bool) -> str:
+    """A limit of many layers, at depths at which theory itself is not near it."""
+    for row in slope_rows(results, quantity, deepest).itertuples():
+        if row.theory not in region:
+            expected = with_interval(row.theory, np.nan, np.nan, 3)
+            return f"at {row.depths} layers theory itself has a slope of {expected}: the limit needs more layers"
+    return ""
 
 
 MEASURES = {
@@ -232,4 +242,4 @@ MEASURES = {
         epochs_saved,
     )
 }
-OBSTACLES = {obstacle.__name__: obstacle for obstacle in (smaller_scale, chosen_start)}
+OBSTACLES = {obstacle.__name__: obstacle for obstacle in (smaller_scale, chosen_start, too_shallow)}

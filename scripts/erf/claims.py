@@ -92,7 +92,7 @@ def check(claim: Claim, results: Results) -> dict:
         nothing = dict.fromkeys(("measured", "low", "high"), math.nan)
         return {**told, **nothing, "parts": [], "verdict": NOT_RUN, "reason": str(missing)}
     verdicts = [claim.region.verdict(part) for part in parts]
-    obstacle = OBSTACLES[claim.obstacle](results, **claim.of) if claim.obstacle else ""
+    obstacle = OBSTACLES[claim.obstacle](results, claim.region, **claim.of) if claim.obstacle else ""
     worst = weakest(parts, claim.region)
     return {
         **told,
