@@ -64,15 +64,17 @@ def main(argv: list[str] | None = None) -> None:
     for name in READERS:
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help="tables, .csv; none if not measured")
     parser.add_argument("--trainings", type=json_object, default={}, help="settings of the paper's trainings, JSON")
-    parser.add_argument("--figures", nargs="*", default=[], help="the configuration's figures")
+    parser.add_argument("--shown", type=json_object, default={}, help="figures, and the networks that each shows, JSON")
     parser.add_argument("--command", default=PAPER_COMMAND, help="what makes one of them, with {figure} for its name")
     parser.add_argument("--out", type=Path, required=True, help=".csv; the .json comes beside it")
     args = parser.parse_args(argv)
     given = {name: getattr(args, name) for name in READERS}
-    results = Results({name: READERS[name](paths) for name, paths in given.items() if paths}, args.trainings)
+    results = Results(
+        {name: READERS[name](paths) for name, paths in given.items() if paths}, args.trainings, args.shown
+    )
     checked = []
     for claim in read_claims(args.claims):
-        makes = args.command if claim.figure in args.figures else PAPER_COMMAND
+        makes = args.command if claim.figure in args.shown else PAPER_COMMAND
         checked.append(finite(check(claim, results)) | {"command": makes.replace("{figure}", claim.figure)})
     write_table(pd.DataFrame(checked)[COLUMNS], args.out)
     with atomic(args.out.with_suffix(".json")) as temporary:

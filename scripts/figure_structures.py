@@ -87,7 +87,7 @@ def draw_ratios(axes, table: pd.DataFrame) -> None:
         for (_, row), place in zip(here.iterrows(), y, strict=True):
             text = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 3)
             options = {"xycoords": ("axes fraction", "data"), "fontsize": "small", "va": "center"}
-            axes.annotate(text, (1.01, place), color=COLOURS[name], **options)
+            axes.annotate(text, (1.01, place), **options)
     theory = table[table["structure"] != "plain"].drop_duplicates("structure")  # the same for all activations
     lines = {"colors": "0.25", "linewidth": 1, "zorder": 0, "label": "theory, no activation"}
     y = theory["structure"].map(places)

@@ -19,7 +19,7 @@ from erf.field import ReceptiveField, save_fields
 from erf.intervals import mean_interval
 from erf.measure import impact_maps, input_gradients
 from erf.seeds import seed_for, torch_generator
-from erf.shape import box_share, box_share_interval, r2_interval
+from erf.shape import box_share_without_noise, r2_without_noise
 from erf.stacks import predicted_sigma, predicted_size, series_name, special_layers, structure_of, theory_stack
 from erf.theory import stack_rf
 from erf.untrained import build_stack
@@ -130,19 +130,11 @@ def table_row(field: ReceptiveField) -> dict:
 
 
 def shape_row(field: ReceptiveField, runs: np.ndarray) -> dict:
-    """How Gaussian and how square the map is, with intervals over `runs` (runs, H, W)."""
+    """How Gaussian and how square the map is, without the noise of `runs` (runs, H, W), with intervals over them."""
     live = runs[runs.any((1, 2))]
-    names = (field.settings[key] for key in ("seed", "network", "depth"))
-    rng = np.random.default_rng(seed_for(*names, "shape"))
-    r2_low, r2_high = r2_interval(live, field.position, field.fit_gaussian(), rng)
-    box_low, box_high = box_share_interval(live, field.position, rng)
-    return {
-        "r2_low": r2_low,
-        "r2_high": r2_high,
-        "box_share": float(box_share(np.abs(field.map), field.position)),
-        "box_share_low": box_low,
-        "box_share_high": box_high,
-    }
+    r2, r2_low, r2_high = r2_without_noise(live, field.position, field.fit_gaussian())
+    box, box_low, box_high = box_share_without_noise(live, field.position)
+    return {"r2": r2, "r2_low": r2_low, "r2_high": r2_high, "box_share": box, "box_low": box_low, "box_high": box_high}
 
 
 def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:

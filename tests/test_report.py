@@ -69,13 +69,11 @@ def test_every_figure_is_there_and_visible(opened, finished_project):
     shown = opened.execute_script(
         "return [...document.querySelectorAll('main > section img')].map(image => {"
         " image.scrollIntoView(); const box = image.getBoundingClientRect();"
-        " return [image.closest('figure').id || 'figure-scorecard', image.complete, image.naturalWidth,"
+        " return [image.closest('figure').id, image.complete, image.naturalWidth,"
         " box.width, box.height, image.checkVisibility(), image.alt, image.closest('figure').innerText] })"
     )
-    shown = [row for row in shown if row[0].startswith("figure-")]
-    figures = [row for row in shown if not row[6].startswith("Measured")]
-    assert sorted(row[0].removeprefix("figure-") for row in figures) == targets
-    for name, complete, natural, width, height, visible, alt, caption in figures:
+    assert sorted(row[0].removeprefix("figure-") for row in shown) == targets
+    for name, complete, natural, width, height, visible, alt, caption in shown:
         assert complete and visible and natural >= 800 and width >= 600 and height >= 200, name
         assert len(alt) > 40 and len(caption) > 100
         if name != "figure-scorecard":
@@ -152,7 +150,7 @@ def test_the_table_of_claims_is_that_of_the_results(opened, finished_project):
     assert len(claims) >= 16
     for claim in claims:
         row = opened.find_element("id", f"claim-{claim['id']}")
-        cells = [cell.text for cell in row.find_elements("css selector", "td")]
+        cells = [cell.text for cell in row.find_elements("css selector", "th, td")]
         assert claim["statement"] in cells[0] and cells[1] == claim["paper"] and claim["verdict"] in cells[3]
         known = table.loc[claim["id"]]
         assert claim["verdict"] == known["verdict"] and known["reason"] in cells[4] and known["command"] in cells[4]
@@ -161,7 +159,8 @@ def test_the_table_of_claims_is_that_of_the_results(opened, finished_project):
         else:
             assert claim["measured"] == pytest.approx(known["measured"])
             shown = with_interval(*known[["measured", "low", "high"]].astype(float), claim["digits"])
-            assert cells[2] == f"{shown} {claim['unit']}".strip()
+            part = f"\n{claim['part']}" if len(claim["parts"]) > 1 else ""
+            assert cells[2] == f"{shown} {claim['unit']}".strip() + part
     verdicts = table["verdict"].value_counts().to_dict()
     header = opened.find_element("css selector", ".counts").text
     assert {name: int(count) for name, count in re.findall(r"([a-z][a-z ]+[a-z]) (\d+)", header)} == verdicts
@@ -200,22 +199,51 @@ def test_every_number_in_the_report_is_in_a_result_or_a_setting(finished_project
     text = re.sub(
         r"<style>.*?</style>|<script.*?</script>|<details>.*?</details>", "", page.read_text(), flags=re.DOTALL
     )
-    body, provenance = text.split('<section id="provenance">')
+    body, _ = text.split('<section id="provenance">')
     body = re.sub(r'<section id="explorer">.*?</section>', "", body, flags=re.DOTALL)
-    cost = body[body.index('<section id="cost">') :]
     body = html.unescape(re.sub(r"<[^>]*>", " ", body[: body.index('<section id="cost">')]))
     claims = json.loads((folder / "results/small/claims.json").read_text())
+    body, trained = body.split(" Trainings ")  # the table after this heading is for the next test
+    assert len(re.findall(r"\d", trained)) > 40
+    networks = pd.concat(pd.read_csv(path) for path in (folder / "results/small/networks").glob("*.csv"))
+    wide = networks.query("reading == 'abs' and channels == 4 and unit == 'before'")
+    deviation = 100 * (wide["size"] / wide["theory_size"] - 1).abs().max()
     full = {**finished_project.config, "name": "small"}
     defaults = {"channels": 4, "special_layers": [4, 8, 12], "threshold": THRESHOLD, "seeds": 3}  # settings of this run
     verdicts = [claim["verdict"] for claim in claims]
-    counts = [len(claims), *(verdicts.count(verdict) for verdict in set(verdicts))]
+    counts = [len(claims), deviation, *(verdicts.count(verdict) for verdict in set(verdicts))]
     known = numbers_in([claims, full["training_defaults"], defaults, counts]) | DEFINITIONS
     known |= {"2016", "1701.04128", "34"}  # the paper and a network by their names
     unknown = [number for number in re.findall(r"\d+(?:\.\d+)?", body) if number not in known]
     assert not unknown
+
+
+def section(page: Path, name: str) -> str:
+    (found,) = re.findall(rf'<section id="{name}">.*?</section>', page.read_text(), flags=re.DOTALL)
+    return found
+
+
+def test_the_table_of_trainings_is_that_of_the_results(finished_project, page):
+    results = finished_project.folder / "results/small"
+    rows = re.findall(r"<tr><th scope=\"row\">(\w+)</th>(.*?)</tr>", section(page, "figures"))
+    assert len(rows) == len({path.parent.name for path in results.glob("erf/*/*.csv")}) == 6
+    for training, cells in rows:
+        seeds, score, before, after, best = re.findall(r">([^<]*)</td>", cells)
+        sizes = pd.concat(pd.read_csv(path) for path in results.glob(f"erf/{training}/*.csv"))
+        tests = pd.concat(pd.read_csv(path) for path in results.glob(f"trainings/{training}/*/test.csv"))
+        assert int(seeds) == len(tests) == 2
+        kind = "mean_iou" if training.startswith("camvid") else "accuracy"
+        assert score == f"{kind.replace('_iou', ' IoU').replace('_', ' ')} {100 * tests[f'test_{kind}'].mean():.1f} %"
+        for shown, snapshot in ((before, "epoch_000"), (after, "best")):
+            assert shown == f"{sizes.query('snapshot == @snapshot')['diameter'].mean():.1f}"
+        assert best == ", ".join(map(str, sorted(set(tests["best_epoch"]))))
+
+
+def test_the_times_are_those_of_the_benchmark_files(finished_project, page):
+    folder, cost = finished_project.folder / "benchmarks/small", section(page, "cost")
     times = pd.concat(
-        pd.read_csv(path, sep="\t", na_values="-").assign(rule=path.relative_to(folder / "benchmarks/small").parts[0])
-        for path in (folder / "benchmarks/small").rglob("*.tsv")
+        pd.read_csv(path, sep="\t", na_values="-").assign(rule=path.relative_to(folder).parts[0])
+        for path in folder.rglob("*.tsv")
     )
     rows = re.findall(r"<code>(\w+)</code></th>(.*?)</tr>", cost)
     assert {rule for rule, _ in rows} == {rule.removesuffix(".tsv") for rule in times["rule"]} - {"replication_report"}
@@ -228,6 +256,13 @@ def test_every_number_in_the_report_is_in_a_result_or_a_setting(finished_project
             assert float(value) == pytest.approx(
                 seconds / {"s": 1, "min": 60}[unit], abs=0.51 if unit == "s" else 0.051
             )
+    speeds = [pd.read_csv(path) for path in finished_project.folder.glob("results/small/trainings/camvid/*/speed.csv")]
+    (shown,) = re.findall(r"<th scope=\"row\">camvid</th>.*?</td>.*?>([\d.]+)</td>", cost)
+    assert shown == f"{np.mean([speed['seconds'].sum() for speed in speeds]) / 60:.1f}"
+
+
+def test_provenance_names_the_datasets_and_the_commit(finished_project, page):
+    provenance = section(page, "provenance")
     for name, digest in finished_project.config["datasets"]["cifar10"]["members"].items():
         assert name in provenance and digest in provenance
     assert finished_project.config["datasets"]["camvid"]["sha256"] in provenance
@@ -265,10 +300,10 @@ def move_to(browser, settings: dict) -> None:
     for name in ("kernel", "weights", "structure"):
         Select(element(name)).select_by_value(str(settings[name]))
     for name in ("depth", "stride", "dilation"):
-        if element(name).is_enabled():
+        if element(name).is_displayed():
             first = int(element(name).get_attribute("min"))
             element(name).send_keys(Keys.HOME, Keys.ARROW_RIGHT * (settings[name] - first))
-    if element("special").is_enabled():
+    if element("special").is_displayed():
         element("special").send_keys(Keys.CONTROL + "a")
         element("special").send_keys(Keys.BACKSPACE, ", ".join(map(str, settings["special"])))
 
@@ -314,12 +349,12 @@ def test_the_explorer_moved_by_keys_and_clicks_has_the_theorys_numbers(browser, 
     assert browser.find_element("id", "problem").text == ""
     shown = {
         name: float(browser.find_element("id", name).get_attribute("data-value"))
-        for name in ("sigma", "size", "rf", "ratio")
+        for name in ("sigma", "size", "side", "ratio")
     }
     stack, weights = theory_of(settings), settings["weights"]
     (side, _) = theory.stack_rf(stack)
     size = theory.expected_size(stack, weights)
-    assert shown["rf"] == side
+    assert shown["side"] == side
     assert shown["size"] == pytest.approx(size, rel=1e-12)
     assert shown["ratio"] == pytest.approx(size / side, rel=1e-12)
     assert shown["sigma"] == pytest.approx(theory.expected_sigma(stack, weights)[0], rel=1e-9)
@@ -352,21 +387,28 @@ def test_the_explorers_maps_are_the_theorys(browser, page):
     equal()
 
 
-def test_the_explorer_says_what_it_cannot_do_and_keeps_its_numbers(opened):
+def test_the_explorer_says_what_it_cannot_do_and_shows_nothing_then(opened):
     from selenium.webdriver.common.keys import Keys
 
+    def text(name):
+        return opened.find_element("id", name).text
+
     move_to(opened, SETTINGS[8])
-    before = opened.find_element("id", "size").text
+    size = text("size")
     special = opened.find_element("id", "special")
     special.send_keys(", 16")
-    assert opened.find_element("id", "problem").text == "A network of 15 layers has no layer 16."
+    assert text("problem") == "There is no layer 16 in 15, which is ignored."
+    assert text("size") == size
     special.send_keys(Keys.BACKSPACE, Keys.BACKSPACE, "<b>")
-    assert opened.find_element("id", "problem").text == "A network of 15 layers has no layer <b>."
-    assert opened.find_element("id", "size").text == before
+    assert text("problem") == "<b> is no layer: write numbers and commas, such as 4, 8, 12."
+    assert special.get_attribute("aria-invalid") == "true"
+    assert [text(name) for name in ("sigma", "size", "side", "ratio", "measured")] == ["–"] * 4 + [""]
     move_to(opened, {**SETTINGS[8], "kernel": 11, "stride": 4})
-    assert "are not drawn" in opened.find_element("id", "problem").text
+    assert "are not drawn" in text("problem") and text("size") == "–"
     move_to(opened, SETTINGS[0] | {"structure": "skip"})
-    assert opened.find_element("id", "problem").text == "Skip connections need at least three layers."
+    assert text("problem") == "Skip connections need at least three layers."
+    move_to(opened, SETTINGS[1])
+    assert text("problem") == "" and float(text("size")) > 5
 
 
 def test_measured_maps_stand_beside_the_theory_of_the_same_settings(opened, finished_project):
@@ -378,12 +420,20 @@ def test_measured_maps_stand_beside_the_theory_of_the_same_settings(opened, fini
     field = next(f for f in fields if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
     assert any(f"ERF {field.size:.1f} px" in caption and "random, 4 channels" in caption for caption in captions)
     assert any("random + ReLU" in caption for caption in captions)
-    images = opened.execute_script(
-        "return [...document.querySelectorAll('#measured img')].map(image => [image.complete, image.naturalWidth])"
+    assert f"(fitted to theory: {np.mean(stacks.predicted_fit(field.settings).sigma):.2f} px)" in captions[0]
+    drawn = opened.execute_script(
+        "return [...document.querySelectorAll('#measured canvas')].map(canvas => {"
+        " const copy = document.createElement('canvas'); copy.width = copy.height = 320;"
+        " const context = copy.getContext('2d', {willReadFrequently: true}); context.drawImage(canvas, 0, 0);"
+        " return [160, 3].map(at => context.getImageData(at, at, 1, 1).data.slice(0, 3).reduce((a, b) => a + b)) })"
     )
-    assert images == [[True, 21]] * len(captions)
+    assert len(drawn) == len(captions) and all(middle > 2 * corner for middle, corner in drawn)
     move_to(opened, {**SETTINGS[0], "depth": 11, "weights": "random"})
-    assert opened.find_element("id", "measured").text == "No network with these settings was measured here."
+    found = opened.find_element("id", "measured").text
+    assert found.startswith("No network with these settings was measured here.") and "5, 6, 10 layers" in found
+    # A stride of 1 is no stride: the stack is a plain one.
+    move_to(opened, {**SETTINGS[8], "depth": 10, "stride": 1})
+    assert [one.text for one in opened.find_elements("css selector", "#measured figcaption")] == captions
 
 
 def test_the_map_is_drawn(opened):
@@ -438,7 +488,7 @@ def click_on(browser, selector: str, number: int = 0, text: str = "") -> None:
 
 def test_snakemakes_report_shows_every_figure_with_its_caption(browser, snakemake_report, finished_project):
     """Every category is opened, and in it every result shown, and its caption read."""
-    categories = {"Theory": 1, "Untrained networks": 5, "Trained networks": 6, "Verdicts": 3}
+    categories = {"Theory": 1, "Untrained networks": 4, "Trained networks": 2, "Beyond the paper": 5, "Verdicts": 3}
     seen = {}
     for category, count in categories.items():
         for number in range(count):
@@ -453,7 +503,8 @@ def test_snakemakes_report_shows_every_figure_with_its_caption(browser, snakemak
             name = appears(browser, "document.body.innerText.match(/(\\w+)\\.(?:png|csv|html)/)?.[1]")
             caption = " ".join(browser.execute_script("return document.body.innerText").split())
             text = {"index": "report"}.get(name, name)
-            words = re.sub(r"[*`]", "", (ROOT / f"workflow/report/{text}.rst").read_text()).split()
+            source = re.sub(r"^\.\. alt:.*\n", "", (ROOT / f"workflow/report/{text}.rst").read_text())
+            words = re.sub(r"[*`]", "", source).split()
             assert " ".join(words[:12]) in caption, name
             seen[name] = label
             if name not in ("claims", "index"):

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,10 @@ from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES, with_interval
 from erf.verdicts import Part, Region
 
 PAPER_DEPTHS = (5, 10, 20, 40)
-PAPER_SCALE = {"cifar10": (64, 30), "camvid": (64, 100)}  # width and epochs from which absolute values are comparable
+FULL_SCALE = {
+    "cifar10": (64, 30),
+    "camvid": (64, 100),
+}  # our choice: width and epochs from which to compare absolute values
 
 
 class NotRunError(Exception):
@@ -23,28 +26,39 @@ class NotRunError(Exception):
 
 @dataclass
 class Results:
-    """What was measured: the pipeline's tables by name, and the settings of the paper's trainings by theirs."""
+    """What was measured: the pipeline's tables by name, the settings of the paper's trainings by theirs, and the names
+    of the networks that each figure shows."""
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     trainings: dict[str, dict] = field(default_factory=dict)
+    shown: dict[str, list[str]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self.tables:
             raise NotRunError("no target of this configuration measures it")
         return self.tables[name]
 
+    def of(self, figure: str) -> "Results":
+        """The same with no other untrained networks than the figure's."""
+        networks = self.tables.get("networks")
+        if networks is None:
+            return self
+        own = networks[networks["network"].isin(self.shown.get(figure, []))]
+        return replace(self, tables={**self.tables, "networks": own})
+
 
 def plain_stacks(results: Results, series: str, reading: str = "abs") -> pd.DataFrame:
-    """Rows of the plain stacks of He's weights at the paper's depths: of each, the widest network with most runs."""
-    found = results["networks"].query(
-        "series == @series and reading == @reading and structure == 'plain' and unit == 'before' and centre_light == 0"
-    )
-    found = found[found["depth"].isin(PAPER_DEPTHS)].sort_values(["channels", "runs"])
+    """Rows of the plain stacks without centre-light weights at the paper's depths: of each, the widest network."""
+    found = results["networks"].query("series == @series and reading == @reading and depth in @PAPER_DEPTHS")
+    found = found.query("structure == 'plain' and kernel == 3 and unit == 'before' and centre_light == 0")
+    found = found.sort_values("channels", kind="stable")
     return found.drop_duplicates("depth", keep="last").sort_values("depth")
 
 
 def layers(row) -> str:
-    return f"{row.depth} layers"
+    """How to call a network in a list of depths, and what is wrong with its measurement."""
+    dead = f", {row.dead} of {row.runs} runs dead" if row.dead else ""
+    return f"{row.depth} layers{', cut off by the RF' if row.clipped else ''}{dead}"
 
 
 def bounds(row, value: float, low: float, high: float) -> tuple[float, float, float]:
@@ -55,7 +69,7 @@ def bounds(row, value: float, low: float, high: float) -> tuple[float, float, fl
 def gaussian_fits(results: Results, series: str, depths: Sequence[int] = PAPER_DEPTHS) -> list[Part]:
     """R^2 of the Gaussian fitted to the maps of plain stacks."""
     rows = plain_stacks(results, series).query("depth in @depths")
-    return [Part(layers(row), *bounds(row, row.gaussian_r2, row.r2_low, row.r2_high)) for row in rows.itertuples()]
+    return [Part(layers(row), *bounds(row, row.r2, row.r2_low, row.r2_high)) for row in rows.itertuples()]
 
 
 def coefficients(results: Results) -> list[Part]:
@@ -69,7 +83,7 @@ def distances_to_the_limit(results: Results) -> list[Part]:
     """Total variation distance to the Gaussian at the largest depth, for each kernel."""
     table = results["convolution"].query("panel == 'total variation distance'")
     last = table[table["depth"] == table["depth"].max()]
-    return [Part.exact(f"{row.kernel}, {layers(row)}", row.value) for row in last.itertuples()]
+    return [Part.exact(f"{row.kernel}, {row.depth} layers", row.value) for row in last.itertuples()]
 
 
 def uniform_sigmas(results: Results) -> list[Part]:
@@ -87,10 +101,16 @@ def fractions(results: Results) -> list[Part]:
     """Of the theoretical receptive field that the ERF has, at the largest of the paper's depths."""
     parts = []
     for series in ("uniform", "random", "random + ReLU"):
-        for row in plain_stacks(results, series).tail(1).itertuples():
+        for row in plain_stacks(results, series).query("depth == @PAPER_DEPTHS[-1]").itertuples():
             label = f"{series}, {layers(row)}"
             parts.append(Part(label, *bounds(row, row.ratio, row.low / row.rf, row.high / row.rf)))
     return parts
+
+
+def structure_fits(results: Results, structure: str) -> list[Part]:
+    """R^2 of the Gaussian fitted to the maps of a structure."""
+    rows = results["networks"].query("structure == @structure and reading == 'abs'")
+    return [Part(row.series, row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
 
 
 def structure_ratios(results: Results, structure: str) -> list[Part]:
@@ -101,9 +121,8 @@ def structure_ratios(results: Results, structure: str) -> list[Part]:
 
 def box_shares(results: Results) -> list[Part]:
     """Share of its bounding box that the dilated stacks' ERF fills."""
-    rows = results["networks"].query("structure == 'dilation' and reading == 'abs'").sort_values("runs")
-    rows = rows.drop_duplicates("series", keep="last")
-    return [Part(row.series, row.box_share, row.box_share_low, row.box_share_high) for row in rows.itertuples()]
+    rows = results["networks"].query("structure == 'dilation' and reading == 'abs'")
+    return [Part(row.series, row.box_share, row.box_low, row.box_high) for row in rows.itertuples()]
 
 
 def slope_rows(results: Results, quantity: str, deepest: bool) -> pd.DataFrame:
@@ -118,7 +137,8 @@ def slope_rows(results: Results, quantity: str, deepest: bool) -> pd.DataFrame:
 
 def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]:
     rows = slope_rows(results, quantity, deepest)
-    return [Part(f"{row.weights}, {row.depths} layers", row.slope, row.low, row.high) for row in rows.itertuples()]
+    labels = rows["weights"] + ", " + rows["depths"].str.replace("-", "–") + " layers"
+    return [Part(label, row.slope, row.low, row.high) for label, row in zip(labels, rows.itertuples(), strict=True)]
 
 
 def trainings_of(results: Results, table: str, dataset: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -144,8 +164,10 @@ def diameters(results: Results, dataset: str, when: str) -> list[Part]:
     parts = []
     for label, here in trainings_of(results, "sizes", dataset):
         by_seed = here.pivot_table(index="seed", columns="snapshot", values="diameter")
-        values = {"before": by_seed["epoch_000"], "after": by_seed["best"]}
-        parts.append(mean_part(label, values.get(when, values["after"] - values["before"])))
+        if not {"epoch_000", "best"} <= set(by_seed):
+            raise NotRunError("the snapshots before training and of the best score were not both measured")
+        before, after = by_seed["epoch_000"], by_seed["best"]
+        parts.append(mean_part(label, {"before": before, "after": after, "growth": after - before}[when]))
     return parts
 
 
@@ -175,9 +197,7 @@ def centre_light_sizes(results: Results) -> list[Part]:
 def centre_light_fits(results: Results) -> list[Part]:
     """R^2 of the Gaussian fitted to the maps of centre-light stacks."""
     rows = results["networks"].query("centre_light > 0 and reading == 'abs'").sort_values("centre_light")
-    return [
-        Part(f"strength {row.centre_light:g}", row.gaussian_r2, row.r2_low, row.r2_high) for row in rows.itertuples()
-    ]
+    return [Part(f"strength {row.centre_light:g}", row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
 
 
 def epochs_saved(results: Results) -> list[Part]:
@@ -186,7 +206,8 @@ def epochs_saved(results: Results) -> list[Part]:
     parts = []
     for row in table[table["seed"].astype(str) == "mean"].itertuples():
         label = f"{DATASETS[row.series]} to {SCORES[row.series]} {row.score:g}"
-        parts.append(seeds_part(label, row.seeds, 100 * row.change, 100 * row.low, 100 * row.high))
+        part = seeds_part(label, row.seeds, 100 * row.change, 100 * row.low, 100 * row.high)
+        parts.append(replace(part, absent="not reached by every seed"))
     return parts
 
 
@@ -194,14 +215,14 @@ def epochs_saved(results: Results) -> list[Part]:
 
 
 def smaller_scale(results: Results, region: Region, dataset: str, **_) -> str:
-    """A training of less than the paper's scale."""
-    width, epochs = PAPER_SCALE[dataset]
+    """A training of less than the full scale, which config.yaml has."""
+    width, epochs = FULL_SCALE[dataset]
     for settings in results.trainings.values():
         own_width, own_epochs = settings["network"]["width"], settings["recipe"]["epochs"]
         if settings["dataset"] == dataset and (own_width < width or own_epochs < epochs):
             return (
-                f"trained at width {own_width} for {own_epochs} epochs; an absolute value is held against the paper's"
-                f" from width {width} and {epochs} epochs on"
+                f"trained at width {own_width} for {own_epochs} epochs; held against the paper's value only from our"
+                f" full scale on, width {width} and {epochs} epochs (the paper's own is not known)"
             )
     return ""
 
@@ -213,12 +234,19 @@ def chosen_start(results: Results, region: Region, dataset: str, **_) -> str:
     return f"γ = {', '.join(carried)} sets it, and was chosen to begin near the paper's value"
 
 
+def setting(results: Results, region: Region, dataset: str, **_) -> str:
+    """What was built, and not found."""
+    sides = ", ".join(f"{part.value:.0f}" for part in theoretical_fields(results, dataset))
+    return f"a setting, not a finding: the network was built to come near to the paper's, and has {sides} px"
+
+
 def too_shallow(results: Results, region: Region, quantity: str, deepest: bool) -> str:
     """A limit of many layers, at depths at which theory itself is not near it."""
     for row in slope_rows(results, quantity, deepest).itertuples():
         if row.theory not in region:
             expected = with_interval(row.theory, np.nan, np.nan, 3)
-            return f"at {row.depths} layers theory itself has a slope of {expected}: the limit needs more layers"
+            depths = row.depths.replace("-", "–")
+            return f"at {depths} layers theory itself has a slope of {expected}: the limit needs more layers"
     return ""
 
 
@@ -231,6 +259,7 @@ MEASURES = {
         energy_sizes,
         fractions,
         gaussian_fits,
+        structure_fits,
         structure_ratios,
         box_shares,
         slopes,
@@ -242,4 +271,4 @@ MEASURES = {
         epochs_saved,
     )
 }
-OBSTACLES = {obstacle.__name__: obstacle for obstacle in (smaller_scale, chosen_start, too_shallow)}
+OBSTACLES = {obstacle.__name__: obstacle for obstacle in (smaller_scale, chosen_start, setting, too_shallow)}

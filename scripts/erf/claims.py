@@ -39,6 +39,8 @@ class Claim:
             raise InputError(f"claim {self.id}: there is no obstacle {self.obstacle!r}, but {', '.join(OBSTACLES)}")
         try:
             inspect.signature(MEASURES[self.measure]).bind(Results(), **self.of)
+            if self.obstacle:
+                inspect.signature(OBSTACLES[self.obstacle]).bind(Results(), Region(), **self.of)
         except TypeError as error:
             raise InputError(f"claim {self.id}: of: {error}") from error
         region_of(self.id, self.accept)
@@ -84,18 +86,20 @@ def check(claim: Claim, results: Results) -> dict:
     accepted = " ".join(filter(None, [claim.region.words(claim.digits), claim.unit]))
     told |= {"unit": claim.unit, "digits": claim.digits, "accepted": accepted, "note": claim.note}
     told |= {"region": [claim.region.low, claim.region.high]}
+    results = results.of(claim.figure)
     try:
         parts = MEASURES[claim.measure](results, **claim.of)
         if not parts:
             raise NotRunError("no network or training of this configuration is what the claim is about")
     except NotRunError as missing:
         nothing = dict.fromkeys(("measured", "low", "high"), math.nan)
-        return {**told, **nothing, "parts": [], "verdict": NOT_RUN, "reason": str(missing)}
+        return {**told, **nothing, "parts": [], "part": "", "verdict": NOT_RUN, "reason": str(missing)}
     verdicts = [claim.region.verdict(part) for part in parts]
     obstacle = OBSTACLES[claim.obstacle](results, claim.region, **claim.of) if claim.obstacle else ""
     worst = weakest(parts, claim.region)
     return {
         **told,
+        "part": worst.label,
         "measured": worst.value,
         "low": worst.low,
         "high": worst.high,
@@ -115,6 +119,6 @@ def reason(claim: Claim, parts: list[Part]) -> str:
 def part_text(part: Part, digits: int) -> str:
     """A measurement with its interval, or why it has none."""
     if math.isnan(part.value):
-        return "not reached by every seed"
-    alone = " (too few seeds for an interval)" if math.isnan(part.low) else ""
+        return part.absent
+    alone = " (too few runs or seeds for an interval)" if math.isnan(part.low) else ""
     return with_interval(part.value, part.low, part.high, digits) + alone

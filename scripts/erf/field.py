@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 
@@ -13,18 +13,6 @@ from erf.errors import InputError
 from erf.files import atomic, read_arrays
 from erf.intervals import positive_interval
 from erf.theory import THRESHOLD, erf_size, gaussian_map, reference_impact
-
-
-def redrawn_maps(maps: np.ndarray, rng: np.random.Generator, replicates: int = 1000) -> Iterator[np.ndarray]:
-    """Magnitudes of the mean of `maps` (runs, H, W) over runs that are drawn again with replacement: chunks (n, H, W),
-    `replicates` in all."""
-    runs = len(maps)
-    flat = maps.reshape(runs, -1)
-    chunk = max(1, 2**24 // flat.shape[1])  # replicates at a time, so that their maps stay within 128 MiB
-    for start in range(0, replicates, chunk):
-        count = min(chunk, replicates - start)
-        weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=count)  # (count, runs)
-        yield np.abs(weights @ flat / runs).reshape(count, *maps.shape[1:])
 
 
 def bootstrap_sizes(
@@ -39,8 +27,16 @@ def bootstrap_sizes(
     Noise carries pixels over the threshold: the size of a mean over few runs is a little too large, and that of redrawn
     runs again by as much. `positive_interval` corrects for it.
     """
-    redrawn = redrawn_maps(maps, rng, replicates)
-    return np.concatenate([erf_size(means, position, reference=reference) for means in redrawn])
+    runs = len(maps)
+    flat = maps.reshape(runs, -1)
+    sizes = np.empty(replicates)
+    chunk = max(1, 2**24 // flat.shape[1])  # replicates at a time, so that their maps stay within 128 MiB
+    for start in range(0, replicates, chunk):
+        count = min(chunk, replicates - start)
+        weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=count)  # (count, runs)
+        means = np.abs(weights @ flat / runs).reshape(count, *maps.shape[1:])
+        sizes[start : start + count] = erf_size(means, position, reference=reference)
+    return sizes
 
 
 @dataclass(frozen=True)

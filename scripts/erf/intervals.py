@@ -33,3 +33,12 @@ def positive_interval(estimate: float, replicates: np.ndarray) -> tuple[float, f
     """The same for what is positive (a size, a ratio of sizes), on a logarithmic scale: it never reaches below zero."""
     low, high = basic_interval(np.log(estimate), np.log(replicates))
     return float(np.exp(low)), float(np.exp(high))
+
+
+def jackknife(estimate: float, without_one: np.ndarray) -> tuple[float, float, float]:
+    """(value, low, high) of a statistic without its bias of order 1 / n, with a 95 % Student t interval.
+
+    `estimate` is that of all n, `without_one` (n,) those of all but each (Tukey's pseudo-values; Efron and Tibshirani,
+    An Introduction to the Bootstrap, 1993, chapter 11). NaN if any is.
+    """
+    return mean_interval(len(without_one) * estimate - (len(without_one) - 1) * np.asarray(without_one))

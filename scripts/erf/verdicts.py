@@ -1,11 +1,11 @@
 """Verdicts: measurements, with their intervals, held against the region of values that a claim's rule accepts.
 
-The rule is the same for every claim, and its region is fixed in `erf.claims` before anything is measured:
+The rule is the same for every claim; `config/claims.yaml` has their regions.
 
-- reproduced: the whole interval lies in the region
-- partly: the estimate does, but not its whole interval, or there are too few seeds for an interval; or some of the
-  claim's measurements are reproduced or partly so, and others not
-- not reproduced: the estimate lies outside, whether or not the interval reaches in
+- reproduced: all intervals lie in the region
+- partly: an estimate lies in the region, but its interval reaches out of it, or there is too little for an interval, so
+  that nothing is decided; or some measurements are reproduced and others are not
+- not reproduced: the intervals lie outside, or the estimates, where an interval does not decide
 - not comparable: measured, but in conditions that are not the claim's
 - not run: there is no result
 """
@@ -23,13 +23,14 @@ class Part:
     """One of the measurements that a claim is judged by.
 
     low, high : its 95 % interval; the value itself where nothing varies, NaN where too little was run for one
-    value : NaN where the quantity does not exist, such as the epochs to a score that was never reached
+    value : NaN where there is none, `absent` says why
     """
 
     label: str
     value: float
     low: float = math.nan
     high: float = math.nan
+    absent: str = "no value"
 
     @classmethod
     def exact(cls, label: str, value: float) -> "Part":
@@ -54,9 +55,10 @@ class Region:
     def verdict(self, part: Part) -> str:
         if math.isnan(part.value):
             return NOT_COMPARABLE
-        if part.value not in self:
-            return NOT_REPRODUCED
-        return REPRODUCED if part.low in self and part.high in self else PARTLY  # NaN lies in no region
+        if part.low in self and part.high in self:  # NaN lies in no region
+            return REPRODUCED
+        outside = part.high < self.low or part.low > self.high
+        return PARTLY if part.value in self and not outside else NOT_REPRODUCED
 
     def words(self, digits: int) -> str:
         """ "above 1.00", "0.55 to 0.57"."""
@@ -69,8 +71,10 @@ class Region:
 
 
 def overall(verdicts: list[str]) -> str:
-    """Of all parts of a claim; those that say nothing do not count."""
+    """Of all parts of a claim. A part without a value leaves what the others say undecided."""
     telling = {verdict for verdict in verdicts if verdict != NOT_COMPARABLE}
+    if telling == {REPRODUCED} and NOT_COMPARABLE in verdicts:
+        return PARTLY
     if len(telling) == 1:
         return telling.pop()
     return PARTLY if telling else NOT_COMPARABLE

@@ -99,7 +99,7 @@ const ERF = (() => {
   const element = (id) => document.getElementById(id);
   const WITH_STRIDE = ["subsample", "average_pool"], WITH_SPECIAL = [...WITH_STRIDE, "dilation"];
 
-  // What the controls say, and what is wrong with it.
+  // What the controls say, and what is wrong with it, or only worth a remark.
   function settingsShown() {
     const structure = element("structure").value, depth = Number(element("depth").value);
     const settings = {
@@ -112,52 +112,72 @@ const ERF = (() => {
       dilation: Number(element("dilation").value),
     };
     if (structure === "skip" && depth < 3) return {settings, problem: "Skip connections need at least three layers."};
+    let remark = "";
     if (WITH_SPECIAL.includes(structure)) {
       const words = element("special").value.split(/[\s,;]+/).filter(Boolean);
-      const wrong = words.find((word) => !/^\d+$/.test(word) || Number(word) < 1 || Number(word) > depth);
-      if (wrong !== undefined) return {settings, problem: `A network of ${depth} layers has no layer ${wrong}.`};
-      settings.special = [...new Set(words.map(Number))].sort((a, b) => a - b);
+      const wrong = words.find((word) => !/^[1-9]\d*$/.test(word));
+      if (wrong !== undefined) return {settings, problem: `${wrong} is no layer: write numbers and commas, such as 4, 8, 12.`};
+      const layers = [...new Set(words.map(Number))].sort((a, b) => a - b);
+      settings.special = layers.filter((layer) => layer <= depth);
+      const beyond = layers.filter((layer) => layer > depth);
+      if (beyond.length) remark = `There is no layer ${beyond.join(", ")} in ${depth}, which is ignored.`;
     }
     const side = rfOf(layersOf(settings));
     if (side > data.largest)
       return {settings, problem: `Its receptive field has ${side} pixels a side; more than ${data.largest} are not drawn.`};
-    return {settings, problem: ""};
+    return {settings, problem: "", remark};
   }
 
-  // Measured networks with these settings. Stride and dilation count where a layer is special.
+  // What a network is: without a special layer, or with ones of factor 1, it is a plain stack.
+  function plainly(settings) {
+    const factor = WITH_STRIDE.includes(settings.structure) ? settings.stride : settings.dilation;
+    if (!WITH_SPECIAL.includes(settings.structure) || (settings.special.length && factor > 1)) return {...settings, factor};
+    return {...settings, structure: "plain", special: []};
+  }
+
+  // Measured networks with these settings. Their special layers all have a stride, or a first dilation, of 2.
   function measuredLike(settings) {
-    const {structure, special} = settings;
-    const usual = (WITH_STRIDE.includes(structure) ? settings.stride : 2) === 2 && (structure === "dilation" ? settings.dilation : 2) === 2;
-    const same = (name) => (own) => own[name] === settings[name];
-    return data.measured
-      .filter(() => usual)
-      .filter((own) => ["depth", "kernel", "weights", "structure"].every((name) => same(name)(own)))
-      .filter((own) => own.special.join() === special.join());
+    const {factor, ...wanted} = plainly(settings);
+    const usual = !WITH_SPECIAL.includes(wanted.structure) || factor === 2;
+    return data.measured.filter(
+      (own) =>
+        usual &&
+        ["depth", "kernel", "weights", "structure"].every((name) => own[name] === wanted[name]) &&
+        own.special.join() === wanted.special.join(),
+    );
   }
 
-  function drawMap({map, side, centre}) {
-    const canvas = element("map"), context = canvas.getContext("2d");
-    const small = new OffscreenCanvas(side, side), image = new ImageData(side, side);
+  // Which depths were measured with this structure, if any were.
+  function depthsMeasured(settings) {
+    const {structure} = plainly(settings);
+    const depths = [...new Set(data.measured.filter((own) => own.structure === structure).map((own) => own.depth))];
+    const listed = depths.sort((a, b) => a - b).join(", ");
+    return depths.length ? ` Of this structure networks of ${listed} layers were.` : "";
+  }
+
+  // A map in colours, `peak` being the brightest, and the bound of the ERF, the pixels above `level`.
+  function drawMap(canvas, {map, height, width, peak, level}) {
+    const context = canvas.getContext("2d"), small = new OffscreenCanvas(width, height), image = new ImageData(width, height);
     for (let i = 0; i < map.length; i++) {
-      const colour = data.colours[Math.round(Math.min(map[i] / centre, 1) * (data.colours.length - 1))];
+      const colour = data.colours[Math.round(Math.min(map[i] / peak, 1) * (data.colours.length - 1))];
       image.data.set([...colour, 255], 4 * i);
     }
     small.getContext("2d").putImageData(image, 0, 0);
     context.imageSmoothingEnabled = false;
     context.drawImage(small, 0, 0, canvas.width, canvas.height);
-    const step = canvas.width / side, inside = (r, c) => map[r * side + c] > data.threshold * centre;
+    const x = canvas.width / width, y = canvas.height / height, inside = (r, c) => map[r * width + c] > level;
     context.strokeStyle = "white";
-    context.lineWidth = 2;
+    context.lineWidth = canvas.width / 320;
     context.beginPath();
-    for (let r = 0; r < side; r++)
-      for (let c = 0; c < side; c++) {
-        if (c + 1 < side && inside(r, c) !== inside(r, c + 1)) {
-          context.moveTo((c + 1) * step, r * step);
-          context.lineTo((c + 1) * step, (r + 1) * step);
+    for (let r = 0; r < height; r++)
+      for (let c = 0; c < width; c++) {
+        if (c + 1 < width && inside(r, c) !== inside(r, c + 1)) {
+          context.moveTo((c + 1) * x, r * y);
+          context.lineTo((c + 1) * x, (r + 1) * y);
         }
-        if (r + 1 < side && inside(r, c) !== inside(r + 1, c)) {
-          context.moveTo(c * step, (r + 1) * step);
-          context.lineTo((c + 1) * step, (r + 1) * step);
+        if (r + 1 < height && inside(r, c) !== inside(r + 1, c)) {
+          context.moveTo(c * x, (r + 1) * y);
+          context.lineTo((c + 1) * x, (r + 1) * y);
         }
       }
     context.stroke();
@@ -183,51 +203,74 @@ const ERF = (() => {
     line(pixels.map((c) => [x(c), y(map[middle * side + c] / centre)]), style.getPropertyValue("--link"), []);
   }
 
-  function show(id, value, digits) {
-    element(id).textContent = value.toFixed(digits);
-    element(id).dataset.value = String(value); // in full, for whoever copies or tests it
-  }
+  const OUTPUTS = {sigma: 2, size: 2, side: 0, ratio: 3}; // digits
 
   function showMeasured(settings) {
-    const found = measuredLike(settings), place = element("measured");
+    const place = element("measured"), found = measuredLike(settings);
     place.replaceChildren();
     if (!found.length) {
-      place.textContent = "No network with these settings was measured here.";
+      place.textContent = `No network with these settings was measured here.${depthsMeasured(settings)}`;
       return;
     }
     for (const own of found) {
-      const figure = document.createElement("figure"), image = new Image(), caption = document.createElement("figcaption");
-      image.src = own.picture;
-      image.alt = `Measured impact map: ${own.label}`;
-      caption.textContent = `${own.label}: ERF ${own.size} px, σ of the fit ${own.sigma} px, ratio ${own.ratio}`;
-      figure.append(image, caption);
+      const figure = document.createElement("figure"), canvas = document.createElement("canvas");
+      const caption = document.createElement("figcaption");
+      const bytes = Uint8Array.from(atob(own.values), (one) => one.charCodeAt(0)); // 16 bits a pixel, little end first
+      const map = Float64Array.from({length: bytes.length / 2}, (_, i) => bytes[2 * i] + 256 * bytes[2 * i + 1]);
+      canvas.width = canvas.height = 320;
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `Measured impact map: ${own.label}`);
+      drawMap(canvas, {map, height: own.height, width: own.width, peak: own.peak, level: own.level});
+      caption.textContent =
+        `${own.label}: ERF ${own.size} px, ratio ${own.ratio}, σ of a fitted Gaussian ${own.sigma} px ` +
+        `(fitted to theory: ${own.theory} px)`;
+      figure.append(canvas, caption);
       place.append(figure);
     }
+  }
+
+  // Nothing is left of the last network where this one cannot be shown.
+  function clear() {
+    for (const id of Object.keys(OUTPUTS)) {
+      element(id).textContent = "–";
+      delete element(id).dataset.value;
+    }
+    for (const id of ["map", "profile"]) element(id).getContext("2d").clearRect(0, 0, element(id).width, element(id).height);
+    element("map").setAttribute("aria-label", "No map");
+    element("measured").replaceChildren();
   }
 
   function update() {
     for (const id of ["depth", "stride", "dilation"]) element(`${id}-shown`).textContent = element(id).value;
     const structure = element("structure").value;
-    element("special").disabled = !WITH_SPECIAL.includes(structure);
-    element("stride").disabled = !WITH_STRIDE.includes(structure);
-    element("dilation").disabled = structure !== "dilation";
-    const {settings, problem} = settingsShown();
-    element("problem").textContent = problem;
-    if (problem) return;
-    const theory = mapOf(settings);
-    show("sigma", theory.sigma, 2);
-    show("size", theory.size, 2);
-    show("rf", theory.side, 0);
-    show("ratio", theory.ratio, 3);
-    drawMap(theory);
+    element("special-control").hidden = !WITH_SPECIAL.includes(structure);
+    element("stride-control").hidden = !WITH_STRIDE.includes(structure);
+    element("dilation-control").hidden = structure !== "dilation";
+    const {settings, problem, remark} = settingsShown();
+    element("problem").textContent = problem || remark;
+    element("special").setAttribute("aria-invalid", String(Boolean(problem)));
+    if (problem) return clear();
+    const theory = mapOf(settings), {side} = theory;
+    for (const [id, digits] of Object.entries(OUTPUTS)) {
+      element(id).textContent = theory[id].toFixed(digits);
+      element(id).dataset.value = String(theory[id]); // in full, for whoever copies or tests it
+    }
+    drawMap(element("map"), {map: theory.map, height: side, width: side, peak: theory.centre, level: data.threshold * theory.centre});
     drawProfile(theory);
     element("map").setAttribute(
       "aria-label",
-      `Theory's impact map, ${theory.side} by ${theory.side} pixels, with an ERF of size ${theory.size.toFixed(1)} pixels`,
+      `Theory's impact map, ${side} by ${side} pixels, with an ERF of size ${theory.size.toFixed(1)} pixels`,
     );
     showMeasured(settings);
   }
 
+  // Once a control is let go, and not at each of its steps, for those who hear the page.
+  function announce() {
+    const said = Object.keys(OUTPUTS).map((id) => `${element(id).parentElement.previousElementSibling.textContent} ${element(id).textContent}`);
+    element("status").textContent = element("problem").textContent || said.join(", ");
+  }
+
+  document.querySelector(".explorer").addEventListener("change", announce);
   document.querySelector(".explorer").addEventListener("input", update);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
   update();

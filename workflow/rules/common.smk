@@ -29,14 +29,16 @@ FIGURES = {
         "nonlinearity": "Nonlinear activations",
         "structures": "Subsampling, dilation, skip connections, dropout",
         "growth": "Growth and shrinkage with depth",
-        "sensitivity": "Readings that the paper leaves open",
     },
     "Trained networks": {
         "before_after": "Before and after training",
+        "initialization": "Kernels light in their middle",
+    },
+    "Beyond the paper": {
+        "sensitivity": "Readings that the paper leaves open",
         "evolution": "During training",
         "convergence": "From three starts",
         "units": "Other units, layers and images",
-        "initialization": "Kernels light in their middle",
         "reach": "How far a unit can use its receptive field",
     },
 }
@@ -450,10 +452,18 @@ def target_table(figure, path):
     return [path] if figure in config["targets"] else []
 
 
+def networks_shown():
+    """Names of the networks that each target shows."""
+    shown = {figure: config["figures"][figure].get("networks", []) for figure in config["targets"]}
+    if "sensitivity" in shown:
+        shown["sensitivity"] = sorted({*shown["sensitivity"], *config["slopes"]["networks"]})
+    return shown
+
+
 def measured_networks():
     """Names of all networks that the targets measure."""
-    names = {name for figure in config["targets"] for name in config["figures"][figure].get("networks", [])}
-    if {"growth", "sensitivity"} & set(config["targets"]):
+    names = {name for networks in networks_shown().values() for name in networks}
+    if "growth" in config["targets"]:
         names.update(config["slopes"]["networks"])
     return sorted(names)
 
@@ -461,6 +471,21 @@ def measured_networks():
 def paper_trainings(path=""):
     """Results of the trainings that the paper has, if they are among the targets."""
     return results_of_seeds("before_after", "trainings", path) if "before_after" in config["targets"] else []
+
+
+def used(section):
+    """Names of the trainings, or reach experiments, of all targets."""
+    return sorted({name for figure in config["targets"] for name in config["figures"][figure].get(section, [])})
+
+
+def every_training(path, dataset=None):
+    """Results of every seed of every training of the targets (on a dataset); {name} and {seed} are filled in."""
+    return [
+        results(path.format(name=name, seed=seed))
+        for name in used("trainings")
+        for seed in merged(name)["seeds"]
+        if dataset in (None, config["trainings"][name]["dataset"])
+    ]
 
 
 def paper_training_settings():
@@ -477,17 +502,12 @@ def report_texts():
 
 def report_facts():
     """What the report says of the configuration: its figures in their order there, commands, seeds, settings."""
-    shown = {figure: config["figures"][figure] for figure in config["targets"]}
-    used = {
-        section: sorted({name for settings in shown.values() for name in settings.get(section, [])})
-        for section in ("trainings", "reach")
-    }
     seeds = {
         "untrained networks": {name: [network_settings(name)["seed"]] for name in measured_networks()},
-        "trainings": {name: merged(name)["seeds"] for name in used["trainings"]},
-        "reach": {name: reach_settings(name)["seeds"] for name in used["reach"]},
+        "trainings": {name: merged(name)["seeds"] for name in used("trainings")},
+        "reach": {name: reach_settings(name)["seeds"] for name in used("reach")},
     }
-    datasets = {config["trainings"][name]["dataset"] for name in used["trainings"]}
+    runs = {dataset: len(every_training("{name}/{seed}", dataset)) for dataset in config["datasets"]}
     return {
         "name": config["name"],
         "figures": report_figures(),
@@ -499,6 +519,7 @@ def report_facts():
             for name, settings in paper_training_settings().items()
         },
         "seeds": seeds,
-        "datasets": {name: config["datasets"][name] for name in sorted(datasets)},
+        "datasets": {name: config["datasets"][name] for name, count in runs.items() if count},
+        "jobs": {"train_classifier": runs["cifar10"], "train_segmenter": runs["camvid"]},
         "configuration": config,
     }

@@ -29,14 +29,14 @@ rule check_claims:
         "../../environment.yml"
     params:
         trainings=as_json(paper_training_settings()),
-        figures=config["targets"],
+        shown=as_json(networks_shown()),
         command=lambda wildcards: remade_by(),
     message:
         "Every claim held against the paper"
     shell:
         "python {input.script} --claims {input.claims} --networks {input.networks} --slopes {input.slopes} "
         "--structures {input.structures} --convolution {input.convolution} --initialization {input.initialization} "
-        "--sizes {input.sizes} --scores {input.scores} --trainings {params.trainings:q} --figures {params.figures} "
+        "--sizes {input.sizes} --scores {input.scores} --trainings {params.trainings:q} --shown {params.shown:q} "
         "--command {params.command:q} --out {output.csv} > {log} 2>&1"
 
 
@@ -76,7 +76,9 @@ rule replication_report:
         scorecard=figures("scorecard.png"),
         figures=[figures(f"{figure['name']}.png") for figure in report_figures()],
         fields=[results(f"networks/{name}.npz") for name in measured_networks()],
-        speed=lambda wildcards: paper_trainings("trainings/{name}/seed_{seed}/speed.csv"),
+        sizes=every_training("erf/{name}/seed_{seed}.csv"),
+        scores=every_training("trainings/{name}/seed_{seed}/test.csv"),
+        speed=every_training("trainings/{name}/seed_{seed}/speed.csv"),
     output:
         report(
             results("report/index.html"),
@@ -97,5 +99,5 @@ rule replication_report:
         "Replication report"
     shell:
         "python {input.script} --claims {input.claims} --scorecard {input.scorecard} --facts {params.facts:q} "
-        "--pictures {input.figures} --fields {input.fields} --speed {input.speed} --template {input.template} "
+        "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} --scores {input.scores} --speed {input.speed} --template {input.template} "
         "--benchmarks {params.benchmarks} --out {output} > {log} 2>&1"
