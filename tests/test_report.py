@@ -200,11 +200,11 @@ def test_every_number_in_the_report_is_in_a_result_or_a_setting(finished_project
         r"<style>.*?</style>|<script.*?</script>|<details>.*?</details>", "", page.read_text(), flags=re.DOTALL
     )
     body, _ = text.split('<section id="provenance">')
-    body = re.sub(r'<section id="explorer">.*?</section>', "", body, flags=re.DOTALL)
+    for own_test in (r'<section id="explorer">.*?</section>', r"<h3>Trainings</h3>.*?</table>"):
+        body, count = re.subn(own_test, "", body, flags=re.DOTALL)
+        assert count == 1
     body = html.unescape(re.sub(r"<[^>]*>", " ", body[: body.index('<section id="cost">')]))
     claims = json.loads((folder / "results/small/claims.json").read_text())
-    body, trained = body.split(" Trainings ")  # the table after this heading is for the next test
-    assert len(re.findall(r"\d", trained)) > 40
     networks = pd.concat(pd.read_csv(path) for path in (folder / "results/small/networks").glob("*.csv"))
     wide = networks.query("reading == 'abs' and channels == 4 and unit == 'before'")
     deviation = 100 * (wide["size"] / wide["theory_size"] - 1).abs().max()
@@ -226,7 +226,7 @@ def section(page: Path, name: str) -> str:
 def test_the_table_of_trainings_is_that_of_the_results(finished_project, page):
     results = finished_project.folder / "results/small"
     rows = re.findall(r"<tr><th scope=\"row\">(\w+)</th>(.*?)</tr>", section(page, "figures"))
-    assert len(rows) == len({path.parent.name for path in results.glob("erf/*/*.csv")}) == 6
+    assert len(rows) == len({path.parent.name for path in results.glob("erf/*/*.csv")}) == 5
     for training, cells in rows:
         seeds, score, before, after, best = re.findall(r">([^<]*)</td>", cells)
         sizes = pd.concat(pd.read_csv(path) for path in results.glob(f"erf/{training}/*.csv"))
@@ -235,7 +235,7 @@ def test_the_table_of_trainings_is_that_of_the_results(finished_project, page):
         kind = "mean_iou" if training.startswith("camvid") else "accuracy"
         assert score == f"{kind.replace('_iou', ' IoU').replace('_', ' ')} {100 * tests[f'test_{kind}'].mean():.1f} %"
         for shown, snapshot in ((before, "epoch_000"), (after, "best")):
-            assert shown == f"{sizes.query('snapshot == @snapshot')['diameter'].mean():.1f}"
+            assert shown == f"{sizes.loc[sizes['snapshot'] == snapshot, 'diameter'].mean():.1f}"
         assert best == ", ".join(map(str, sorted(set(tests["best_epoch"]))))
 
 
