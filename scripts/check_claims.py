@@ -6,6 +6,7 @@ The table has one row a claim, with the measurement that speaks most against it;
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -22,16 +23,17 @@ COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "re
 PAPER_COMMAND = "snakemake --cores all figures/{figure}.png"  # the paper's scale has every figure
 
 
-def tables_of(paths: list[Path]) -> pd.DataFrame:
-    return pd.concat([read_table(path) for path in paths], ignore_index=True)
+def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
+    """A function that reads tables as one, each of which has these columns."""
+    return lambda paths: pd.concat([read_table(path, *columns) for path in paths], ignore_index=True)
 
 
 READERS = {  # by the argument that names the files
-    "networks": tables_of,
-    "slopes": tables_of,
-    "structures": tables_of,
-    "convolution": tables_of,
-    "initialization": tables_of,
+    "networks": reader("network", "reading", "r2", "box_share"),
+    "slopes": reader("weights", "quantity", "slope", "theory"),
+    "structures": reader("structure", "series", "ratio"),
+    "convolution": reader("panel", "kernel", "fourier", "value"),
+    "initialization": reader("panel", "series", "strength", "change"),
     "sizes": read_sizes,
     "scores": read_scores,
 }

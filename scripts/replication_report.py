@@ -3,6 +3,7 @@
 Text, style and script lie in workflow/report/; every number comes from the results and the configuration.
 """
 
+import argparse
 import base64
 import io
 import json
@@ -11,34 +12,26 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import pandas as pd
 from docutils.core import publish_parts
-from matplotlib import colormaps
+from docutils.utils import SystemMessage
 from PIL import Image
 
 from claim_tables import ours, read_checked
-from cli import command, json_object, new_parser, read_table
+from cli import command, json_object, new_parser
 from erf.claim_measures import Results, smaller_scale
 from erf.errors import InputError
 from erf.field import ReceptiveField, load_fields
 from erf.files import atomic
-from erf.intervals import mean_interval
-from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES, over_seeds
-from erf.plots import MAP_COLOURS
+from erf.labels import DATASETS, ENOUGH_SEEDS
 from erf.provenance import provenance
-from erf.stacks import STRUCTURES, predicted_fit, predicted_size, series_name, special_layers
-from erf.theory import THRESHOLD, centre_impact
+from erf.stacks import STRUCTURES, predicted_size
+from erf.theory import THRESHOLD
 from erf.verdicts import NOT_REPRODUCED, VERDICTS, Region
-from training_tables import read_scores, read_sizes
+from report_explorer import LIMITS, explorer_data
+from report_tables import cost_table, digests_of, grouped, speed_table, training_table
 
 SYMBOLS = dict(zip(VERDICTS, "●◆✕■–", strict=True))
-LIMITS = {"depth": 40, "kernels": [3, 5, 7, 9, 11], "stride": 4, "dilation": 4}  # of the explorer's controls
-LARGEST = 1200  # pixels of a side that the explorer draws
 WIDTH = 1400  # pixels of a figure in the page: twice what it is shown at
-
-
-def data_uri(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def picture(path: Path) -> dict:
@@ -51,7 +44,8 @@ def picture(path: Path) -> dict:
     shown.thumbnail((WIDTH, 10 * WIDTH))
     buffer = io.BytesIO()
     shown.quantize(256).save(buffer, "PNG", optimize=True)
-    return {"picture": data_uri(buffer.getvalue()), "width": shown.width // 2, "height": shown.height // 2}
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"picture": uri, "width": shown.width // 2, "height": shown.height // 2}
 
 
 def as_html(text: str) -> str:
@@ -59,7 +53,7 @@ def as_html(text: str) -> str:
     settings = {"file_insertion_enabled": False, "raw_enabled": False, "halt_level": 2, "report_level": 5}
     try:
         return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
-    except Exception as error:  # docutils has no narrower one
+    except SystemMessage as error:
         raise InputError(f"a text of the report is not reStructuredText: {error}") from error
 
 
@@ -78,39 +72,6 @@ def captioned(path: Path) -> dict[str, str]:
     return {"alt": alt.removeprefix(".. alt: "), "caption": as_html(caption)}
 
 
-def measured_map(field: ReceptiveField) -> dict:
-    """A measured map for the explorer: the settings by which it is found, its pixels and its numbers."""
-    settings, fit, impact = field.settings, field.fit_gaussian(), np.abs(field.map)
-    scale = 65535 / impact.max()
-    runs = settings["runs"] - field.dead
-    channels = f"{settings['channels']} channel{'s' * (settings['channels'] > 1)}"
-    unit = [] if settings["unit"] == "before" else ["unit after its activation"]
-    alive = f"{runs} run{'s' * (runs > 1)}" + (f" ({field.dead} more were dead)" if field.dead else "")
-    return {
-        **{name: settings[name] for name in ("depth", "kernel", "weights", "structure")},
-        "special": list(special_layers(settings)),
-        "label": ", ".join([series_name(settings), channels, *unit, alive]),
-        "height": impact.shape[0],
-        "width": impact.shape[1],
-        "values": base64.b64encode((impact * scale).round().astype("<u2").tobytes()).decode(),
-        "peak": scale * (fit.peak if np.isfinite(fit.peak) else impact.max()),
-        "level": scale * THRESHOLD * float(centre_impact(impact, field.position)),
-        "size": f"{field.size:.1f}",
-        "sigma": f"{np.mean(fit.sigma):.2f}",
-        "theory": f"{np.mean(predicted_fit(settings).sigma):.2f}",
-        "ratio": f"{field.ratio:.3f}",
-    }
-
-
-def explorer_data(fields: list[ReceptiveField]) -> dict:
-    """What the explorer needs beside its formulas."""
-    shown = [field for field in fields if field.settings["centre_light"] == 0 and field.dead < field.settings["runs"]]
-    shown = [field for field in shown if field.settings["depth"] <= LIMITS["depth"]]
-    shown.sort(key=lambda field: (-field.settings["channels"], -field.settings["runs"]))
-    colours = (colormaps[MAP_COLOURS](np.arange(256), bytes=True)[:, :3]).tolist()
-    return {"threshold": THRESHOLD, "largest": LARGEST, "colours": colours, "measured": list(map(measured_map, shown))}
-
-
 def largest_deviation(fields: list[ReceptiveField], channels: int) -> str:
     """Per cent by which ERF sizes of networks of so many channels differ from theory's, at most."""
     wide = [field for field in fields if field.settings["channels"] == channels and field.settings["unit"] == "before"]
@@ -118,115 +79,8 @@ def largest_deviation(fields: list[ReceptiveField], channels: int) -> str:
     return f"{100 * np.nanmax([0, *apart]):.1f}"
 
 
-def cost_table(folder: Path, expected: dict[str, int]) -> list[dict]:
-    """Times by rule, the longest first, and in all, from a configuration's benchmark files: <rule>.tsv, or
-    <rule>/...tsv. `expected` has how many jobs a rule has, of those with more than one."""
-    jobs = []
-    for path in sorted(folder.glob("**/*.tsv")):
-        rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
-        if Path(__file__).with_name(f"{rule}.py").exists():  # other configurations' folders lie beside the paper's
-            jobs.append({"rule": rule, **read_benchmark(path)})
-    if not jobs:
-        return []
-    times = pd.DataFrame(jobs)
-    rows = [(rule, here) for rule, here in times.groupby("rule")]
-    rows += [(rule, times.iloc[:0]) for rule, count in expected.items() if count and rule not in set(times["rule"])]
-    rows.sort(key=lambda row: -row[1]["seconds"].sum())
-    return [cost_row(rule, here, expected.get(rule, 0)) for rule, here in [*rows, ("in all", times)]]
-
-
-def cost_row(rule: str, jobs: pd.DataFrame, expected: int) -> dict:
-    memory = jobs["memory"].max()
-    return {
-        "rule": rule,
-        "jobs": len(jobs),
-        "expected": expected,
-        "total": duration(jobs["seconds"].sum()) if len(jobs) else "",
-        "longest": duration(jobs["seconds"].max()) if len(jobs) else "",
-        "memory": "" if np.isnan(memory) else f"{memory / 1024:.1f}",
-    }
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
-
-
-def read_benchmark(path: Path) -> dict:
-    """Seconds and memory (MiB) of one job."""
-    table = pd.read_csv(path, sep="\t", na_values="-")
-    return {"seconds": float(table["s"].iloc[-1]), "memory": float(table["max_rss"].iloc[-1])}
-
-
-def speed_table(paths: list[Path]) -> list[dict]:
-    """Speed of each training, from .../<training>/seed_<seed>/speed.csv."""
-    if not paths:
-        return []
-    runs = pd.concat([read_table(path, "seconds").assign(training=path.parent.parent.name, run=path) for path in paths])
-    rows = []
-    for training, here in runs.groupby("training", sort=False):
-        share = here["share_of_bf16_peak"].mean()
-        rows.append(
-            {
-                "training": training,
-                "seeds": here["run"].nunique(),
-                "minutes": f"{here.groupby('run')['seconds'].sum().mean() / 60:.1f}",
-                "images": f"{here['images_per_second'].mean():.0f}",
-                "share": "" if np.isnan(share) else f"{100 * share:.0f} %",
-                "device": f"{here['device'].iloc[0]}, {counted(here['threads'].iloc[0], 'thread')}",
-            }
-        )
-    return rows
-
-
-def counted(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
-
-
-def training_table(sizes: list[Path], scores: list[Path]) -> list[dict]:
-    """Test scores and ERF diameters of every training, means over seeds."""
-    if not sizes:
-        return []
-    measured, tested = read_sizes(sizes), read_scores(scores)
-    tested["score"] = 100 * tested.get("test_mean_iou", tested["test_accuracy"]).fillna(tested["test_accuracy"])
-    rows = []
-    for training, here in measured.groupby("training", sort=False):
-        own, dataset = tested[tested["training"] == training], here["dataset"].iloc[0]
-        diameters = here.pivot_table(index="seed", columns="snapshot", values="diameter")
-        seeds = len(diameters)
-        rows.append(
-            {
-                "training": training,
-                "seeds": seeds,
-                "score": f"{SCORES[dataset]} {over_seeds(mean_interval(own['score']), seeds)} %",
-                "before": over_seeds(mean_interval(diameters["epoch_000"]), seeds),
-                "after": over_seeds(mean_interval(diameters["best"]), seeds),
-                "best": ", ".join(str(epoch) for epoch in sorted(set(own["best_epoch"]))),
-            }
-        )
-    return rows
-
-
-def grouped(seeds: dict[str, dict[str, list[int]]]) -> dict[str, str]:
-    """By what was run with which seeds, the names that have them."""
-    found = {}
-    for section, names in seeds.items():
-        for name, own in names.items():
-            found.setdefault(f"{section}, seed{'s' * (len(own) > 1)} {', '.join(map(str, own))}", []).append(name)
-    return {label: ", ".join(names) for label, names in found.items()}
-
-
-def digests_of(datasets: dict[str, dict]) -> dict[str, str]:
-    """Checksums against which the datasets in use were held."""
-    found = {}
-    for name, registry in datasets.items():
-        if "sha256" in registry:
-            found[f"{DATASETS[name]}, SHA-256 of all decoded pixels"] = registry["sha256"]
-        else:
-            found |= {f"{DATASETS[name]} {member}, MD5": digest for member, digest in registry["members"].items()}
-    return found
-
-
-def page(args) -> str:
+def page(args: argparse.Namespace) -> str:
+    """The whole page."""
     facts, claims, texts = args.facts, read_checked(args.claims), args.template.parent
     trainings = Results(trainings=facts["trainings"])
     fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]

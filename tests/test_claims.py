@@ -403,3 +403,52 @@ def test_without_results_nothing_is_reproduced(tmp_path):
     told = json.loads(out.with_suffix(".json").read_text())
     assert [claim["id"] for claim in told] == table["id"].tolist() == list(CLAIMS)
     assert all(claim["parts"] == [] for claim in told)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '[{"id": "x"}]', "not JSON"])
+def test_a_damaged_list_of_verdicts_is_named(tmp_path, capsys, text):
+    import figure_scorecard
+
+    path = tmp_path / "claims.json"
+    path.write_text(text)
+    assert figure_scorecard.main(["--claims", str(path), "--out", str(tmp_path / "scorecard.png")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: not what check_claims wrote") and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_that_is_another_is_named(tmp_path, capsys):
+    table, out = tmp_path / "networks.csv", tmp_path / "claims.csv"
+    table.write_text("network,reading\nx,abs\n")
+    arguments = ["--claims", str(ROOT / "config/claims.yaml"), "--networks", str(table), "--out", str(out)]
+    assert check_claims.main(arguments) == 1
+    assert capsys.readouterr().err == f"error: {table}: has no column 'r2': another table is wanted here\n"
+    assert not out.exists()
+
+
+def test_the_scorecard_has_every_measurement_in_its_table(tmp_path):
+    """Its numbers are those of the claims, one row a measurement, and its marks those of the verdicts."""
+    from matplotlib.colors import to_hex
+
+    import figure_scorecard
+    from erf.plots import VERDICT_STYLES
+
+    results = changed(good_results(), *FAILING["skip"])
+    checked = [check_claims.finite(check(claim, results)) for claim in CLAIMS.values()]
+    del checked[3]["parts"][:]
+    checked[3] |= {"verdict": NOT_RUN, "measured": None}
+    figure, table = figure_scorecard.draw(checked)
+    assert len(table) == sum(max(1, len(claim["parts"])) for claim in checked)
+    for claim in checked:
+        assert table.loc[table["id"] == claim["id"], "value"].dropna().tolist() == pytest.approx(
+            [part["value"] for part in claim["parts"] if part["value"] is not None]
+        )
+    (axes,) = figure.axes
+    marks = [line for line in axes.lines if line.get_marker() != "o" or line.get_markersize() > 4]
+    marks = [line for line in marks if line.get_marker() not in ("None", "")]
+    assert [(to_hex(line.get_color()), line.get_marker()) for line in marks] == [
+        VERDICT_STYLES[claim["verdict"]] for claim in checked
+    ]
+    texts = [text.get_text() for text in axes.texts]
+    for claim in checked:
+        assert claim["statement"] in texts and claim["verdict"] in texts

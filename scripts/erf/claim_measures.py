@@ -14,10 +14,8 @@ from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES, with_interval
 from erf.verdicts import Part, Region
 
 PAPER_DEPTHS = (5, 10, 20, 40)
-FULL_SCALE = {
-    "cifar10": (64, 30),
-    "camvid": (64, 100),
-}  # our choice: width and epochs from which to compare absolute values
+# Width and epochs from which absolute values are compared: a choice of ours, since the paper's are not known.
+FULL_SCALE = {"cifar10": (64, 30), "camvid": (64, 100)}
 
 
 class NotRunError(Exception):
@@ -87,6 +85,7 @@ def distances_to_the_limit(results: Results) -> list[Part]:
 
 
 def uniform_sigmas(results: Results) -> list[Part]:
+    """Standard deviations of the maps of uniform stacks, over the formula's."""
     rows = plain_stacks(results, "uniform")
     return [Part.exact(layers(row), row.sigma_rows / row.limit_sigma_rows) for row in rows.itertuples()]
 
@@ -136,6 +135,7 @@ def slope_rows(results: Results, quantity: str, deepest: bool) -> pd.DataFrame:
 
 
 def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]:
+    """The same with their intervals."""
     rows = slope_rows(results, quantity, deepest)
     labels = rows["weights"] + ", " + rows["depths"].str.replace("-", "–") + " layers"
     return [Part(label, row.slope, row.low, row.high) for label, row in zip(labels, rows.itertuples(), strict=True)]

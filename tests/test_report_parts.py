@@ -1,0 +1,100 @@
+"""The report's parts without a browser: its tables, texts and pictures, and what is said of bad ones."""
+
+import base64
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import replication_report
+import report_explorer
+import report_tables
+from conftest import ROOT, network_settings
+from erf.errors import InputError
+from erf.field import ReceptiveField
+from erf.stacks import predicted_map, predicted_size
+from erf.theory import THRESHOLD, centre_impact
+
+BENCHMARK = "s\th:m:s\tmax_rss\n{seconds}\t0:00:00\t{memory}\n"
+
+
+def test_times_are_added_up_by_rule_and_those_not_on_record_are_told(tmp_path):
+    for path, seconds, memory in (
+        ("measure_network/a.tsv", 30, 2048),
+        ("measure_network/b.tsv", 90, 1024),
+        ("figure_growth.tsv", 2, "-"),
+        ("train_classifier/x/seed_0.tsv", 600, 512),
+        ("laptop/figure_growth.tsv", 50, 50),  # of another configuration
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(BENCHMARK.format(seconds=seconds, memory=memory))
+    (tmp_path / "growth_slopes.tsv").write_text("s\tmax")  # a killed run left it
+    rows = report_tables.cost_table(tmp_path, {"train_classifier": 3, "train_segmenter": 2})
+    assert [list(row.values()) for row in rows] == [
+        ["train_classifier", 1, 3, "10.0 min", "10.0 min", "0.5"],
+        ["measure_network", 2, 0, "2.0 min", "1.5 min", "2.0"],
+        ["figure_growth", 1, 0, "2 s", "2 s", ""],
+        ["train_segmenter", 0, 2, "", "", ""],
+        ["in all", 4, 0, "12.0 min", "10.0 min", "2.0"],
+    ]
+    assert report_tables.cost_table(tmp_path / "nothing", {}) == []
+
+
+def test_seeds_are_grouped_by_what_has_them():
+    seeds = {"trainings": {"a": [0, 1], "b": [0, 1], "c": [2]}, "reach": {}}
+    assert report_tables.grouped(seeds) == {"trainings, seeds 0, 1": "a, b", "trainings, seed 2": "c"}
+
+
+def test_a_figure_is_made_smaller_and_its_size_told(tmp_path):
+    path = tmp_path / "figure.png"
+    Image.fromarray(np.random.default_rng(0).integers(255, size=(1000, 2800, 3), dtype=np.uint8)).save(path)
+    found = replication_report.picture(path)
+    assert (found["width"], found["height"]) == (700, 250)
+    path.write_bytes(base64.b64decode(found["picture"].split(",")[1]))
+    with Image.open(path) as shown:
+        assert shown.size == (1400, 500)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not a picture"):
+        replication_report.picture(path)
+
+
+def test_wrong_markup_in_a_text_is_said():
+    assert "<em>one</em>" in replication_report.as_html("*one*")
+    with pytest.raises(InputError, match="not reStructuredText"):
+        replication_report.as_html("A ``literal without an end")
+    with pytest.raises(InputError):
+        replication_report.as_html(".. include:: /etc/passwd")  # a caption reads no files
+
+
+def test_every_figure_has_a_caption_and_a_description_of_its_own():
+    texts = ROOT / "workflow/report"
+    figures = [path.stem.removeprefix("figure_") for path in (ROOT / "scripts").glob("figure_*.py")]
+    found = [replication_report.captioned(texts / f"{figure}.rst") for figure in figures]
+    assert all(len(one["alt"]) > 60 and "<p>" in one["caption"] and "alt" not in one["caption"] for one in found)
+    assert len({one["alt"] for one in found}) == len(found) == 13
+
+
+def field_of(impact: np.ndarray, **changes) -> ReceptiveField:
+    settings = network_settings(depth=5, mode="abs", reading="abs", runs=20, **changes)
+    middle = tuple((side - 1) / 2 for side in impact.shape)
+    return ReceptiveField.from_runs(np.stack([impact, 0 * impact]), middle, impact.shape, settings)
+
+
+def test_a_measured_map_survives_its_way_into_the_page():
+    impact = predicted_map(network_settings(depth=5, mode="abs")) * 1e-12
+    found = report_explorer.measured_map(field_of(impact))
+    values = np.frombuffer(base64.b64decode(found["values"]), "<u2").reshape(found["height"], found["width"])
+    np.testing.assert_allclose(values / 65535, impact / impact.max(), atol=1e-5)
+    level = THRESHOLD * centre_impact(impact, (5, 5))
+    assert np.sqrt((values > found["level"]).sum()) == pytest.approx(float(found["size"]), abs=0.05)
+    assert ((values > found["level"]) == (impact > level)).mean() > 0.99
+    assert found["label"] == "random, 16 channels, 19 runs (1 more were dead)"
+
+
+def test_the_largest_deviation_is_that_of_wide_networks():
+    settings = network_settings(depth=5, mode="abs")
+    fields = [field_of(predicted_map(settings)), field_of(predicted_map(settings) ** 4, channels=1)]
+    assert replication_report.largest_deviation(fields, 16) == "0.0"
+    narrow = 100 * abs(fields[1].size / predicted_size(settings) - 1)
+    assert replication_report.largest_deviation(fields, 1) == f"{narrow:.1f}"
+    assert replication_report.largest_deviation([], 16) == "0.0"
