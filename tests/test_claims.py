@@ -342,6 +342,14 @@ def test_what_is_wrong_with_a_measurement_is_said():
     assert found["verdict"] == PARTLY and "40 layers: no value" in found["reason"]
 
 
+def test_a_claim_whose_figure_is_not_made_is_not_run_and_says_so():
+    results = good_results()
+    del results.shown["structures"]
+    found = check(CLAIMS["skip"], results)
+    assert found["verdict"] == NOT_RUN
+    assert found["reason"] == "the figure structures is not among the targets of this configuration"
+
+
 def test_a_table_without_the_first_snapshot_is_not_run():
     results = good_results()
     results.tables["sizes"] = results.tables["sizes"].query("snapshot == 'best'")

@@ -24,8 +24,8 @@ class NotRunError(Exception):
 
 @dataclass
 class Results:
-    """What was measured: the pipeline's tables by name, the settings of the paper's trainings by theirs, and the names
-    of the networks that each figure shows."""
+    """What was measured: the pipeline's tables by name, the settings of the paper's trainings by theirs, and the figures
+    that are made, each with the names of the networks that it shows."""
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     trainings: dict[str, dict] = field(default_factory=dict)
@@ -33,15 +33,17 @@ class Results:
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self.tables:
-            raise NotRunError("no target of this configuration measures it")
+            raise NotRunError(f"there is no table of {name}")
         return self.tables[name]
 
     def of(self, figure: str) -> "Results":
-        """The same with no other untrained networks than the figure's."""
+        """The same with no other untrained networks than the figure's; NotRunError where it is not made."""
+        if figure not in self.shown:
+            raise NotRunError(f"the figure {figure} is not among the targets of this configuration")
         networks = self.tables.get("networks")
         if networks is None:
             return self
-        own = networks[networks["network"].isin(self.shown.get(figure, []))]
+        own = networks[networks["network"].isin(self.shown[figure])]
         return replace(self, tables={**self.tables, "networks": own})
 
 

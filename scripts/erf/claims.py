@@ -86,8 +86,8 @@ def check(claim: Claim, results: Results) -> dict:
     accepted = " ".join(filter(None, [claim.region.words(claim.digits), claim.unit]))
     told |= {"unit": claim.unit, "digits": claim.digits, "accepted": accepted, "note": claim.note}
     told |= {"region": [claim.region.low, claim.region.high]}
-    results = results.of(claim.figure)
     try:
+        results = results.of(claim.figure)
         parts = MEASURES[claim.measure](results, **claim.of)
         if not parts:
             raise NotRunError("no network or training of this configuration is what the claim is about")
