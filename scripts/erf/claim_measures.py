@@ -24,8 +24,8 @@ class NotRunError(Exception):
 
 @dataclass
 class Results:
-    """What was measured: the pipeline's tables by name, the settings of the paper's trainings by theirs, and the figures
-    that are made, each with the names of the networks that it shows."""
+    """What was measured: the pipeline's tables by name, the settings of the paper's trainings by theirs, and the
+    figures that are made, each with the names of the networks that it shows."""
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     trainings: dict[str, dict] = field(default_factory=dict)
