@@ -49,6 +49,11 @@ class Claim:
     def region(self) -> Region:
         return region_of(self.id, self.accept)
 
+    @property
+    def accepted(self) -> str:
+        """What the rule accepts, in words."""
+        return f"{self.region.words(self.digits)} {self.unit}".strip()
+
 
 def region_of(name: str, accept: dict) -> Region:
     """What a rule accepts: {"above": x}, {"below": x}, {"between": [low, high]} or {"near": [value, tolerance]}."""
@@ -83,8 +88,7 @@ def check(claim: Claim, results: Results) -> dict:
     """The claim with its verdict, as plain values: `measured`, `low` and `high` of the part that speaks most against
     it, all `parts` with their own verdicts, and the `reason`. NaN where nothing is known."""
     told = {name: getattr(claim, name) for name in ("id", "topic", "statement", "paper", "source", "figure")}
-    accepted = " ".join(filter(None, [claim.region.words(claim.digits), claim.unit]))
-    told |= {"unit": claim.unit, "digits": claim.digits, "accepted": accepted, "note": claim.note}
+    told |= {name: getattr(claim, name) for name in ("unit", "digits", "accepted", "note")}
     told |= {"region": [claim.region.low, claim.region.high]}
     try:
         results = results.of(claim.figure)
@@ -111,9 +115,8 @@ def check(claim: Claim, results: Results) -> dict:
 
 def reason(claim: Claim, parts: list[Part]) -> str:
     """Every part beside what the rule accepts."""
-    unit = f" {claim.unit}" if claim.unit else ""
     shown = "; ".join(f"{part.label}: {part_text(part, claim.digits)}" for part in parts)
-    return f"{shown}; accepted: {claim.region.words(claim.digits)}{unit}"
+    return f"{shown}; accepted: {claim.accepted}"
 
 
 def part_text(part: Part, digits: int) -> str:
