@@ -47,8 +47,6 @@ include: "workflow/rules/replication.smk"
 
 
 onsuccess:
-    report_page = results("report/index.html")
     print(
-        f"The figures are in {figures()}/"
-        + (f", the report is {report_page}" if os.path.exists(report_page) else "")
+        f"The figures are in {figures()}/" + (f", the report is {report_if_current()}" if report_if_current() else "")
     )

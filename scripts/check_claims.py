@@ -20,7 +20,7 @@ from erf.files import atomic
 from training_tables import read_scores, read_sizes
 
 COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
-PAPER_COMMAND = "snakemake --cores all figures/{figure}.png"  # the paper's scale has every figure
+ELSEWHERE = "snakemake --cores all --configfile=config/laptop.yaml figures/laptop/{figure}.png"  # it has every figure
 
 
 def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
@@ -36,6 +36,17 @@ READERS = {  # by the argument that names the files
     "initialization": reader("panel", "series", "strength", "change"),
     "sizes": read_sizes,
     "scores": read_scores,
+}
+
+
+HELP = {
+    "networks": "measure_network",
+    "slopes": "growth_slopes",
+    "structures": "figure_structures",
+    "convolution": "figure_convolution",
+    "initialization": "figure_initialization",
+    "sizes": "measure_snapshots",
+    "scores": "the trainings' tests",
 }
 
 
@@ -64,10 +75,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--claims", type=Path, required=True, help="the claims, .yaml")
     for name in READERS:
-        parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help="tables, .csv; none if not measured")
+        text = f"tables of {HELP[name]}, .csv; none if not measured"
+        parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help=text)
     parser.add_argument("--trainings", type=json_object, default={}, help="settings of the paper's trainings, JSON")
     parser.add_argument("--shown", type=json_object, default={}, help="figures, and the networks that each shows, JSON")
-    parser.add_argument("--command", default=PAPER_COMMAND, help="what makes one of them, with {figure} for its name")
+    parser.add_argument("--command", default=ELSEWHERE, help="what makes one of them, with {figure} for its name")
     parser.add_argument("--out", type=Path, required=True, help=".csv; the .json comes beside it")
     args = parser.parse_args(argv)
     given = {name: getattr(args, name) for name in READERS}
@@ -76,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     checked = []
     for claim in read_claims(args.claims):
-        makes = args.command if claim.figure in args.shown else PAPER_COMMAND
+        makes = args.command if claim.figure in args.shown else ELSEWHERE
         checked.append(finite(check(claim, results)) | {"command": makes.replace("{figure}", claim.figure)})
     write_table(pd.DataFrame(checked)[COLUMNS], args.out)
     with atomic(args.out.with_suffix(".json")) as temporary:

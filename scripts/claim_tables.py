@@ -12,7 +12,8 @@ def read_checked(path: Path) -> list[dict]:
     """Claims as check_claims leaves them; InputError for a file that is something else."""
     try:
         claims = json.loads(path.read_text())
-        wanted = {"id", "topic", "statement", "paper", "parts", "verdict", "region", "digits", "unit"}
+        wanted = {"id", "topic", "statement", "paper", "parts", "verdict", "because", "region", "digits"}
+        wanted |= {"unit", "measured", "low", "high"}
         if not claims or not all(claim.keys() >= wanted for claim in claims):
             raise ValueError("not a list of claims")
     except (ValueError, AttributeError, TypeError) as error:
@@ -30,3 +31,8 @@ def ours(claim: dict) -> str:
         return ""
     value = with_interval(claim["measured"], number(claim["low"]), number(claim["high"]), claim["digits"])
     return f"{value} {claim['unit']}".strip()
+
+
+def verdict_of(claim: dict) -> str:
+    """The verdict as printed: "partly (undecided)"."""
+    return claim["verdict"] + (f" ({claim['because']})" if claim["because"] else "")

@@ -13,14 +13,14 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from claim_tables import number, ours, read_checked
+from claim_tables import number, ours, read_checked, verdict_of
 from cli import command, figure_arguments
 from erf.plots import VERDICT_STYLES, WIDTH, save, use_style
 from erf.verdicts import NOT_COMPARABLE, NOT_RUN
 
 LINE = 0.2  # inches
-COLUMNS = {"statement": 0.0, "paper": 0.375, "ours": 0.485, "strip": 0.74, "verdict": 0.86}  # shares of the width
-STRIP = (0.74, 0.84)
+COLUMNS = {"statement": 0.0, "paper": 0.375, "ours": 0.485, "strip": 0.735, "verdict": 0.845}  # shares of the width
+STRIP = (0.735, 0.828)
 
 
 def tabulate(claims: list[dict]) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def draw(claims: list[dict]):
             if claim["verdict"] != NOT_RUN:
                 draw_strip(axes, claim, line)
             axes.plot(COLUMNS["verdict"] + 0.006, line, symbol, color=colour, markersize=4.5)
-            axes.text(COLUMNS["verdict"] + 0.022, line, claim["verdict"], color=colour, **text)
+            axes.text(COLUMNS["verdict"] + 0.022, line, verdict_of(claim), color=colour, **text)
     return figure, tabulate(claims)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from claim_tables import ours, read_checked, verdict_of
 from conftest import ROOT
-from erf.claims import claims_of
 from erf.intervals import mean_interval
 from erf.labels import DATASETS, over_seeds, with_interval
 from figure_units import layer_name
@@ -21,13 +21,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def claims_table() -> str:
     """Every claim, the paper's value, the one that speaks most against it, the verdict, and what makes it again."""
-    registry = {claim.id: claim for claim in claims_of(CLAIMS)}
     rows = []
-    for row in pd.read_csv(LAPTOP / "claims.csv").itertuples():
-        claim = registry[row.id]
-        value = f"{with_interval(row.measured, row.low, row.high, claim.digits)} {claim.unit}".strip()
-        target = row.command.split()[-1]
-        rows.append([claim.statement, row.paper, "" if np.isnan(row.measured) else value, row.verdict, f"`{target}`"])
+    for claim in read_checked(LAPTOP / "claims.json"):
+        paper = claim["paper"] + (" †" if "reported" in claim["source"] else "")
+        rows.append([claim["statement"], paper, ours(claim), verdict_of(claim), f"`{claim['command'].split()[-1]}`"])
     return table(["claim", "paper", "here [95 %]", "verdict", "target"], rows)
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from claim_tables import read_checked
 from conftest import ROOT
 from erf.claim_measures import Results
 from erf.claims import check, claims_of
@@ -164,7 +165,14 @@ def phrases() -> list[str]:
     deep = paper["slopes"]["depths"][1]
     about_100 = told["camvid_before"].removeprefix("about ").removesuffix(" px")
     assert carried == paper["training_defaults"]["cifar10"]["network"]["residual_scale"]
+    verdicts = pd.DataFrame(read_checked(LAPTOP / "claims.json"))
+    count = {**verdicts["verdict"].value_counts(), **verdicts["because"].value_counts()}
+    assert verdicts.query("verdict == 'not reproduced'")["id"].tolist() == ["growth_slope"]
+    assert verdicts.set_index("id").loc["root_growth", "verdict"] == "reproduced"
     return [
+        f"Of {len(verdicts)} claims {count['reproduced']} are reproduced, {count['partly']} partly, of which "
+        f"{count['undecided']} are undecided, {count['not reproduced']} is not, and {count['not comparable']} are not "
+        f"comparable. What is not is the slope of {told['growth_slope']} with",
         f"(SegNet's version, of {CAMVID.classes} classes)",
         f"bootstraps over {defaults['runs']} runs ({networks['plain']['runs']} for the structures and the activations)",
         f"with {defaults['channels']} channels; theory",

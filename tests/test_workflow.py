@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_every_setting_is_explained():
     assert not [key for key in sorted(keys) if f"`{key}`" not in text]
 
 
-@pytest.mark.parametrize("overlay", ["config.yaml", "laptop.yaml", "quick.yaml", "the README's"])
+@pytest.mark.parametrize("overlay", ["config.yaml", "laptop.yaml", "untrained.yaml", "quick.yaml", "the README's"])
 def test_every_configuration_plans(project, overlay):
     path = project.folder / "config" / overlay
     if overlay == "the README's":
@@ -352,6 +353,38 @@ def test_snakemake_shows_that_line_and_starts_nothing(project):
     assert len(errors) == 1 and errors[0].startswith("error: config: trainings.cifar10: Additional properties")
     assert "Traceback" not in result.stdout
     assert not (project.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"acept": {"above": 1}}, "claims.skip: Additional properties are not allowed ('acept' was unexpected)"),
+        ({"accept": {"above": True}}, "claims.skip.accept.above: True is not of type 'number'"),
+        ({"accept": {"above": 1, "below": 2}}, "claims.skip.accept: {'above': 1, 'below': 2} has too many properties"),
+        ({"figure": "structure"}, "claims.skip.figure: 'structure' is not one of"),
+        ({"of": {"structure": "averagepool"}}, "claims.skip.of.structure: 'averagepool' is not one of"),
+        ({"digits": "two"}, "claims.skip.digits: 'two' is not of type 'integer'"),
+    ],
+)
+def test_a_bad_claim_ends_in_one_line_before_anything_starts(tmp_path, change, message):
+    for name in ("config", "workflow"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    claims = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
+    next(claim for claim in claims if claim["id"] == "skip").update(change)
+    (tmp_path / "config/claims.yaml").write_text(yaml.safe_dump(claims))
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    names = {"workflow": SimpleNamespace(basedir=str(tmp_path)), "config": config}
+    source = (ROOT / "workflow/rules/common.smk").read_text()
+    with pytest.raises(SystemExit) as stopped:
+        exec(compile(source, "common.smk", "exec"), names)
+    assert stopped.value.code.startswith(f"error: config: {message}") and "\n" not in stopped.value.code
+
+
+def test_the_report_is_named_only_where_it_is_of_these_figures(finished_project):
+    """Remaking one figure alone leaves the report as it was."""
+    result = finished_project.snakemake("figures/small/convolution.png", "--forcerun", "figure_convolution")
+    assert result.returncode == 0 and "the report is" not in result.stdout
+    assert "the report is results/small/report/index.html" in finished_project.snakemake("all").stdout
 
 
 def test_the_pipeline_from_download_to_figures(finished_project):

@@ -45,6 +45,8 @@ def gather(name: str) -> None:
         if paths:
             gathered = pd.concat([labelled(path, results) for path in paths], ignore_index=True)
             gathered.to_csv(out / f"{table}.csv", index=False, lineterminator="\n")
+    if (results / "claims.json").exists():
+        shutil.copyfile(results / "claims.json", out / "claims.json")
     for path in HERE.glob("*.*") if name else []:
         same = out / path.name
         if same.exists() and same.read_bytes() == path.read_bytes():  # untrained networks, of the paper's scale in both

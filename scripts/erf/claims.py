@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from erf.claim_measures import MEASURES, OBSTACLES, NotRunError, Results
 from erf.errors import InputError
 from erf.labels import with_interval
-from erf.verdicts import NOT_COMPARABLE, NOT_RUN, Part, Region, overall, weakest
+from erf.verdicts import NOT_COMPARABLE, NOT_RUN, Part, Region, because, overall, weakest
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,22 @@ class Claim:
 
 def region_of(name: str, accept: dict) -> Region:
     """What a rule accepts: {"above": x}, {"below": x}, {"between": [low, high]} or {"near": [value, tolerance]}."""
-    match accept:
+    match accept if len(accept) == 1 else {}:
         case {"above": float() | int() as bound}:
             return Region(low=bound)
         case {"below": float() | int() as bound}:
             return Region(high=bound)
         case {"between": [float() | int() as low, float() | int() as high]}:
-            return Region(low, high)
+            return ordered(name, low, high)
         case {"near": [float() | int() as value, float() | int() as tolerance]}:
-            return Region(value - tolerance, value + tolerance)
+            return ordered(name, value - tolerance, value + tolerance)
     raise InputError(f"claim {name}: accept must be above, below, between or near, with numbers, not {accept}")
+
+
+def ordered(name: str, low: float, high: float) -> Region:
+    if low > high:
+        raise InputError(f"claim {name}: accept has its lower end, {low:g}, above its upper one, {high:g}")
+    return Region(low, high)
 
 
 def claims_of(entries: list[dict]) -> list[Claim]:
@@ -97,10 +103,11 @@ def check(claim: Claim, results: Results) -> dict:
             raise NotRunError("no network or training of this configuration is what the claim is about")
     except NotRunError as missing:
         nothing = dict.fromkeys(("measured", "low", "high"), math.nan)
-        return {**told, **nothing, "parts": [], "part": "", "verdict": NOT_RUN, "reason": str(missing)}
+        return {**told, **nothing, "parts": [], "part": "", "verdict": NOT_RUN, "because": "", "reason": str(missing)}
     verdicts = [claim.region.verdict(part) for part in parts]
     obstacle = OBSTACLES[claim.obstacle](results, claim.region, **claim.of) if claim.obstacle else ""
     worst = weakest(parts, claim.region)
+    verdict = NOT_COMPARABLE if obstacle else overall(verdicts)
     return {
         **told,
         "part": worst.label,
@@ -108,7 +115,8 @@ def check(claim: Claim, results: Results) -> dict:
         "low": worst.low,
         "high": worst.high,
         "parts": [vars(part) | {"verdict": verdict} for part, verdict in zip(parts, verdicts, strict=True)],
-        "verdict": NOT_COMPARABLE if obstacle else overall(verdicts),
+        "verdict": verdict,
+        "because": because(verdict, verdicts),
         "reason": obstacle or reason(claim, parts),
     }
 

@@ -6,7 +6,7 @@ The rule is the same for every claim; `config/claims.yaml` has their regions.
 - partly: an estimate lies in the region, but its interval reaches out of it, or there is too little for an interval, so
   that nothing is decided; or some measurements are reproduced and others are not
 - not reproduced: the intervals lie outside, or the estimates, where an interval does not decide
-- not comparable: measured, but in conditions that are not the claim's
+- not comparable: measured, but in conditions that are not the claim's, or set and not found
 - not run: there is no result
 """
 
@@ -78,6 +78,13 @@ def overall(verdicts: list[str]) -> str:
     if len(telling) == 1:
         return telling.pop()
     return PARTLY if telling else NOT_COMPARABLE
+
+
+def because(verdict: str, verdicts: list[str]) -> str:
+    """Why a claim is partly reproduced: "undecided", or "mixed" where a part of it is not reproduced."""
+    if verdict != PARTLY:
+        return ""
+    return "mixed" if NOT_REPRODUCED in verdicts else "undecided"
 
 
 def weakest(parts: list[Part], region: Region) -> Part:

@@ -73,6 +73,19 @@ def check_config():
             check_figure_of_trainings(figure, settings["trainings"])
     if "reach" in config["targets"]:
         check_figure_of_reach(config["figures"]["reach"]["reach"])
+    check_claims_file()
+
+
+def check_claims_file():
+    """The list of claims, before hours of training and not after them."""
+    schema = yaml.safe_load(SCHEMA.with_name("claims.schema.yaml").read_text())
+    try:
+        claims = yaml.safe_load(Path(CLAIMS).read_text())
+    except yaml.YAMLError as error:
+        stop("claims", f"not YAML ({str(error).splitlines()[0]})")
+    check_schema({"type": "array", "items": {"type": "object"}}, claims, "claims")
+    for number, claim in enumerate(claims):
+        check_schema(schema, claim, "claims", claim.get("id", number))
 
 
 def check_schema(schema, settings, *path):
@@ -445,6 +458,13 @@ def remade_by():
             "--",
         ]
     return f"{shlex.join(words)} {figures('{figure}.png')}"
+
+
+def report_if_current():
+    """Path of the report, if it is there and no figure is newer; an empty text otherwise."""
+    page = results("report/index.html")
+    times = [os.path.getmtime(path) for path in all_figures() if os.path.exists(path)]
+    return page if os.path.exists(page) and os.path.getmtime(page) >= max(times, default=0) else ""
 
 
 def target_table(figure, path):
