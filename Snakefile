@@ -47,6 +47,4 @@ include: "workflow/rules/replication.smk"
 
 
 onsuccess:
-    print(
-        f"The figures are in {figures()}/" + (f", the report is {report_if_current()}" if report_if_current() else "")
-    )
+    print(what_was_made())

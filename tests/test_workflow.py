@@ -380,11 +380,11 @@ def test_a_bad_claim_ends_in_one_line_before_anything_starts(tmp_path, change, m
     assert stopped.value.code.startswith(f"error: config: {message}") and "\n" not in stopped.value.code
 
 
-def test_the_report_is_named_only_where_it_is_of_these_figures(finished_project):
-    """Remaking one figure alone leaves the report as it was."""
-    result = finished_project.snakemake("figures/small/convolution.png", "--forcerun", "figure_convolution")
-    assert result.returncode == 0 and "the report is" not in result.stdout
-    assert "the report is results/small/report/index.html" in finished_project.snakemake("all").stdout
+def test_the_report_is_named_where_it_was_made(finished_project):
+    alone = finished_project.snakemake("figures/small/convolution.png", "--forcerun", "figure_convolution")
+    assert alone.returncode == 0 and "The figures are in figures/small/\n" in alone.stdout
+    made = finished_project.snakemake("all", "--forcerun", "replication_report")
+    assert "The figures are in figures/small/, the report is results/small/report/index.html\n" in made.stdout
 
 
 def test_the_pipeline_from_download_to_figures(finished_project):

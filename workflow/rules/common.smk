@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from snakemake.utils import update_config
 SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
 CLAIMS = str(Path(os.path.relpath(workflow.basedir)) / "config/claims.yaml")
 REPORT = Path(os.path.relpath(workflow.basedir)) / "workflow/report"
+STARTED = time.time()
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 
 # In the report, by the part of it where each figure is.
@@ -460,11 +462,11 @@ def remade_by():
     return f"{shlex.join(words)} {figures('{figure}.png')}"
 
 
-def report_if_current():
-    """Path of the report, if it is there and no figure is newer; an empty text otherwise."""
+def what_was_made():
+    """Where the figures are, and the report, if this run has made it."""
     page = results("report/index.html")
-    times = [os.path.getmtime(path) for path in all_figures() if os.path.exists(path)]
-    return page if os.path.exists(page) and os.path.getmtime(page) >= max(times, default=0) else ""
+    made = os.path.exists(page) and os.path.getmtime(page) >= STARTED
+    return f"The figures are in {figures()}/" + (f", the report is {page}" if made else "")
 
 
 def target_table(figure, path):
