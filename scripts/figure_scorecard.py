@@ -68,7 +68,7 @@ def draw(claims: list[dict]):
     axes.set(xlim=(0, 1), ylim=(lines - 0.3, -0.7))
     axes.set_axis_off()
     text = {"va": "center", "fontsize": 6.5}
-    heads = {"paper": "paper", "ours": "here [95 %]", "strip": "accepted (grey)", "verdict": "verdict"}
+    heads = {"paper": "paper", "ours": "here [95 %]", "strip": "accepted", "verdict": "verdict"}
     for name, title in heads.items():
         axes.text(COLUMNS[name], 0, title, color="0.35", **text)
     line = 0
