@@ -28,25 +28,14 @@ def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
     return lambda paths: pd.concat([read_table(path, *columns) for path in paths], ignore_index=True)
 
 
-READERS = {  # by the argument that names the files
-    "networks": reader("network", "reading", "r2", "box_share"),
-    "slopes": reader("weights", "quantity", "slope", "theory"),
-    "structures": reader("structure", "series", "ratio"),
-    "convolution": reader("panel", "kernel", "fourier", "value"),
-    "initialization": reader("panel", "series", "strength", "change"),
-    "sizes": read_sizes,
-    "scores": read_scores,
-}
-
-
-HELP = {
-    "networks": "measure_network",
-    "slopes": "growth_slopes",
-    "structures": "figure_structures",
-    "convolution": "figure_convolution",
-    "initialization": "figure_initialization",
-    "sizes": "measure_snapshots",
-    "scores": "the trainings' tests",
+TABLES = {  # by the argument that names the files: what makes them, and how they are read
+    "networks": ("measure_network", reader("network", "reading", "r2", "box_share")),
+    "slopes": ("growth_slopes", reader("weights", "quantity", "slope", "theory")),
+    "structures": ("figure_structures", reader("structure", "series", "ratio")),
+    "convolution": ("figure_convolution", reader("panel", "kernel", "fourier", "value")),
+    "initialization": ("figure_initialization", reader("panel", "series", "strength", "change")),
+    "sizes": ("measure_snapshots", read_sizes),
+    "scores": ("the trainings' tests", read_scores),
 }
 
 
@@ -74,18 +63,16 @@ def finite(value):
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--claims", type=Path, required=True, help="the claims, .yaml")
-    for name in READERS:
-        text = f"tables of {HELP[name]}, .csv; none if not measured"
+    for name, (maker, _) in TABLES.items():
+        text = f"tables of {maker}, .csv; none if not measured"
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help=text)
     parser.add_argument("--trainings", type=json_object, default={}, help="settings of the paper's trainings, JSON")
     parser.add_argument("--shown", type=json_object, default={}, help="figures, and the networks that each shows, JSON")
     parser.add_argument("--command", default=ELSEWHERE, help="what makes one of them, with {figure} for its name")
     parser.add_argument("--out", type=Path, required=True, help=".csv; the .json comes beside it")
     args = parser.parse_args(argv)
-    given = {name: getattr(args, name) for name in READERS}
-    results = Results(
-        {name: READERS[name](paths) for name, paths in given.items() if paths}, args.trainings, args.shown
-    )
+    given = {name: read(getattr(args, name)) for name, (_, read) in TABLES.items() if getattr(args, name)}
+    results = Results(given, args.trainings, args.shown)
     checked = []
     for claim in read_claims(args.claims):
         makes = args.command if claim.figure in args.shown else ELSEWHERE

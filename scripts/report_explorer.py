@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from erf.field import ReceptiveField
+from erf.labels import counted
 from erf.plots import MAP_COLOURS
 from erf.stacks import predicted_fit, series_name, special_layers
 from erf.theory import THRESHOLD, centre_impact
@@ -19,9 +20,9 @@ def measured_map(field: ReceptiveField) -> dict:
     settings, fit, impact = field.settings, field.fit_gaussian(), np.abs(field.map)
     scale = 65535 / impact.max()
     runs = settings["runs"] - field.dead
-    channels = f"{settings['channels']} channel{'s' * (settings['channels'] > 1)}"
+    channels = counted(settings["channels"], "channel")
     unit = [] if settings["unit"] == "before" else ["unit after its activation"]
-    alive = f"{runs} run{'s' * (runs > 1)}" + (f" ({field.dead} more were dead)" if field.dead else "")
+    alive = counted(runs, "run") + (f" ({field.dead} more were dead)" if field.dead else "")
     return {
         **{name: settings[name] for name in ("depth", "kernel", "weights", "structure")},
         "special": list(special_layers(settings)),

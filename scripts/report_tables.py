@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cli import read_table
 from erf.intervals import mean_interval
-from erf.labels import DATASETS, SCORES, over_seeds
-from training_tables import read_scores, read_sizes
+from erf.labels import DATASETS, SCORES, counted, over_seeds
+from training_tables import labelled, read_scores, read_sizes
 
 
 def cost_table(folder: Path, expected: dict[str, int]) -> list[dict]:
@@ -17,8 +16,9 @@ def cost_table(folder: Path, expected: dict[str, int]) -> list[dict]:
     jobs = []
     for path in sorted(folder.glob("**/*.tsv")):
         rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
-        times = read_benchmark(path)
-        if times and Path(__file__).with_name(f"{rule}.py").exists():  # others' folders lie beside the paper's
+        if not Path(__file__).with_name(f"{rule}.py").exists():  # other configurations' folders lie beside the paper's
+            continue
+        if times := read_benchmark(path):
             jobs.append({"rule": rule, **times})
     if not jobs:
         return []
@@ -58,15 +58,15 @@ def speed_table(paths: list[Path]) -> list[dict]:
     """Speed of each training, from .../<training>/seed_<seed>/speed.csv."""
     if not paths:
         return []
-    runs = pd.concat([read_table(path, "seconds").assign(training=path.parent.parent.name, run=path) for path in paths])
+    runs = pd.concat([labelled(path, "seconds") for path in paths])
     rows = []
     for training, here in runs.groupby("training", sort=False):
         share = here["share_of_bf16_peak"].mean()
         rows.append(
             {
                 "training": training,
-                "seeds": here["run"].nunique(),
-                "minutes": f"{here.groupby('run')['seconds'].sum().mean() / 60:.1f}",
+                "seeds": here["seed"].nunique(),
+                "minutes": f"{here.groupby('seed')['seconds'].sum().mean() / 60:.1f}",
                 "images": f"{here['images_per_second'].mean():.0f}",
                 "share": "" if np.isnan(share) else f"{100 * share:.0f} %",
                 "device": f"{here['device'].iloc[0]}, {counted(here['threads'].iloc[0], 'thread')}",
@@ -75,16 +75,11 @@ def speed_table(paths: list[Path]) -> list[dict]:
     return rows
 
 
-def counted(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
-
-
 def training_table(sizes: list[Path], scores: list[Path]) -> list[dict]:
     """Test scores and ERF diameters of every training, means over seeds."""
     if not sizes:
         return []
     measured, tested = read_sizes(sizes), read_scores(scores)
-    tested["score"] = 100 * tested.get("test_mean_iou", tested["test_accuracy"]).fillna(tested["test_accuracy"])
     rows = []
     for training, here in measured.groupby("training", sort=False):
         own, dataset = tested[tested["training"] == training], here["dataset"].iloc[0]
@@ -94,7 +89,7 @@ def training_table(sizes: list[Path], scores: list[Path]) -> list[dict]:
             {
                 "training": training,
                 "seeds": seeds,
-                "score": f"{SCORES[dataset]} {over_seeds(mean_interval(own['score']), seeds)} %",
+                "score": f"{SCORES[dataset]} {over_seeds(mean_interval(100 * own['score']), seeds)} %",
                 "before": over_seeds(mean_interval(diameters["epoch_000"]), seeds),
                 "after": over_seeds(mean_interval(diameters["best"]), seeds),
                 "best": ", ".join(str(epoch) for epoch in sorted(set(own["best_epoch"]))),

@@ -16,19 +16,20 @@ def read_sizes(paths: list[Path]) -> pd.DataFrame:
 
 
 def read_metrics(paths: list[Path]) -> pd.DataFrame:
-    """Tables of trainings, .../<training>/seed_<seed>/metrics.csv: `training`, `seed`, `epoch` and `score`, the
-    mean IoU of the validation split, or its accuracy where there is none."""
-    tables = []
-    for path in paths:
-        table = labelled(path, "epoch", "validation_accuracy")
-        score = table.get("validation_mean_iou", table["validation_accuracy"])
-        tables.append(table[["epoch", "seed", "training"]].assign(score=score))
-    return pd.concat(tables, ignore_index=True)
+    """Tables of trainings, .../<training>/seed_<seed>/metrics.csv: `training`, `seed`, `epoch` and the validation
+    split's `score`."""
+    tables = [scored(labelled(path, "epoch", "validation_accuracy"), "validation") for path in paths]
+    return pd.concat(tables, ignore_index=True)[["epoch", "seed", "training", "score"]]
 
 
 def read_scores(paths: list[Path]) -> pd.DataFrame:
-    """Tables of trainings, .../<training>/seed_<seed>/test.csv: their columns, `training` and `seed`."""
-    return pd.concat([labelled(path, "test_accuracy") for path in paths], ignore_index=True)
+    """Tables of trainings, .../<training>/seed_<seed>/test.csv: their columns, `training`, `seed` and `score`."""
+    return pd.concat([scored(labelled(path, "test_accuracy"), "test") for path in paths], ignore_index=True)
+
+
+def scored(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """A table with the `score` of a split: its mean IoU, or its accuracy where there is none."""
+    return table.assign(score=table.get(f"{split}_mean_iou", table[f"{split}_accuracy"]))
 
 
 def labelled(path: Path, *columns: str) -> pd.DataFrame:

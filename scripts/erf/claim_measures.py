@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from erf.intervals import mean_interval
-from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES, with_interval
+from erf.labels import DATASETS, ENOUGH_SEEDS, SCORES, counted, with_interval
 from erf.verdicts import Part, Region
 
 PAPER_DEPTHS = (5, 10, 20, 40)
@@ -153,7 +153,7 @@ def trainings_of(results: Results, table: str, dataset: str) -> Iterator[tuple[s
 
 def seeds_part(label: str, seeds: float, value: float, low: float, high: float) -> Part:
     """A mean over seeds; with its interval only where they are enough."""
-    label = f"{label}, {seeds:.0f} seed{'' if seeds == 1 else 's'}".removeprefix(", ")
+    label = f"{label}, {counted(int(seeds), 'seed')}".removeprefix(", ")
     return Part(label, value, low, high) if seeds >= ENOUGH_SEEDS else Part(label, value)
 
 

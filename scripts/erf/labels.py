@@ -18,7 +18,12 @@ def over_seeds(mean: tuple[float, float, float], seeds: int, digits: int = 1) ->
     return with_interval(mean[0], *(mean[1:] if seeds >= ENOUGH_SEEDS else (np.nan, np.nan)), digits)
 
 
+def counted(count: int, thing: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def training_title(training: str, dataset: str, seeds: int) -> str:
     """Heading of a training: its dataset, its own name where that differs, and how often it was run."""
     name = "" if training == dataset else f" ({training})"
-    return f"{DATASETS[dataset]}{name}, {seeds} seed{'' if seeds == 1 else 's'}"
+    return f"{DATASETS[dataset]}{name}, {counted(seeds, 'seed')}"
