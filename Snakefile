@@ -47,4 +47,5 @@ include: "workflow/rules/replication.smk"
 
 
 onsuccess:
+    discard_states()
     print(what_was_made())

@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 
 from erf.errors import InputError
+from erf.files import checked
 from erf.labels import with_interval
 
 
 def read_checked(path: Path) -> list[dict]:
     """Claims as check_claims leaves them; InputError for a file that is something else."""
+    checked(path)
     try:
         claims = json.loads(path.read_text())
         wanted = {"id", "topic", "statement", "paper", "parts", "verdict", "because", "region", "digits"}

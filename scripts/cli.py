@@ -1,27 +1,37 @@
-"""What every script here shares: errors in one line, settings as JSON, tables."""
+"""What every script here shares: errors in one line, a record beside what it makes, settings as JSON, tables."""
 
 import argparse
+import contextlib
 import functools
+import inspect
 import json
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from erf.errors import InputError
-from erf.files import atomic
+from erf.files import atomic, checked
+from erf.provenance import recorded
 
 OUT_OF_MEMORY = "memory has run out: lower batch_size or width, or run it on a larger machine"
 
 
 def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | None], int]:
-    """Make `main` return an exit status, and say a user's or the disk's fault in one line, without a traceback."""
+    """Make `main` return an exit status, say a user's or the disk's fault in one line, without a traceback, and leave a
+    record beside what it makes."""
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
         try:
-            main(argv)
+            with stoppable(), recorded(inspect.getfile(main), sys.argv[1:] if argv is None else argv):
+                main(argv)
+        except Stopped as stopped:
+            print(f"error: stopped by {stopped.args[0].name}", file=sys.stderr)
+            return 128 + stopped.args[0]
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
         except OSError as error:
@@ -35,6 +45,29 @@ def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | N
         return 1
 
     return wrapped
+
+
+class Stopped(BaseException):
+    """A signal, its argument, has asked the process to end."""
+
+
+def _stop(number: int, frame) -> None:
+    raise Stopped(signal.Signals(number))
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """End by way of Python's own clean-up, which removes half-written files, when SIGTERM or SIGINT arrives."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may ask for signals
+        yield
+        return
+    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -85,6 +118,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
     """Read a CSV that `write_table` made; InputError if it is empty, not a table, or without one of `columns`."""
+    checked(path)
     try:
         table = pd.read_csv(path)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:

@@ -21,7 +21,7 @@ from cli import command, json_object, new_parser
 from erf.claim_measures import Results, smaller_scale
 from erf.errors import InputError
 from erf.field import ReceptiveField, load_fields
-from erf.files import atomic
+from erf.files import atomic, checked
 from erf.labels import DATASETS, ENOUGH_SEEDS
 from erf.provenance import provenance
 from erf.stacks import STRUCTURES, predicted_size
@@ -36,6 +36,7 @@ WIDTH = 1400  # pixels of a figure in the page: twice what it is shown at
 
 def picture(path: Path) -> dict:
     """A figure, made smaller, with its size on the page."""
+    checked(path)
     try:
         with Image.open(path) as original:
             shown = original.convert("RGB")

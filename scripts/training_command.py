@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,29 +11,40 @@ from tqdm import tqdm
 
 from cli import json_object, new_parser, write_table
 from erf.errors import InputError
-from erf.files import atomic
 from erf.speed import bf16_peak, training_flops
-from erf.training import Trainer, choose_device, discard_state, exclusive, load_state, run_training, save_state
+from erf.training import (
+    LAST,
+    Trainer,
+    choose_device,
+    exclusive,
+    load_snapshot,
+    load_state,
+    run_training,
+    save_state,
+)
 
 BuildTrainer = Callable[[dict, Path, int, torch.device], Trainer]
 
 
 def run(description: str, argv: list[str] | None, build_trainer: BuildTrainer) -> None:
-    """The command: train for one seed, with a resume state that survives a kill."""
+    """The command: train for one seed, with a resume state that survives a kill.
+
+    The state stays when the training has ended: whoever called the command may be killed before it knows, and call it
+    again. Then it is done at once.
+    """
     parser = new_parser(description)
     parser.add_argument("--data", type=Path, required=True, help="arrays of the dataset, .npz")
     parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--resume", type=Path, required=True, help="folder of the resume state, removed at the end")
+    parser.add_argument("--resume", type=Path, required=True, help="folder of the state that a rerun goes on from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the outputs")
     args = parser.parse_args(argv)
     if args.resume.resolve() == args.out.resolve():
-        raise InputError(f"--resume and --out are the same folder, {args.out}: the one is removed at the end")
+        raise InputError(f"--resume and --out are the same folder, {args.out}: the one is for what may be removed")
     torch.set_num_threads(args.settings["threads"])  # not left to the environment: the last bits depend on it
     with exclusive(args.resume):
         train(build_trainer(args.settings, args.data, args.seed, choose_device(args.device)), args)
-        discard_state(args.resume)
 
 
 def train(trainer: Trainer, args: argparse.Namespace) -> None:
@@ -46,13 +56,12 @@ def train(trainer: Trainer, args: argparse.Namespace) -> None:
             progress.set_postfix({score: f"{row[f'validation_{score}']:.4f}"}, refresh=False)
             progress.update(row["epoch"] + 1 - progress.n)  # a resumed run begins where it was
 
-    state = load_state(folder / "state.pt", "rows", "speed", "best")
+    state = load_state(folder / LAST, "rows", "speed", "best")
     trainer.model.load_state_dict(state["best"]["model"])
     test = {"seed": args.seed, "best_epoch": state["best"]["epoch"], **trainer.evaluate("test")}
 
     for name in (f"epoch_{epoch:03d}.pt" for epoch in settings["snapshots"]):
-        with atomic(args.out / name) as temporary:  # a copy: killed in here, a rerun still finds all in the folder
-            shutil.copyfile(folder / name, temporary)
+        save_state(args.out / name, load_snapshot(folder / name))  # killed in here, a rerun still finds the original
     save_state(args.out / "best.pt", state["best"])
     write_table(pd.DataFrame(state["rows"]), args.out / "metrics.csv")
     write_table(speed_table(trainer, state["speed"]), args.out / "speed.csv")

@@ -156,6 +156,17 @@ def classifier_settings() -> dict:
     }
 
 
+def damage(path: Path, rng: np.random.Generator, how: str) -> None:
+    """Cut a file somewhere, or turn one of its bits."""
+    content = bytearray(path.read_bytes())
+    place = rng.integers(len(content))
+    if how == "cut":
+        del content[place:]
+    else:
+        content[place] ^= 1 << rng.integers(8)
+    path.write_bytes(content)
+
+
 def network_settings(**changes) -> dict:
     """Settings of an untrained network: the defaults of config.yaml, with random weights and a few changes."""
     defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())["network_defaults"]

@@ -22,7 +22,7 @@ import measure_units
 import train_classifier
 import train_segmenter
 import training_command
-from conftest import SCRIPTS, classifier_settings, segmenter_settings
+from conftest import SCRIPTS, classifier_settings, damage, segmenter_settings
 from erf.errors import InputError
 from erf.field import load_fields
 from erf.reach import ReachData
@@ -38,6 +38,7 @@ from erf.training import (
     load_state,
     mean_iou,
     run_training,
+    save_state,
 )
 
 CPU = torch.device("cpu")
@@ -140,7 +141,6 @@ def test_outputs_of_a_training(undisturbed):
     assert test[f"test_{score}"].item() > least / 2
     assert metrics["train_loss"].iloc[-1] < metrics["train_loss"].iloc[1]
     assert sorted(p.name for p in out.glob("epoch_*")) == ["epoch_000.pt", "epoch_002.pt", "epoch_006.pt"]
-    assert not (out.parent / "resume").exists()
     assert not torch.equal(*(load_snapshot(out / f"epoch_00{e}.pt")["model"]["head.weight"] for e in (0, 6)))
     assert speed["epoch"].tolist() == list(range(1, 7))
     assert (speed["images_per_second"] > 0).all() and (speed["peak_memory_mb"] > 50).all()
@@ -171,11 +171,11 @@ def test_killed_at_several_moments_a_training_ends_as_if_undisturbed(undisturbed
         process.wait()
         if (tmp_path / "out" / "best.pt").exists():
             break
-        epochs_when_killed.append(len(load_state(state, "rows")["rows"]) - 1)
+        newest = state if state.exists() else state.with_name("state_before.pt")  # killed between the two
+        epochs_when_killed.append(len(load_state(newest, "rows")["rows"]) - 1)
     assert len(set(epochs_when_killed)) >= 3, epochs_when_killed
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
     assert_same_results(tmp_path / "out", run.out)
-    assert not (tmp_path / "resume").exists()
 
 
 def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, tmp_path):
@@ -186,29 +186,67 @@ def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, 
         for row in run_training(trainer, run.settings, 0, folder / "resume"):
             if row["epoch"] == last:
                 break
-        for name in (".state.killed.pt", f".epoch_{last:03d}.killed.pt"):  # as a kill leaves them
-            (folder / "resume" / name).write_bytes(b"half of it")
+        (folder / "resume/.state.k1ll3d_x.pt").write_bytes(b"half of it")  # as a kill leaves it
         assert run.script.main(train(folder, run.data, run.settings)) == 0
         assert_same_results(folder / "out", run.out)
-        assert not (folder / "resume").exists()
+        assert not list((folder / "resume").glob(".*")) or last == 6  # after the last epoch no state is written
 
 
 def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(undisturbed, tmp_path, monkeypatch):
-    run, copied = undisturbed, []
+    run, saved = undisturbed, []
 
-    def copy(source, target):
-        if len(copied) == 2:
+    def save(path, state):
+        if len(saved) == 2:
             raise KeyboardInterrupt
-        copied.append(target)
-        Path(target).write_bytes(Path(source).read_bytes())
+        saved.append(path)
+        save_state(path, state)
 
-    monkeypatch.setattr(training_command.shutil, "copyfile", copy)
+    monkeypatch.setattr(training_command, "save_state", save)
     with pytest.raises(KeyboardInterrupt):
         run.script.main(train(tmp_path, run.data, run.settings))
     monkeypatch.undo()
     shutil.rmtree(tmp_path / "out")  # as Snakemake does
     assert run.script.main(train(tmp_path, run.data, run.settings)) == 0
     assert_same_results(tmp_path / "out", run.out)
+
+
+def test_a_training_that_has_ended_is_not_trained_again(undisturbed, tmp_path, monkeypatch):
+    """Killed before it knows of the script's end, as on a cluster's login node, Snakemake runs it again."""
+    run = undisturbed
+    assert run.script.main(train(tmp_path, run.data, run.settings)) == 0
+    shutil.rmtree(tmp_path / "out")  # as Snakemake does
+    monkeypatch.setattr(Trainer, "train_epoch", lambda *_: pytest.fail("trained again"))
+    assert run.script.main(train(tmp_path, run.data, run.settings)) == 0
+    assert_same_results(tmp_path / "out", run.out)
+
+
+@pytest.mark.filterwarnings("ignore:.*damaged or lost")
+@pytest.mark.parametrize("how", ["cut", "bit"])
+@pytest.mark.parametrize("name", ["state.pt", "epoch_002.pt", "both states"])
+def test_what_is_damaged_in_the_resume_folder_is_trained_again(undisturbed, tmp_path, how, name):
+    run, rng = undisturbed, np.random.default_rng(len(name + how))
+    for number in range(5):
+        folder = tmp_path / str(number)
+        trainer = run.script.build_trainer(run.settings, run.data, 0, CPU)
+        for row in run_training(trainer, run.settings, 0, folder / "resume"):
+            if row["epoch"] == 4:
+                break
+        for path in ["state.pt", "state_before.pt"] if name == "both states" else [name]:
+            damage(folder / "resume" / path, rng, how)
+        assert run.script.main(train(folder, run.data, run.settings)) == 0
+        assert_same_results(folder / "out", run.out)
+
+
+def test_a_damaged_state_costs_one_epoch(undisturbed, tmp_path):
+    run = undisturbed
+    trainer = run.script.build_trainer(run.settings, run.data, 0, CPU)
+    training = run_training(trainer, run.settings, 0, tmp_path)
+    assert [next(training)["epoch"] for _ in range(4)] == [0, 1, 2, 3]
+    (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:-100])
+    trainer = run.script.build_trainer(run.settings, run.data, 0, CPU)
+    with pytest.warns(UserWarning, match=r"state\.pt is damaged or lost: what it held is trained again"):
+        assert next(run_training(trainer, run.settings, 0, tmp_path))["epoch"] == 3
+    assert (tmp_path / "state.pt.damaged").exists()
 
 
 def test_mean_iou_by_hand():
@@ -294,13 +332,10 @@ def test_two_processes_do_not_share_a_training(small_data, tmp_path, training_se
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_not_the_trainings_own_is_left_alone(small_data, tmp_path, training_settings, capsys):
+def test_state_and_outputs_lie_apart(small_data, tmp_path, training_settings, capsys):
     training_settings["recipe"]["epochs"] = 1
     training_settings["snapshots"] = [0]
-    (tmp_path / "resume").mkdir()
-    (tmp_path / "resume" / "thesis.txt").write_text("years of work")
     assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 0
-    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["thesis.txt"]
     arguments = train(tmp_path, small_data, training_settings)
     arguments[arguments.index("--resume") + 1] = str(tmp_path / "out")
     before = sorted((tmp_path / "out").iterdir())
@@ -323,13 +358,6 @@ def test_a_resume_state_of_other_settings_is_refused_and_kept(small_data, tmp_pa
     assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 1
     assert "recipe.learning_rate is 0.1 there, 0.3 here" in one_line(capsys)
     assert (tmp_path / "resume" / "state.pt").exists() and not (tmp_path / "out").exists()
-
-
-def test_a_damaged_resume_state_is_named(small_data, tmp_path, training_settings, capsys):
-    (tmp_path / "resume").mkdir()
-    (tmp_path / "resume" / "state.pt").write_bytes(b"PK\3\4 nothing")
-    assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 1
-    assert "state.pt: damaged or not one of ours" in one_line(capsys)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,12 +1,46 @@
-"""What was run, on what: versions, machine, commit."""
+"""What was run, on what: versions, machine, commit; and the record of it beside every result."""
 
+import contextlib
+import itertools
+import json
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from erf.files import atomic, digest, journal, record_paths
+
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "snakemake")
+
+
+@contextlib.contextmanager
+def recorded(script: str | os.PathLike, arguments: Sequence[str]) -> Iterator[None]:
+    """Beside what is written meanwhile, leave a record: the script and its arguments, digests of what it read and
+    wrote, time, commit, machine and versions. None if it fails.
+
+    Files of one stem share `<stem>.provenance.json`; where a folder gets files of several, it is `provenance.json`.
+    """
+    started = time.monotonic()
+    with journal() as files:
+        yield
+        made = {
+            "script": Path(script).name,
+            "arguments": list(arguments),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - started, 1),
+            "read": files.read,
+        }
+        written = sorted({path for path in files.written if path.exists()}, key=lambda path: (path.parent, path.name))
+        for _, paths in itertools.groupby(written, key=lambda path: path.parent):
+            here = list(paths)
+            of_stem, of_folder = record_paths(here[0])
+            record = made | {"written": {path.name: digest(path) for path in here}} | provenance(Path(script).parent)
+            with atomic(of_stem if len({path.stem for path in here}) == 1 else of_folder) as temporary:
+                temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def provenance(folder: str | os.PathLike) -> dict[str, str]:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from erf.datasets import Task
 from erf.errors import InputError
-from erf.files import atomic
+from erf.files import atomic, checked, set_aside
 from erf.speed import peak_memory, synchronise
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -187,7 +188,11 @@ def save_state(path: Path, state: dict) -> None:
 
 def load_state(path: Path, *keys: str) -> dict:
     """What `save_state` wrote, tensors and plain values only. InputError for a damaged file or one without `keys`."""
+    checked(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch itself looks at no checksum
+                raise zipfile.BadZipFile(f"{damaged} has changed")
         state = torch.load(path, weights_only=True, map_location="cpu")
         return {key: state[key] for key in keys}
     except Exception as error:  # whatever a damaged archive brings torch and zipfile to
@@ -231,17 +236,27 @@ def _flat(settings: dict, prefix: str = "") -> dict:
     return flat
 
 
-def discard_state(folder: Path) -> None:
-    """Remove what `run_training` left in `folder`, and `folder` if it held nothing else. The state goes first, so that
-    half of it is never resumed from. Hidden ones are what a kill left of a file that was being written."""
-    hidden = (*folder.glob(".state.*.pt"), *folder.glob(".epoch_*.pt"))
-    for path in (folder / "state.pt", *folder.glob("epoch_*.pt"), *hidden, folder / "lock"):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty
-        folder.rmdir()
-
-
+LAST, BEFORE = "state.pt", "state_before.pt"  # of the last epoch, and of the one before, should that be damaged
 STATE = ("identity", "rows", "speed", "best", "model", "optimiser")
+
+
+def newest_state(folder: Path, epochs: list[int]) -> dict | None:
+    """The newest state that is whole, if the snapshots of those `epochs` that it has seen are so too; otherwise None.
+    What is damaged is set aside, with a warning."""
+    states = (_if_whole(folder / name, *STATE) for name in (LAST, BEFORE) if (folder / name).exists())
+    state = next(filter(None, states), None)
+    seen = [epoch for epoch in epochs if state and epoch < len(state["rows"])]
+    return state if all(_if_whole(folder / f"epoch_{epoch:03d}.pt", "model") for epoch in seen) else None
+
+
+def _if_whole(path: Path, *keys: str) -> dict | None:
+    """What `load_state` gives; None for a file that is damaged or lost."""
+    try:
+        return load_state(path, *keys)
+    except (InputError, FileNotFoundError):
+        warnings.warn(f"{path} is damaged or lost: what it held is trained again", stacklevel=2)
+        set_aside(path)
+    return None
 
 
 def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> Iterator[dict]:
@@ -250,13 +265,13 @@ def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> I
     Afterwards `folder` holds `epoch_NNN.pt` for every epoch in settings["snapshots"] (0 is before training), and
     `state.pt`, whose "rows" and "speed" tell all epochs and whose "best" is the snapshot of the highest score on the
     validation split, the first of equals. The state is written last, so that a kill at any moment costs at most the
-    epoch that it interrupts.
+    epoch that it interrupts; a damaged state costs one more.
     """
-    state_path, score = folder / "state.pt", f"validation_{trainer.data.task.score}"
+    score = f"validation_{trainer.data.task.score}"
     identity = {**settings, "seed": seed, "bf16": trainer.bf16, "device": trainer.device.type}
-    if state_path.exists():
-        state = load_state(state_path, *STATE)
-        check_settings(state_path, state["identity"], identity)
+    state = newest_state(folder, settings["snapshots"])
+    if state:
+        check_settings(folder / LAST, state["identity"], identity)
         trainer.model.load_state_dict(state["model"])
         trainer.optimiser.load_state_dict(state["optimiser"])
     else:
@@ -277,5 +292,7 @@ def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> I
             memory = peak_memory(trainer.device)
             state["speed"].append({"epoch": epoch, "seconds": seconds, "peak_memory_mb": memory})
         state |= {"model": trainer.model.state_dict(), "optimiser": trainer.optimiser.state_dict()}
-        save_state(state_path, state)
+        if (folder / LAST).exists():
+            (folder / LAST).replace(folder / BEFORE)
+        save_state(folder / LAST, state)
         yield row

@@ -2,11 +2,13 @@
 
 import ast
 import difflib
+import functools
 import hashlib
 import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 from copy import deepcopy
@@ -318,6 +320,11 @@ def place(top):
 results, figures, logs, benchmarks = map(place, ("results", "figures", "logs", "benchmarks"))
 
 
+def record(path):
+    """Path of the record of what made a result, which the script leaves beside it (erf.provenance)."""
+    return str(Path(path).with_suffix(".provenance.json"))
+
+
 def script(name):
     """Path of a script."""
     return str(SCRIPTS / name)
@@ -361,15 +368,32 @@ def dataset_of(wildcards):
 
 
 def resume_folder(wildcards):
-    """Where a training's state lies until it ends, apart for each of its settings: a changed one starts anew."""
-    digest = hashlib.sha256(as_json(training_settings(wildcards.training)).encode()).hexdigest()[:12]
+    """Where a training's state lies, apart for each of its settings and each version of its code: what was begun in
+    another way is begun anew."""
+    dataset = config["trainings"][wildcards.training]["dataset"]
+    code = code_digest("train_classifier.py" if dataset == "cifar10" else "train_segmenter.py")
+    digest = hashlib.sha256((as_json(training_settings(wildcards.training)) + code).encode()).hexdigest()[:12]
     return results(f"resume/{wildcards.training}/seed_{wildcards.seed}/{digest}")
 
 
+@functools.cache
+def code_digest(name):
+    """Of a script and the modules that it imports."""
+    contents = [Path(path).read_bytes() for path in [script(name), *modules(name)]]
+    return hashlib.sha256(b"".join(contents)).hexdigest()
+
+
+def discard_states():
+    """Remove the states of the trainings of this run, which has ended well: Snakemake knows now that they are done."""
+    for job in workflow.dag.jobs:
+        if job.rule.name in ("train_classifier", "train_segmenter"):
+            shutil.rmtree(job.params.resume, ignore_errors=True)
+
+
 def training_outputs(dataset):
-    """What a training on a dataset leaves: snapshots, and tables."""
+    """What a training on a dataset leaves: snapshots, tables, and the record of it."""
     names = [f"{stem}.pt" for stem in snapshot_names(dataset)] + ["metrics.csv", "speed.csv", "test.csv"]
-    return [results(f"trainings/{{training}}/seed_{{seed}}/{name}") for name in names]
+    return [results(f"trainings/{{training}}/seed_{{seed}}/{name}") for name in [*names, "provenance.json"]]
 
 
 def snapshots_of(wildcards):

@@ -12,7 +12,8 @@ rule download_cifar10:
         script=script("download_cifar10.py"),
         modules=modules("download_cifar10.py"),
     output:
-        "data/cifar10.npz",
+        out="data/cifar10.npz",
+        provenance=record("data/cifar10.npz"),
     log:
         "logs/download_cifar10.log",
     benchmark:
@@ -24,7 +25,7 @@ rule download_cifar10:
     message:
         "CIFAR-10 from a mirror or its official source"
     shell:
-        "python {input.script} --dataset {params.dataset:q} --out {output} 2>&1 | tee {log}"
+        "python {input.script} --dataset {params.dataset:q} --out {output.out} 2>&1 | tee {log}"
 
 
 use rule download_cifar10 as download_camvid with:
@@ -32,7 +33,8 @@ use rule download_cifar10 as download_camvid with:
         script=script("download_camvid.py"),
         modules=modules("download_camvid.py"),
     output:
-        "data/camvid.npz",
+        out="data/camvid.npz",
+        provenance=record("data/camvid.npz"),
     log:
         "logs/download_camvid.log",
     benchmark:

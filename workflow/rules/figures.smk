@@ -9,6 +9,7 @@ rule figure_convolution:
         png=shown("convolution"),
         pdf=figures("convolution.pdf"),
         csv=figures("convolution.csv"),
+        provenance=record(figures("convolution.png")),
     log:
         logs("figure_convolution.log"),
     benchmark:
@@ -33,6 +34,7 @@ rule figure_gaussian_shape:
         png=shown("gaussian_shape"),
         pdf=figures("gaussian_shape.pdf"),
         csv=figures("gaussian_shape.csv"),
+        provenance=record(figures("gaussian_shape.png")),
     log:
         logs("figure_gaussian_shape.log"),
     benchmark:
@@ -56,6 +58,7 @@ rule figure_nonlinearity:
         png=shown("nonlinearity"),
         pdf=figures("nonlinearity.pdf"),
         csv=figures("nonlinearity.csv"),
+        provenance=record(figures("nonlinearity.png")),
     log:
         logs("figure_nonlinearity.log"),
     benchmark:
@@ -77,6 +80,7 @@ rule figure_structures:
         png=shown("structures"),
         pdf=figures("structures.pdf"),
         csv=figures("structures.csv"),
+        provenance=record(figures("structures.png")),
     log:
         logs("figure_structures.log"),
     benchmark:
@@ -99,6 +103,7 @@ rule figure_growth:
         png=shown("growth"),
         pdf=figures("growth.pdf"),
         csv=figures("growth.csv"),
+        provenance=record(figures("growth.png")),
     log:
         logs("figure_growth.log"),
     benchmark:
@@ -123,6 +128,7 @@ rule figure_sensitivity:
         png=shown("sensitivity"),
         pdf=figures("sensitivity.pdf"),
         csv=figures("sensitivity.csv"),
+        provenance=record(figures("sensitivity.png")),
     log:
         logs("figure_sensitivity.log"),
     benchmark:
@@ -145,6 +151,7 @@ rule figure_reach:
         png=shown("reach"),
         pdf=figures("reach.pdf"),
         csv=figures("reach.csv"),
+        provenance=record(figures("reach.png")),
     log:
         logs("figure_reach.log"),
     benchmark:
@@ -167,6 +174,7 @@ rule figure_before_after:
         png=shown("before_after"),
         pdf=figures("before_after.pdf"),
         csv=figures("before_after.csv"),
+        provenance=record(figures("before_after.png")),
     log:
         logs("figure_before_after.log"),
     benchmark:
@@ -189,6 +197,7 @@ rule figure_evolution:
         png=shown("evolution"),
         pdf=figures("evolution.pdf"),
         csv=figures("evolution.csv"),
+        provenance=record(figures("evolution.png")),
     log:
         logs("figure_evolution.log"),
     benchmark:
@@ -210,6 +219,7 @@ rule figure_convergence:
         png=shown("convergence"),
         pdf=figures("convergence.pdf"),
         csv=figures("convergence.csv"),
+        provenance=record(figures("convergence.png")),
     log:
         logs("figure_convergence.log"),
     benchmark:
@@ -231,6 +241,7 @@ rule figure_units:
         png=shown("units"),
         pdf=figures("units.pdf"),
         csv=figures("units.csv"),
+        provenance=record(figures("units.png")),
     log:
         logs("figure_units.log"),
     benchmark:
@@ -256,6 +267,7 @@ rule figure_initialization:
         png=shown("initialization"),
         pdf=figures("initialization.pdf"),
         csv=figures("initialization.csv"),
+        provenance=record(figures("initialization.png")),
     log:
         logs("figure_initialization.log"),
     benchmark:

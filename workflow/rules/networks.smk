@@ -8,6 +8,7 @@ rule measure_network:
     output:
         fields=results("networks/{network}.npz"),
         table=results("networks/{network}.csv"),
+        provenance=record(results("networks/{network}.npz")),
     log:
         logs("measure_network/{network}.log"),
     benchmark:
@@ -33,7 +34,8 @@ rule growth_slopes:
         modules=modules("growth_slopes.py"),
         fields=[results(f"networks/{name}.npz") for name in config["slopes"]["networks"]],
     output:
-        results("growth_slopes.csv"),
+        out=results("growth_slopes.csv"),
+        provenance=record(results("growth_slopes.csv")),
     log:
         logs("growth_slopes.log"),
     benchmark:
@@ -45,7 +47,7 @@ rule growth_slopes:
     message:
         "Slopes of the ERF's growth with depth"
     shell:
-        "python {input.script} --fields {input.fields} --depths {params.depths:q} --out {output} > {log} 2>&1"
+        "python {input.script} --fields {input.fields} --depths {params.depths:q} --out {output.out} > {log} 2>&1"
 
 
 rule slope_samples:
@@ -53,7 +55,8 @@ rule slope_samples:
         script=script("slope_samples.py"),
         modules=modules("slope_samples.py"),
     output:
-        results("slope_samples/{network}.csv"),
+        out=results("slope_samples/{network}.csv"),
+        provenance=record(results("slope_samples/{network}.csv")),
     log:
         logs("slope_samples/{network}.log"),
     benchmark:
@@ -71,4 +74,4 @@ rule slope_samples:
         "Slopes of repeated experiments with {wildcards.network}"
     shell:
         "python {input.script} --name {wildcards.network} --settings {params.settings:q} --depths {params.depths} "
-        "--samples {params.samples} --out {output} > {log} 2>&1"
+        "--samples {params.samples} --out {output.out} > {log} 2>&1"

@@ -21,6 +21,7 @@ rule check_claims:
             labels={"figure": "Table of claims"},
         ),
         json=results("claims.json"),
+        provenance=record(results("claims.csv")),
     log:
         logs("check_claims.log"),
     benchmark:
@@ -54,6 +55,7 @@ rule figure_scorecard:
         ),
         pdf=figures("scorecard.pdf"),
         csv=figures("scorecard.csv"),
+        provenance=record(figures("scorecard.png")),
     log:
         logs("figure_scorecard.log"),
     benchmark:
@@ -80,12 +82,13 @@ rule replication_report:
         scores=every_training("trainings/{name}/seed_{seed}/test.csv"),
         speed=every_training("trainings/{name}/seed_{seed}/speed.csv"),
     output:
-        report(
+        out=report(
             results("report/index.html"),
             caption="../report/report.rst",
             category="Verdicts",
             labels={"figure": "Replication report"},
         ),
+        provenance=record(results("report/index.html")),
     log:
         logs("replication_report.log"),
     benchmark:
@@ -100,4 +103,4 @@ rule replication_report:
     shell:
         "python {input.script} --claims {input.claims} --scorecard {input.scorecard} --facts {params.facts:q} "
         "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} --scores {input.scores} --speed {input.speed} --template {input.template} "
-        "--benchmarks {params.benchmarks} --out {output} > {log} 2>&1"
+        "--benchmarks {params.benchmarks} --out {output.out} > {log} 2>&1"

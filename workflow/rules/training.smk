@@ -58,6 +58,7 @@ rule measure_snapshots:
     output:
         out=results("erf/{training}/seed_{seed}.npz"),
         table=results("erf/{training}/seed_{seed}.csv"),
+        provenance=record(results("erf/{training}/seed_{seed}.npz")),
     log:
         logs("measure_snapshots/{training}/seed_{seed}.log"),
     benchmark:
@@ -89,6 +90,7 @@ use rule measure_snapshots as measure_units with:
         snapshots=expand(results("trainings/{{training}}/seed_{{seed}}/{snapshot}.pt"), snapshot=["epoch_000", "best"]),
     output:
         out=results("units/{training}/seed_{seed}.csv"),
+        provenance=record(results("units/{training}/seed_{seed}.csv")),
     log:
         logs("measure_units/{training}/seed_{seed}.log"),
     benchmark:
@@ -102,7 +104,8 @@ rule train_reach:
         script=script("train_reach.py"),
         modules=modules("train_reach.py"),
     output:
-        results("reach/{reach}/seed_{seed}.csv"),
+        out=results("reach/{reach}/seed_{seed}.csv"),
+        provenance=record(results("reach/{reach}/seed_{seed}.csv")),
     log:
         logs("train_reach/{reach}/seed_{seed}.log"),
     benchmark:
@@ -121,4 +124,4 @@ rule train_reach:
         "Reach of {wildcards.reach}, seed {wildcards.seed}"
     shell:
         "python {input.script} --settings {params.settings:q} --seed {wildcards.seed} --device {params.device} "
-        "--out {output} > {log} 2>&1"
+        "--out {output.out} > {log} 2>&1"
