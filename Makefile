@@ -4,11 +4,14 @@
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
 # make bench   how long things take, into benchmarks/bench.csv: ten minutes
+# make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
+# make check-reproducibility  CONFIG twice, as differently as may be, compared byte for byte
 
 PYTHON ?= python3
+CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test data lint bench
+.PHONY: quick env test data lint bench test-faults check-reproducibility
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -33,3 +36,9 @@ lint: env
 
 bench: env
 	@$(ACTIVATE) && python tests/bench.py
+
+test-faults: env
+	@$(ACTIVATE) && ERF_LONG=1 python -m pytest -s tests/test_faults.py tests/test_config.py tests/test_slurm.py
+
+check-reproducibility: env
+	@$(ACTIVATE) && python tests/check_reproducibility.py $(CONFIG)

@@ -32,7 +32,7 @@ def recorded(script: str | os.PathLike, arguments: Sequence[str]) -> Iterator[No
             "arguments": list(arguments),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
-            "read": files.read,
+            "read": {path: found for path, found in files.read.items() if Path(path) not in files.written},
         }
         written = sorted({path for path in files.written if path.exists()}, key=lambda path: (path.parent, path.name))
         for _, paths in itertools.groupby(written, key=lambda path: path.parent):

@@ -1,6 +1,7 @@
 """Everything that is Python: checked settings, paths, and what a script depends on. The other files hold rules only."""
 
 import ast
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -388,6 +389,8 @@ def discard_states():
     for job in workflow.dag.jobs:
         if job.rule.name in ("train_classifier", "train_segmenter"):
             shutil.rmtree(job.params.resume, ignore_errors=True)
+            with contextlib.suppress(OSError):  # there are others
+                os.removedirs(os.path.dirname(job.params.resume))
 
 
 def training_outputs(dataset):

@@ -1,0 +1,244 @@
+"""What may happen to the pipeline: kills, signals, full and read-only disks, damaged files, two runs at a time.
+
+After each, a rerun finishes, and what it has made equals, byte for byte, what an undisturbed run makes; meanwhile no
+file that is not whole has ever had its final name. `make test-faults` has more of each (ERF_LONG=1).
+"""
+
+import collections
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from conftest import Project, damage
+from repeatable import differences, digests
+
+LONG = bool(os.environ.get("ERF_LONG"))
+MOMENTS = 70 if LONG else 14
+STAGES = {  # what a process runs, by the stage that it belongs to
+    "download": ("download_",),
+    "training": ("train_",),
+    "measuring": ("measure_", "growth_slopes", "slope_samples"),
+    "plotting": ("figure_", "check_claims", "replication_report"),
+}
+
+
+def start(project: Project, *arguments: str) -> subprocess.Popen:
+    """Snakemake with its jobs, as a process group of its own."""
+    return subprocess.Popen(
+        project.command("all", *arguments),
+        cwd=project.folder,
+        env=project.environment,
+        stdout=(project.folder / "output.txt").open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def stage_of(process: psutil.Process) -> str | None:
+    """The stage of a process that runs one of the project's scripts, not of the shells around it."""
+    with contextlib.suppress(psutil.Error):
+        words = process.cmdline()
+        if len(words) > 1 and "python" in words[0]:
+            name = Path(words[1]).name
+            return next((stage for stage, starts in STAGES.items() if name.startswith(starts)), None)
+    return None
+
+
+def jobs_of(project: Project) -> list[tuple[psutil.Process, str]]:
+    """Processes that run scripts in the project's folder, with their stages; also if they outlived their Snakemake."""
+    found = []
+    for process in psutil.process_iter():
+        stage = stage_of(process)
+        with contextlib.suppress(psutil.Error):
+            if stage and process.cwd() == str(project.folder):
+                found.append((process, stage))
+    return found
+
+
+def strike(
+    project: Project, snakemake: subprocess.Popen, victim: str, number: int, chance: random.Random
+) -> str | None:
+    """Send the signal at a random moment of some job; the stage that was struck, None if all ended before."""
+    while snakemake.poll() is None:
+        if jobs_of(project):
+            time.sleep(chance.choice([chance.uniform(0, 0.5), chance.uniform(0, 3)]))
+        running = jobs_of(project)
+        if not running:
+            time.sleep(0.01)
+            continue
+        job, stage = chance.choice(running)
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if victim == "all":  # as Ctrl-C in a terminal does, or a machine that goes down
+                os.killpg(snakemake.pid, number)
+            else:
+                (job if victim == "job" else snakemake).send_signal(number)
+            return stage
+    return None
+
+
+def assert_nothing_half_made(project: Project, undisturbed: dict[str, str]) -> None:
+    found = digests(project.folder)
+    assert not [line for line in differences(found, undisturbed) if not line.endswith(": missing")]
+
+
+def finish(project: Project, undisturbed: dict[str, str]) -> list[str]:
+    """Run until it ends well, and compare; what the runs said that failed, one text each."""
+    failed = []
+    project.snakemake("--unlock")
+    while (result := project.snakemake("all")).returncode:
+        failed.append(result.stdout)
+        assert len(failed) < 4, result.stdout[-3000:]
+    assert differences(digests(project.folder), undisturbed) == []
+    assert not list((project.folder / "results").glob("*/resume/**/*.pt"))
+    assert not [path for path in (project.folder / "results").rglob(".*") if path.is_file()]
+    return failed
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finished_project) -> dict[str, str]:
+    return digests(finished_project.folder)
+
+
+BLOWS = [  # who is struck, and by what
+    ("job", signal.SIGKILL),
+    ("snakemake", signal.SIGKILL),
+    ("job", signal.SIGTERM),
+    ("all", signal.SIGKILL),
+    ("job", signal.SIGINT),
+    ("snakemake", signal.SIGINT),
+    ("all", signal.SIGINT),
+    ("snakemake", signal.SIGTERM),
+]
+
+
+def test_struck_at_random_moments_the_pipeline_ends_as_if_undisturbed(project, undisturbed, record_property):
+    chance, struck = random.Random(0), collections.Counter()
+    while struck.total() < MOMENTS:
+        victim, number = BLOWS[struck.total() % len(BLOWS)]
+        snakemake = start(project)
+        stage = strike(project, snakemake, victim, number, chance)
+        snakemake.wait()
+        output = (project.folder / "output.txt").read_text()
+        if stage is None:  # all was made before: begin again
+            assert differences(digests(project.folder), undisturbed) == [], output
+            for folder in ("data", "results", "figures", ".snakemake"):
+                shutil.rmtree(project.folder / folder, ignore_errors=True)
+            continue
+        struck[stage, victim, number.name] += 1
+        print(f"struck: {victim} by {number.name} while {stage}", flush=True)
+        assert "Traceback" not in output or "KeyboardInterrupt" in output  # while Python itself is starting
+        assert_nothing_half_made(project, undisturbed)
+        project.snakemake("--unlock")
+    while jobs_of(project):  # those that outlived their Snakemake
+        time.sleep(0.05)
+    finish(project, undisturbed)
+    by_stage = collections.Counter(dict.fromkeys(STAGES, 0))
+    for (stage, *_), count in struck.items():
+        by_stage[stage] += count
+    print(f"struck at {struck.total()} moments: {dict(by_stage)}; {dict(struck)}")
+    record_property("struck", str(dict(by_stage)))
+    assert not LONG or min(by_stage.values()) >= 3
+
+
+@pytest.fixture
+def copied(finished_project, tmp_path) -> Project:
+    """The finished pipeline in a folder of its own, with Snakemake's notes."""
+    project = object.__new__(Project)
+    project.__dict__.update(vars(finished_project), folder=tmp_path / "copy")
+    shutil.copytree(finished_project.folder, project.folder, symlinks=True)
+    return project
+
+
+# A file, what is lost beside it so that somebody reads it, and whether it may be told from the table of the file alone.
+TO_DAMAGE = {
+    "dataset": ("data/cifar10.npz", "results/small/trainings/cifar10"),
+    "snapshot": ("results/small/trainings/camvid/seed_1/best.pt", "results/small/erf/camvid/seed_1.npz"),
+    "map": ("results/small/networks/relu.npz", "figures/small/growth.png"),
+    "table": ("results/small/erf/cifar10/seed_0.csv", "figures/small/evolution.png"),
+    "table of a figure": ("figures/small/structures.csv", "results/small/claims.csv"),
+    "verdicts": ("results/small/claims.json", "figures/small/scorecard.png"),
+    "picture": ("figures/small/growth.png", "results/small/report/index.html"),
+}
+
+
+@pytest.mark.parametrize("how", ["cut", "bit"])
+@pytest.mark.parametrize("what", TO_DAMAGE)
+def test_what_is_damaged_is_named_and_made_again(copied, undisturbed, what, how):
+    path, reader = (copied.folder / name for name in TO_DAMAGE[what])
+    shutil.rmtree(reader, ignore_errors=True)
+    reader.unlink(missing_ok=True)
+    damage(path, np.random.default_rng(len(what + how)), how)
+    (output,) = finish(copied, undisturbed)
+    name = path.relative_to(copied.folder)
+    lines = {line for line in output.splitlines() if line.startswith("error: ")}
+    told = f"damaged, or changed since it was made; it is {path.name}.damaged now: run again to make it anew"
+    assert lines == {f"error: {name}: {told}"}
+    assert "Traceback" not in output and path.with_name(f"{path.name}.damaged").exists()
+
+
+def test_two_runs_in_the_same_folder(project, undisturbed):
+    first = start(project)
+    while not jobs_of(project):
+        time.sleep(0.01)
+    second = project.snakemake("all")
+    assert second.returncode == 1
+    assert "LockException" in second.stdout and "Traceback" not in second.stdout
+    assert first.wait() == 0
+    assert differences(digests(project.folder), undisturbed) == []
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str):
+    """A file system in memory at `folder`; the test is skipped where none may be mounted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here: this test wants root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+
+
+def used(folder: Path) -> int:
+    """Bytes on the disk."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9] if LONG else [0.2, 0.6])
+def test_a_full_disk(finished_project, tmp_path, small_cifar, small_camvid, undisturbed, share):
+    """Full when so much of all is made; results lie on the disk that fills up, and so do Snakemake's notes."""
+    with mounted(tmp_path / "disk", "size=1G"):
+        project = Project(tmp_path / "disk" / "project", small_cifar, small_camvid)
+        before = used(project.folder)
+        made = used(finished_project.folder) - before
+        remount(tmp_path / "disk", f"size={int(before + share * made)}")
+        result = project.snakemake("all")
+        assert result.returncode == 1
+        errors = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+        assert any("No space left on device" in line for line in errors) or "No space left" in result.stdout
+        assert_nothing_half_made(project, undisturbed)
+        remount(tmp_path / "disk", "size=1G")
+        finish(project, undisturbed)
+
+
+@pytest.mark.parametrize("folder", ["data", "results/small/trainings", "results/small/networks", "figures/small"])
+def test_a_read_only_folder_is_named(project, undisturbed, folder):
+    path = project.folder / folder
+    with mounted(path, "ro"):
+        result = project.snakemake("all", "--keep-going")
+        assert result.returncode == 1
+        assert "Read-only file system" in result.stdout and str(folder) in result.stdout
+    finish(project, undisturbed)

@@ -1,0 +1,124 @@
+"""What code may not do, wherever it stands: load pickles, run text as code, or hand text to a shell."""
+
+import ast
+import io
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT, SCRIPTS, cifar_batch
+from erf.datasets import read_cifar10_batch
+from erf.errors import InputError
+from erf.field import load_fields
+from erf.files import read_arrays
+from erf.training import load_state
+
+SOURCES = sorted(SCRIPTS.rglob("*.py"))
+RULES = sorted((ROOT / "workflow").rglob("*.smk"))
+FORBIDDEN = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pd.read_pickle", "torch.jit.load"}
+
+
+def calls(path: Path):
+    """Name of what is called, dotted, and the call, of all calls in a Python file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def keyword(call: ast.Call, name: str):
+    """Value of a literal keyword argument; None if it is not given."""
+    return next((ast.literal_eval(given.value) for given in call.keywords if given.arg == name), None)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(SCRIPTS).as_posix())
+def test_every_file_is_read_in_a_way_that_runs_nothing(path):
+    for name, call in calls(path):
+        assert name not in FORBIDDEN, f"line {call.lineno}"
+        if name in ("np.load", "numpy.load"):
+            assert keyword(call, "allow_pickle") is False, f"line {call.lineno}"
+        if name == "torch.load":
+            assert keyword(call, "weights_only") is True, f"line {call.lineno}"
+        if name.startswith("yaml."):
+            assert name == "yaml.safe_load", f"{name} in line {call.lineno}"
+        if re.fullmatch(r"subprocess\.\w+", name):
+            assert not keyword(call, "shell") and not isinstance(call.args[0], ast.JoinedStr), f"line {call.lineno}"
+
+
+def test_pickle_is_named_in_one_place_alone():
+    """The reader of CIFAR-10's batches, which refuses what these do not need."""
+    assert [path.name for path in SOURCES if "pickle" in imported(path)] == ["datasets.py"]
+    used = [ast.unparse(node) for node in ast.walk(ast.parse((SCRIPTS / "erf/datasets.py").read_text()))]
+    assert {text for text in used if text.startswith("pickle.")} == {"pickle.Unpickler", "pickle.UnpicklingError"} | {
+        text for text in used if text.startswith("pickle.UnpicklingError(")
+    }
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level modules that a file imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("module", ["pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"])
+def test_the_rules_read_no_pickle(module):
+    assert not [path.name for path in RULES if module in path.read_text()]
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def canary(tmp_path) -> Path:
+    return tmp_path / "executed"
+
+
+def test_no_reader_unpickles_what_it_is_given(canary, tmp_path):
+    pickle.loads(pickle.dumps(Evil(canary)))  # our own: to see that it bites
+    canary.unlink()
+    np.savez(tmp_path / "evil.npz", count=np.array([Evil(canary)], object), allow_pickle=True)
+    torch.save({"model": Evil(canary)}, tmp_path / "evil.pt")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps({"model": Evil(canary)}))
+    for read in (
+        lambda: read_arrays(tmp_path / "evil.npz", "count"),
+        lambda: load_fields(tmp_path / "evil.npz"),
+        lambda: load_state(tmp_path / "evil.pt", "model"),
+        lambda: load_state(tmp_path / "bare.pt", "model"),
+    ):
+        with pytest.raises(InputError):
+            read()
+    assert not canary.exists()
+
+
+def test_the_reader_of_batches_refuses_what_they_do_not_need(canary):
+    images = np.zeros((2, 3, 32, 32), np.uint8)
+    assert read_cifar10_batch(cifar_batch(images, [1, 2]))[1].tolist() == [1, 2]
+    for evil in (Evil(canary), {"data": Evil(canary)}, {"data": np.array([Evil(canary)], object), "labels": []}):
+        with pytest.raises(pickle.UnpicklingError, match="refused to load"):
+            read_cifar10_batch(pickle.dumps(evil))
+    for name in (b"builtins\neval", b"os\nsystem", b"numpy.core.multiarray\nscalar", b"numpy\nload"):
+        with pytest.raises(pickle.UnpicklingError, match="refused to load"):
+            read_cifar10_batch(b"c" + name + b"\n(S'touch " + str(canary).encode() + b"'\ntR.")
+    assert not canary.exists()
+
+
+def test_settings_on_the_command_line_are_data(canary, capsys):
+    from cli import json_object
+
+    assert json_object(json.dumps({"a": f"$(touch {canary})"})) == {"a": f"$(touch {canary})"}
+    with pytest.raises(ValueError, match="Expecting"):
+        json_object(f"__import__('pathlib').Path({str(canary)!r}).touch()")
+    assert not canary.exists() and io.StringIO(capsys.readouterr().err).read() == ""
