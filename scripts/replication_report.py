@@ -28,7 +28,7 @@ from erf.stacks import STRUCTURES, predicted_size
 from erf.theory import THRESHOLD
 from erf.verdicts import NOT_REPRODUCED, VERDICTS, Region
 from report_explorer import LIMITS, explorer_data
-from report_tables import cost_table, digests_of, grouped, speed_table, training_table
+from report_tables import cost_table, digests_of, grouped, origins_table, speed_table, training_table
 
 SYMBOLS = dict(zip(VERDICTS, "●◆✕■–", strict=True))
 WIDTH = 1400  # pixels of a figure in the page: twice what it is shown at
@@ -126,6 +126,7 @@ def page(args: argparse.Namespace) -> str:
         cost=cost_table(args.benchmarks, facts["jobs"]),
         benchmarks=f"{args.benchmarks}/",
         speed=speed_table(args.speed),
+        origins=origins_table([*args.fields, *args.sizes, *args.scores, *args.pictures, args.claims]),
         provenance=provenance(Path(__file__).parent),
         digests=digests_of(facts["datasets"]),
         seeds=grouped(facts["seeds"]),

@@ -267,6 +267,7 @@ def test_provenance_names_the_datasets_and_the_commit(finished_project, page):
         assert name in provenance and digest in provenance
     assert finished_project.config["datasets"]["camvid"]["sha256"] in provenance
     assert "no git repository" in provenance  # the copy under test is none
+    assert "not on record" not in provenance
 
 
 # The explorer.

@@ -1,6 +1,8 @@
 """The report's parts without a browser: its tables, texts and pictures, and what is said of bad ones."""
 
 import base64
+import json
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import report_tables
 from conftest import ROOT, network_settings
 from erf.errors import InputError
 from erf.field import ReceptiveField
+from erf.files import atomic
+from erf.provenance import recorded
 from erf.stacks import predicted_map, predicted_size
 from erf.theory import THRESHOLD, centre_impact
 
@@ -38,6 +42,18 @@ def test_times_are_added_up_by_rule_and_those_not_on_record_are_told(tmp_path):
         ["in all", 4, 0, "12.0 min", "10.0 min", "2.0"],
     ]
     assert report_tables.cost_table(tmp_path / "nothing", {}) == []
+
+
+def test_results_are_counted_by_what_made_them(tmp_path):
+    for number, commit in enumerate(["abc", "def", "abc"]):
+        with recorded("x.py", []), atomic(tmp_path / f"{number}.csv") as temporary:
+            temporary.write_text("x")
+        record = tmp_path / f"{number}.provenance.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), "commit": commit}))
+    (tmp_path / "old.csv").write_text("x")
+    rows = report_tables.origins_table([*sorted(tmp_path.glob("?.csv")), tmp_path / "old.csv"])
+    assert [(row["results"], row["commit"]) for row in rows] == [(2, "abc"), (1, "def"), (1, "not on record")]
+    assert rows[0]["torch"] == version("torch") and rows[-1]["torch"] == "not on record"
 
 
 def test_seeds_are_grouped_by_what_has_them():
