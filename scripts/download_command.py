@@ -1,19 +1,14 @@
-"""What the scripts that fetch a dataset share: where to look, downloads, and members read from archives in memory.
+"""What the scripts that fetch a dataset share: where to look, and downloads.
 
 A source is a URL, a local archive or a folder of its extracted content. The folder in ERF_DATA_MIRROR, where that is
-set, comes first: it holds the archive under its official name or the extracted folder under its usual one. Nothing is
-extracted to disk.
+set, comes first: it holds the archive under its official name or the extracted folder under its usual one.
 """
 
-import functools
 import os
 import sys
-import tarfile
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,17 +16,12 @@ import pooch
 import requests
 
 from cli import json_object, new_parser
+from download_archive import Members, read_members
 from erf.errors import InputError
 from erf.files import atomic
 
 RETRIES = 3
 TIMEOUT = 60  # seconds without a byte
-MEMBER_LIMIT = 64 * 2**20  # bytes; the largest official member has half of that
-
-# What a damaged archive, or a zip that is encrypted or compressed in a way that is not known, brings their readers to.
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError)
-
-Members = dict[str, bytes]  # content by path within the dataset's folder
 
 
 def run(description: str, argv: list[str] | None, name: str, arrays: Callable[[Members, dict], dict]) -> None:
@@ -93,65 +83,3 @@ def download(url: str, target: Path) -> None:
         print(f"{url}: attempt {attempt} of {RETRIES}: {reason}", file=sys.stderr)
         time.sleep(attempt)
     raise InputError(reason)
-
-
-def read_members(path: Path, dataset: dict) -> Members:
-    """The members from a local archive or folder."""
-    if path.is_dir():
-        files = (file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size <= MEMBER_LIMIT)
-        return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
-    if path.is_file():
-        return members_of_archive(path, PurePosixPath(dataset.get("archive_folder", dataset["folder"])))
-    raise InputError("not there")
-
-
-def members_of_archive(archive: Path, folder: PurePosixPath) -> Members:
-    """The files under `folder` of a .tar.gz or .zip, read in memory; an archive with a member that would leave the
-    top folder is refused, a link is passed over."""
-    members = {}
-    try:
-        for name, size, read in (_of_zip if archive.suffix == ".zip" else _of_tar)(archive):
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or path.parts[:1] != folder.parts[:1]:
-                raise InputError(f"member {name!r} lies outside of {folder.parts[0]}/; archive refused")
-            if read is not None and path.is_relative_to(folder):
-                if size > MEMBER_LIMIT:
-                    raise InputError(f"member {name!r} is too large; archive refused")
-                members[path.relative_to(folder).as_posix()] = read()
-    except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the archive's
-        with archive.open("rb") as file:
-            start = file.read(60)
-        kind = "an HTML page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "damaged or incomplete"
-        raise InputError(f"not a {''.join(archive.suffixes[-2:])} but {kind} ({error})") from error
-    return members
-
-
-Member = tuple[str, int, Callable[[], bytes] | None]  # name, size in bytes, and how to read it, if it is a file
-
-
-def _read_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return tar.extractfile(member).read()
-
-
-def _of_tar(archive: Path) -> Iterator[Member]:
-    with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            read = functools.partial(_read_tar, tar, member) if member.isfile() else None
-            yield member.name, member.size, read
-
-
-def _of_zip(archive: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as file:
-        for member in file.infolist():
-            read = None if member.is_dir() else functools.partial(file.read, member)
-            yield member.filename, member.file_size, read
-
-
-def chosen(members: Members, names: list[str]) -> Members:
-    """The named members; InputError if some are missing."""
-    missing = [name for name in names if name not in members]
-    if missing:
-        raise InputError(f"{', '.join(missing[:8])}{', …' if len(missing) > 8 else ''} not in it")
-    return {name: members[name] for name in names}

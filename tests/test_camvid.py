@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import download_archive
 import download_camvid
-import download_command
 from conftest import png
 
 
@@ -148,7 +148,7 @@ def test_a_zip_cut_short_is_named(dataset, folder, tmp_path, capsys, monkeypatch
 
 def test_a_member_too_large_is_not_read(dataset, folder, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("ERF_DATA_MIRROR")
-    monkeypatch.setattr(download_command, "MEMBER_LIMIT", 1000)
+    monkeypatch.setattr(download_archive, "MEMBER_LIMIT", 1000)
     dataset["sources"] = [str(archive(tmp_path / "bomb.zip", folder))]
     assert run(dataset, tmp_path / "camvid.npz") == 1
     assert "is too large; archive refused" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+import download_archive
 import download_cifar10
 import download_command
 
@@ -125,7 +126,7 @@ def test_a_link_in_place_of_a_member_is_not_followed(dataset, official, tmp_path
 
 
 def test_a_member_too_large_is_not_read(dataset, official, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(download_command, "MEMBER_LIMIT", 1000)
+    monkeypatch.setattr(download_archive, "MEMBER_LIMIT", 1000)
     dataset["sources"] = [str(archive(tmp_path / "bomb.tar.gz", official))]
     assert run(dataset, tmp_path / "cifar10.npz") == 1
     assert "is too large" in error_of(capsys)
