@@ -1,30 +1,28 @@
-"""What the scripts that fetch a dataset share: where to look, and downloads.
+"""What the scripts that fetch a dataset share: the sources, tried in order until one is good.
 
 A source is a URL, a local archive or a folder of its extracted content. The folder in ERF_DATA_MIRROR, where that is
 set, comes first: it holds the archive under its official name or the extracted folder under its usual one.
 """
 
+import hashlib
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import filelock
 import numpy as np
-import pooch
-import requests
 
 from cli import json_object, new_parser
 from download_archive import Members, read_members
+from download_http import discard, download
 from erf.errors import InputError
 from erf.files import atomic
 
-RETRIES = 3
-TIMEOUT = 60  # seconds without a byte
+Arrays = Callable[[Members, dict], dict[str, np.ndarray]]
 
 
-def run(description: str, argv: list[str] | None, name: str, arrays: Callable[[Members, dict], dict]) -> None:
+def run(description: str, argv: list[str] | None, name: str, arrays: Arrays) -> None:
     """The command: write what `arrays` makes of the members that the first good source gives, as one .npz.
 
     `arrays` gets them and the dataset's entry in the registry, and raises InputError for what is not intact.
@@ -33,28 +31,26 @@ def run(description: str, argv: list[str] | None, name: str, arrays: Callable[[M
     parser.add_argument("--dataset", type=json_object, required=True, help="the dataset's entry in the registry, JSON")
     parser.add_argument("--out", type=Path, required=True, help="arrays of all images and labels, .npz")
     args = parser.parse_args(argv)
-    content = fetch(args.dataset, args.out.parent / "downloads", name, arrays)
+    downloads = args.out.parent / "downloads"
+    content = fetch(args.dataset, downloads, name, arrays)
     with atomic(args.out) as temporary:
         np.savez(temporary, **content)
+    for part in downloads.glob(f"{args.dataset['archive']}.*"):  # of all sources; not before the arrays are on the disk
+        part.unlink(missing_ok=True)
     print(f"{args.out}: " + ", ".join(f"{key} {array.shape}" for key, array in content.items()))
 
 
-def fetch(dataset: dict, downloads: Path, name: str, arrays: Callable[[Members, dict], dict]) -> dict[str, np.ndarray]:
+def fetch(dataset: dict, downloads: Path, name: str, arrays: Arrays) -> dict[str, np.ndarray]:
     """Arrays from the first source that gives all members intact; InputError that tells what failed with each."""
     failures = []
     for source in sources(dataset):
         print(f"trying {source}", file=sys.stderr)
-        remote = "://" in source
-        path = downloads / dataset["archive"] if remote else Path(source)
         try:
-            if remote:
-                download(source, path)
-            return arrays(read_members(path, dataset), dataset)
+            if "://" in source:
+                return from_url(source, dataset, downloads, arrays)
+            return arrays(read_members(Path(source), dataset), dataset)
         except InputError as error:
-            failures.append(f"{source}: {error}")
-        finally:
-            if remote:
-                path.unlink(missing_ok=True)  # a bad one must not be found again, a good one is not needed again
+            failures.append(f"{source}: {printable(str(error))}")
     raise InputError(
         f"no source of {name} worked: set ERF_DATA_MIRROR to a folder that holds "
         f"{dataset['archive']} or {dataset['folder']}/. Tried: " + ("; ".join(failures) or "nothing")
@@ -68,18 +64,31 @@ def sources(dataset: dict) -> list[str]:
     return local + dataset["sources"]
 
 
-def download(url: str, target: Path) -> None:
-    """Fetch `url` to `target` with a progress bar; InputError after the last retry."""
-    downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
-    for attempt in range(1, RETRIES + 1):
+def from_url(url: str, dataset: dict, downloads: Path, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Arrays from an archive that is downloaded; a bad one is removed, so that nothing goes on from it."""
+    downloads.mkdir(parents=True, exist_ok=True)
+    source = hashlib.sha256(url.encode()).hexdigest()[:8]  # so that one server's bytes never follow another's
+    part = downloads / f"{dataset['archive']}.{source}.part"
+    try:
+        with filelock.FileLock(f"{part}.lock", timeout=0):
+            return whole(url, part, dataset, arrays)
+    except filelock.Timeout as error:
+        raise InputError("another process is fetching it; wait for it, or end it") from error
+
+
+def whole(url: str, part: Path, dataset: dict, arrays: Arrays) -> dict[str, np.ndarray]:
+    """The same, while no other process does it; what was put together and is damaged is fetched once more."""
+    for last in (False, True):
+        resumed = download(url, part)
         try:
-            # No hash of the whole file: the members' checksums decide.
-            pooch.retrieve(url, known_hash=None, path=target.parent, fname=target.name, downloader=downloader)
-            return
-        except requests.ConnectionError:
-            reason = f"no connection to {urlsplit(url).hostname}"
-        except requests.RequestException as error:
-            reason = str(error)
-        print(f"{url}: attempt {attempt} of {RETRIES}: {reason}", file=sys.stderr)
-        time.sleep(attempt)
-    raise InputError(reason)
+            return arrays(read_members(part, dataset, dataset["archive"]), dataset)
+        except InputError as error:
+            discard(part)
+            if last or not resumed:
+                raise
+            print(f"{url}: {printable(str(error))}; once more from the beginning", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """One line of bounded length, of what may quote names that a server chose."""
+    return "".join(character if character.isprintable() else "?" for character in text[:500])
