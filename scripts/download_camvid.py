@@ -14,13 +14,15 @@ from PIL import Image
 
 import download_command
 from cli import command
+from download_archive import Members, chosen
 from erf.datasets import CAMVID
 from erf.errors import InputError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the official names, and ours
+LIST_LIMIT = 2**20  # bytes; the official lists have some 20,000, and a list of millions of names would fill the memory
 
 
-def arrays(members: download_command.Members, dataset: dict) -> dict[str, np.ndarray]:
+def arrays(members: Members, dataset: dict) -> dict[str, np.ndarray]:
     """Images uint8 (n, 3, H, W) and labels uint8 (n, H, W) of each split, in the order of its list."""
     content, digest = {}, hashlib.sha256()
     for split, name in SPLITS.items():
@@ -43,16 +45,18 @@ def arrays(members: download_command.Members, dataset: dict) -> dict[str, np.nda
     return content
 
 
-def listed(members: download_command.Members, split: str) -> list[tuple[str, str]]:
+def listed(members: Members, split: str) -> list[tuple[str, str]]:
     """Names of image and label file, as members, from a split's list: lines of "/SegNet/CamVid/<image> <label>"."""
-    (text,) = download_command.chosen(members, [f"{split}.txt"]).values()
+    (text,) = chosen(members, [f"{split}.txt"]).values()
+    if len(text) > LIST_LIMIT:
+        raise InputError(f"{split}.txt is too large for a list of images")
     pairs = []
     for line in text.decode(errors="replace").splitlines():
         if line.strip():
             pairs.append(tuple("/".join(PurePosixPath(path).parts[-2:]) for path in line.split()))
             if len(pairs[-1]) != 2:
                 raise InputError(f"{split}.txt: {line[:80]!r} is not an image and its labels")
-    download_command.chosen(members, [name for pair in pairs for name in pair])
+    chosen(members, [name for pair in pairs for name in pair])
     return pairs
 
 
@@ -64,7 +68,9 @@ def decoded(name: str, data: bytes, size: tuple[int, int], modes: tuple[str, ...
                 found = f"{image.size[0]} x {image.size[1]} pixels of mode {image.mode}"
                 raise InputError(f"{name} has {found}, not {size[1]} x {size[0]} of mode {modes[0]}")
             return np.array(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # whatever a damaged file brings Pillow to
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what damage brings Pillow to
         raise InputError(f"{name} is damaged or no PNG ({str(error)[:80]})") from error
 
 

@@ -10,14 +10,15 @@ import numpy as np
 
 import download_command
 from cli import command
+from download_archive import Members, chosen
 from erf.datasets import read_cifar10_batch
 from erf.errors import InputError
 
 
-def arrays(members: download_command.Members, dataset: dict) -> dict[str, np.ndarray]:
+def arrays(members: Members, dataset: dict) -> dict[str, np.ndarray]:
     """Images uint8 (n, 3, 32, 32) and labels uint8 (n,) of both sets, every official MD5 checked first."""
     official = dataset["members"]
-    batches = download_command.chosen(members, list(official))
+    batches = chosen(members, list(official))
     for name, md5 in official.items():
         check_md5(name, batches[name], md5)
     train = [read_cifar10_batch(batches[name]) for name in sorted(batches) if name.startswith("data_batch")]
