@@ -53,30 +53,34 @@ def stage_of(process: psutil.Process) -> str | None:
     return None
 
 
-def jobs_of(project: Project) -> list[tuple[psutil.Process, str]]:
-    """Processes that run scripts in the project's folder, with their stages; also if they outlived their Snakemake."""
+def jobs_under(snakemake: subprocess.Popen) -> list[tuple[psutil.Process, str]]:
+    """Processes that run scripts for it, with their stages."""
+    processes = psutil.Process(snakemake.pid).children(recursive=True)
+    return [(process, stage) for process in processes if (stage := stage_of(process))]
+
+
+def survivors(project: Project) -> list[psutil.Process]:
+    """Processes that run scripts in the project's folder, though their Snakemake may be dead."""
     found = []
     for process in psutil.process_iter():
-        stage = stage_of(process)
         with contextlib.suppress(psutil.Error):
-            if stage and process.cwd() == str(project.folder):
-                found.append((process, stage))
+            if stage_of(process) and process.cwd() == str(project.folder):
+                found.append(process)
     return found
 
 
-def strike(
-    project: Project, snakemake: subprocess.Popen, victim: str, number: int, chance: random.Random
-) -> str | None:
+def strike(snakemake: subprocess.Popen, victim: str, number: int, chance: random.Random) -> str | None:
     """Send the signal at a random moment of some job; the stage that was struck, None if all ended before."""
     while snakemake.poll() is None:
-        if jobs_of(project):
-            time.sleep(chance.choice([chance.uniform(0, 0.5), chance.uniform(0, 3)]))
-        running = jobs_of(project)
-        if not running:
-            time.sleep(0.01)
-            continue
-        job, stage = chance.choice(running)
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if not jobs_under(snakemake):
+                time.sleep(0.01)
+                continue
+            time.sleep(chance.choice([chance.uniform(0, 0.5), chance.uniform(0, 3)]))
+            running = jobs_under(snakemake)
+            if not running:
+                continue
+            job, stage = chance.choice(running)
             if victim == "all":  # as Ctrl-C in a terminal does, or a machine that goes down
                 os.killpg(snakemake.pid, number)
             else:
@@ -125,7 +129,7 @@ def test_struck_at_random_moments_the_pipeline_ends_as_if_undisturbed(project, u
     while struck.total() < MOMENTS:
         victim, number = BLOWS[struck.total() % len(BLOWS)]
         snakemake = start(project)
-        stage = strike(project, snakemake, victim, number, chance)
+        stage = strike(snakemake, victim, number, chance)
         snakemake.wait()
         output = (project.folder / "output.txt").read_text()
         if stage is None:  # all was made before: begin again
@@ -138,7 +142,7 @@ def test_struck_at_random_moments_the_pipeline_ends_as_if_undisturbed(project, u
         assert "Traceback" not in output or "KeyboardInterrupt" in output  # while Python itself is starting
         assert_nothing_half_made(project, undisturbed)
         project.snakemake("--unlock")
-    while jobs_of(project):  # those that outlived their Snakemake
+    while survivors(project):
         time.sleep(0.05)
     finish(project, undisturbed)
     by_stage = collections.Counter(dict.fromkeys(STAGES, 0))
@@ -187,7 +191,7 @@ def test_what_is_damaged_is_named_and_made_again(copied, undisturbed, what, how)
 
 def test_two_runs_in_the_same_folder(project, undisturbed):
     first = start(project)
-    while not jobs_of(project):
+    while not jobs_under(first):
         time.sleep(0.01)
     second = project.snakemake("all")
     assert second.returncode == 1
