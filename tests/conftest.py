@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,11 @@ def classifier_settings() -> dict:
         "threads": 1,
         "snapshots": [0, 2, 6],
     }
+
+
+def heed_ctrl_c() -> None:
+    """In a new process, for subprocess's preexec_fn: what is started in the background of a shell ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def damage(path: Path, rng: np.random.Generator, how: str) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
-from conftest import SCRIPTS
+from conftest import SCRIPTS, heed_ctrl_c
 from erf.errors import InputError
 from erf.files import atomic, checked, digest, journal, read_arrays, record_paths
 from erf.provenance import recorded
@@ -190,6 +190,7 @@ def test_a_signal_ends_a_command_in_one_line_with_nothing_half_written(tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
     process.stdout.readline()
     time.sleep(0.05)
