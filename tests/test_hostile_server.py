@@ -33,7 +33,7 @@ import download_archive
 import download_camvid
 import download_cifar10
 import download_http
-from conftest import SCRIPTS
+from conftest import SCRIPTS, heed_ctrl_c
 from erf.errors import InputError
 
 CIFAR_FOLDER = "cifar-10-batches-py"
@@ -506,7 +506,8 @@ def test_a_killed_download_goes_on(server, download):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         server.answers, size = [serve(cut=CUT, stall=True)], 0
         program = [sys.executable, str(SCRIPTS / "download_cifar10.py"), *download.arguments]
-        with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "preexec_fn": heed_ctrl_c}
+        with subprocess.Popen(program, **quiet) as process:
             while size < sum(sizes[-1:]) + CUT - io.DEFAULT_BUFFER_SIZE:
                 assert process.poll() is None
                 time.sleep(0.02)
