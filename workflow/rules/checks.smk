@@ -3,8 +3,6 @@
 import itertools
 from pathlib import Path
 
-import yaml
-
 import strict
 from strict import brief, near, stop
 
@@ -22,7 +20,7 @@ def check_config():
         if path.is_file():  # and no pipe, which Snakemake has read to its end
             strict.check_file(path)
     check_command_line(workflow.config_settings.config)
-    schema = yaml.load(SCHEMA.read_bytes(), strict.LOADER)
+    schema = strict.read_schema(SCHEMA)
     strict.check_schema(schema, config)
     for name in config["networks"]:
         check_network(name)
@@ -58,7 +56,7 @@ def check_command_line(changes):
 
 def check_claims_file():
     """The list of claims, before hours of training and not after them."""
-    schema = yaml.load(SCHEMA.with_name("claims.schema.yaml").read_bytes(), strict.LOADER)
+    schema = strict.read_schema(SCHEMA.with_name("claims.schema.yaml"))
     for number, claim in enumerate(strict.read_list(Path(CLAIMS), "claims")):
         name = claim.get("id")
         strict.check_schema(schema, claim, "claims", name if isinstance(name, str) else number)
@@ -118,9 +116,9 @@ def check_special_layers(key, settings, depth):
 
 def check_names(key, names, section):
     """What one section uses, another defines."""
-    for name in names:
+    for number, name in enumerate(names):
         if name not in config[section]:
-            stop(key, f"{brief(name)} is not in {section}{near(name, config[section])}")
+            stop(f"{key}.{number}", f"{brief(name)} is not in {section}{near(name, config[section])}")
 
 
 def check_network(name):

@@ -5,6 +5,7 @@ reaches the terminal that is not printable. This module knows no key; checks.smk
 """
 
 import difflib
+import functools
 import math
 import os
 import re
@@ -56,7 +57,7 @@ def brief(value: object) -> str:
         case bool():
             return str(value).lower()
         case float() if not math.isfinite(value):
-            return f".{value}"  # .nan, as YAML has it
+            return f"{value}".replace("nan", ".nan").replace("inf", ".inf")  # as YAML has it
         case int() | float():
             return repr(value)
         case str():
@@ -70,17 +71,17 @@ def brief(value: object) -> str:
 
 def near(name: object, names: Iterable[str]) -> str:
     """What may have been meant, if anything comes near."""
-    found = difflib.get_close_matches(str(name)[:LONGEST], map(str, names), n=1)
+    found = difflib.get_close_matches(str(name)[:LONGEST].lower(), map(str, names), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def check_file(path: Path) -> None:
-    """No key stands twice in a section of a YAML file: the last one would win in silence."""
+def check_file(path: Path, *place: str) -> None:
+    """No key stands twice in a section of a YAML file, which lies at `place`: the last one would win in silence."""
     try:
         root = yaml.compose(path.read_bytes(), LOADER)
     except yaml.YAMLError:
         return  # JSON with tabs, since Snakemake has read it; which keys stand twice there is not told
-    pending, done = [((), root)], set()
+    pending, done = [(place, root)], set()
     while pending:
         place, node = pending.pop()
         if id(node) in done:  # what an alias stands for is one node
@@ -104,6 +105,11 @@ def file_name(path: Path) -> str:
     return name if name.isprintable() else brief(name)
 
 
+@functools.cache
+def read_schema(path: Path) -> dict:
+    return yaml.load(path.read_bytes(), LOADER)
+
+
 def read_list(path: Path, key: str) -> list:
     """A YAML file that holds a list."""
     try:
@@ -111,10 +117,10 @@ def read_list(path: Path, key: str) -> list:
     except OSError as error:
         stop(key, f"{file_name(path)}: {error.strerror}")
     except Exception as error:  # whatever damaged YAML, or a tag with the wrong value, brings PyYAML to
-        line = re.search(r"line \d+", str(error))
-        stop(key, f"{file_name(path)} is not YAML" + (f": see {line[0]}" if line else ""))
+        mark = getattr(error, "problem_mark", None)
+        stop(key, f"{file_name(path)} is not YAML" + (f": see line {mark.line + 1}" if mark else ""))
     check_plain(settings, key)
-    check_file(path)
+    check_file(path, key)
     check_schema({"type": "array", "items": {"type": "object"}}, settings, key)
     return settings
 
@@ -127,7 +133,7 @@ def check_plain(settings: object, *path: str) -> None:
         if number > MOST_VALUES:
             stop(dotted(path), f"more than {MOST_VALUES} values")
         if isinstance(value, int) and abs(value) >= LARGEST:
-            stop(dotted(place), "a number of more than 15 digits")
+            stop(dotted(place), "a number of more than 15 digits; text needs quotes")
         for key in value if isinstance(value, dict) else ():
             if not isinstance(key, str):
                 stop(dotted([*place, key]), "not a setting; keys are text (yes, no, on, off and numbers need quotes)")
@@ -170,8 +176,10 @@ def check_schema(schema: dict, settings: object, *path: str) -> None:
 
 
 def urgency(error: jsonschema.ValidationError) -> tuple:
-    """A misspelt key first, since what is missing may be the one that was meant; then what lies nearest to the top."""
-    return error.validator != "additionalProperties", len(error.absolute_path)
+    """A misspelt key first, since what is missing may be the one that was meant; a list's entries before what they make
+    together; then what lies nearest to the top."""
+    together = error.validator in ("uniqueItems", "contains")
+    return error.validator != "additionalProperties", together, len(error.absolute_path)
 
 
 def explained(error: jsonschema.ValidationError) -> tuple[list, str]:
@@ -187,9 +195,11 @@ def explained(error: jsonschema.ValidationError) -> tuple[list, str]:
         case "required":
             return [*path, next(key for key in wanted if key not in value)], "missing"
         case "type":
-            return path, f"must be {KINDS[wanted]}, not {brief(value)}{as_number(value, wanted)}"
+            return path, f"must be {KINDS[wanted]}, not {brief(value)}{as_wanted(value, wanted)}"
         case "enum":
-            return path, f"must be one of {', '.join(map(str, wanted))}, not {brief(value)}{near(value, wanted)}"
+            return path, f"must be one of {', '.join(map(str, wanted))}, not {brief(value)}" + (
+                near(value, wanted) if isinstance(value, str) else ""
+            )
         case "pattern" if "patternErrorMessage" in error.schema:
             return path, f"must be {error.schema['patternErrorMessage']}, not {brief(value)}"
         case "not":
@@ -213,6 +223,12 @@ def explained(error: jsonschema.ValidationError) -> tuple[list, str]:
 
 def counted(number: int, stem: str, one: str, several: str) -> str:
     return f"{number} {stem}{one if number == 1 else several}"
+
+
+def as_wanted(value: object, wanted: str) -> str:
+    """How to write what YAML reads as something else."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "; put it in quotes" if wanted == "string" and number else as_number(value, wanted)
 
 
 def as_number(value: object, wanted: str) -> str:
