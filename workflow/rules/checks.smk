@@ -84,6 +84,8 @@ def check_training(name, dataset, settings):
 def check_reach(key, settings):
     """The network can be built, and the cue, 3 pixels wide, lies in its receptive field."""
     check_special_layers(key, settings, settings["depth"])
+    if settings["structure"] == "skip" and settings["depth"] % 2:
+        stop(f"{key}.depth", "with skip connections it is even: blocks of two layers, and one below and above them")
     radius = (receptive_field(key, settings, settings["depth"]) - 1) // 2
     if max(settings["distances"]) > radius - 1:
         stop(f"{key}.distances", f"the cue must lie in the receptive field: at most {radius - 1}")
