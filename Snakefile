@@ -17,13 +17,14 @@ report: "workflow/report/overview.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/checks.smk"
 
 
 wildcard_constraints:
     network=one_of(config["networks"]),
     training=one_of(config["trainings"]),
     reach=one_of(config["reach"]),
-    seed=r"\d+",
+    seed=one_of(all_seeds()),
 
 
 localrules:

@@ -1,8 +1,7 @@
-"""Everything that is Python: checked settings, paths, and what a script depends on. The other files hold rules only."""
+"""What the rules call: settings, paths, and what a script depends on. checks.smk checks them; the others hold rules only."""
 
 import ast
 import contextlib
-import difflib
 import functools
 import hashlib
 import json
@@ -15,8 +14,6 @@ import time
 from copy import deepcopy
 from pathlib import Path
 
-import jsonschema
-import yaml
 from snakemake.utils import update_config
 
 # Relative to the working folder, so that a project that moves has nothing to do again.
@@ -24,7 +21,6 @@ SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
 CLAIMS = str(Path(os.path.relpath(workflow.basedir)) / "config/claims.yaml")
 REPORT = Path(os.path.relpath(workflow.basedir)) / "workflow/report"
 STARTED = time.time()
-SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 
 # In the report, by the part of it where each figure is.
 FIGURES = {
@@ -47,224 +43,6 @@ FIGURES = {
         "reach": "How far a unit can use its receptive field",
     },
 }
-
-
-def stop(key, problem):
-    """End with one line that names the key, before any job has started."""
-    sys.exit(f"error: config: {key}: {problem}")
-
-
-def check_config():
-    """The schema first, then what a schema cannot say: names that one section uses and another defines."""
-    schema = yaml.safe_load(SCHEMA.read_text())
-    check_schema(schema, config)
-    for name in config["networks"]:
-        check_network(name)
-    check_slopes()
-    for name, training in config["trainings"].items():
-        dataset, settings = training["dataset"], merged(name)
-        check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, settings, "trainings", name)
-        check_training(name, dataset, settings)
-    for name in config["reach"]:
-        settings = reach_settings(name)
-        check_schema({"$ref": "#/$defs/reach", "$defs": schema["$defs"]}, settings, "reach", name)
-        check_reach(f"reach.{name}", settings)
-    for figure, settings in config["figures"].items():
-        for section in ("networks", "trainings", "reach"):
-            check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
-        if figure in config["targets"] and figure in TOLD_APART_BY:
-            check_figure_of_networks(figure, settings["networks"])
-        if figure in config["targets"] and figure in ONE_OF_EACH:
-            check_figure_of_trainings(figure, settings["trainings"])
-    if "reach" in config["targets"]:
-        check_figure_of_reach(config["figures"]["reach"]["reach"])
-    check_claims_file()
-
-
-def check_claims_file():
-    """The list of claims, before hours of training and not after them."""
-    schema = yaml.safe_load(SCHEMA.with_name("claims.schema.yaml").read_text())
-    try:
-        claims = yaml.safe_load(Path(CLAIMS).read_text())
-    except yaml.YAMLError as error:
-        stop("claims", f"not YAML ({str(error).splitlines()[0]})")
-    check_schema({"type": "array", "items": {"type": "object"}}, claims, "claims")
-    for number, claim in enumerate(claims):
-        check_schema(schema, claim, "claims", claim.get("id", number))
-
-
-def check_schema(schema, settings, *path):
-    """`settings`, which lie at `path` in the configuration, are as the schema has them."""
-    found = jsonschema.Draft202012Validator(schema).iter_errors(settings)
-    error = jsonschema.exceptions.best_match(found)
-    if error:
-        stop(".".join(map(str, [*path, *error.absolute_path])) or "(top level)", error.message)
-
-
-def check_training(name, dataset, settings):
-    """What a training asks of its dataset is there."""
-    key, last = f"trainings.{name}", settings["recipe"]["epochs"]
-    if any(epoch > last for epoch in config["snapshots"][dataset]):
-        stop(f"snapshots.{dataset}", f"some lie beyond the {last} epochs of {key}")
-    registry = config["datasets"][dataset]
-    held_out = settings["validation"] if dataset == "cifar10" else registry["splits"]["val"]
-    if settings["measure_images"] > held_out:
-        stop(f"{key}.measure_images", f"there are only {held_out} images for validation")
-    if dataset == "camvid":
-        if settings["batch_size"] > registry["splits"]["train"]:
-            stop(f"{key}.batch_size", f"there are only {registry['splits']['train']} training images")
-        if any(side > limit for side, limit in zip(settings["crop"], registry["size"])):
-            stop(f"{key}.crop", f"the images have only {registry['size'][0]} x {registry['size'][1]} pixels")
-
-
-def check_reach(key, settings):
-    """The network can be built, and the cue, 3 pixels wide, lies in its receptive field."""
-    check_special_layers(key, settings, settings["depth"])
-    step, radius = 1, 0
-    for layer in range(1, settings["depth"] + 1):
-        order = sum(other < layer for other in settings["special_layers"]) + 1
-        special = layer in settings["special_layers"]
-        radius += step * (2 ** order if special and settings["structure"] == "dilation" else 1)
-        step *= 2 if special and settings["structure"] == "subsample" else 1
-    if max(settings["distances"]) > radius - 1:
-        stop(f"{key}.distances", f"the cue must lie in the receptive field: at most {radius - 1}")
-
-
-def check_special_layers(key, settings, depth):
-    """The layers that a structure treats in a special way are there."""
-    if settings["structure"] in ("subsample", "average_pool", "dilation"):
-        key, special = f"{key}.special_layers", settings["special_layers"]
-        if not special:
-            stop(key, f"{settings['structure']} needs at least one")
-        if max(special) > depth:
-            stop(key, f"a network of {depth} layers has no layer {max(special)}")
-
-
-def check_names(key, names, section):
-    """What one section uses, another defines."""
-    for name in names:
-        if name not in config[section]:
-            near = difflib.get_close_matches(name, config[section], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            stop(key, f"{name!r} is not in {section}{hint}")
-
-
-def check_network(name):
-    """A network of these settings can be built, and means something."""
-    settings = network_settings(name)
-    if settings["weights"] == "uniform" and settings["activation"] != "none":
-        stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
-    if settings["weights"] == "uniform" and settings["centre_light"]:
-        stop(f"networks.{name}.centre_light", "uniform weights are all equal")
-    if settings["structure"] == "skip" and min(settings["depths"]) < 3:
-        stop(f"networks.{name}.depths", "a network with skip connections has at least 3 layers")
-    check_special_layers(f"networks.{name}", settings, min(settings["depths"]))
-
-
-# What figures tell their networks apart by, and in what else those that are held against each other must agree.
-TOLD_APART_BY = {
-    "gaussian_shape": ["weights", "activation"],
-    "growth": ["weights", "activation"],
-    "nonlinearity": ["activation"],
-    "structures": ["structure", "activation"],
-    "sensitivity": ["structure", "special_layers"],
-    "initialization": ["centre_light"],
-}
-ALIKE = {
-    "gaussian_shape": ["kernel", "structure", "unit", "centre_light"],
-    "growth": ["kernel", "structure", "unit", "centre_light"],
-    "nonlinearity": ["kernel", "structure", "unit", "weights", "channels", "depths", "centre_light"],
-    "structures": ["kernel", "unit", "weights", "channels", "depths", "centre_light"],
-    "sensitivity": ["kernel", "unit", "weights", "channels", "depths", "activation", "centre_light"],
-    "initialization": ["kernel", "unit", "weights", "channels", "depths", "activation", "structure"],
-}
-
-
-def check_figure_of_networks(figure, names):
-    """The networks of a figure can be compared, told apart, and were measured as it shows them."""
-    key, seen, first = f"figures.{figure}.networks", {}, network_settings(names[0])
-    for name in names:
-        settings = network_settings(name)
-        if "abs" not in settings["readings"]:
-            stop(key, f"{name!r} is not measured in the reading abs, of which maps are drawn")
-        for trait in ALIKE[figure]:
-            if settings[trait] != first[trait]:
-                stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
-        if "depths" in ALIKE[figure] and len(settings["depths"]) > 1:
-            stop(key, f"{name!r} must have one depth")
-        if "structure" in ALIKE[figure] and settings["structure"] != "plain":
-            stop(key, f"{name!r} is not plain")
-        twin = seen.setdefault(as_json([settings[trait] for trait in TOLD_APART_BY[figure]]), name)
-        if twin != name:
-            stop(key, f"{name!r} and {twin!r} have the same {' and '.join(TOLD_APART_BY[figure])}")
-        if figure == "structures" and as_json(["plain", settings["activation"]]) not in seen:
-            stop(key, f"{name!r} has no plain network of its activation before it, to be held against")
-        if figure == "growth" and name not in config["slopes"]["networks"]:
-            stop(key, f"{name!r} is not in slopes.networks")
-    if figure == "initialization" and all(network_settings(name)["centre_light"] for name in names):
-        stop(key, "one must have a centre_light of 0, to hold the others against")
-    if figure == "gaussian_shape":
-        check_depths("figures.gaussian_shape.depths", config["figures"][figure]["depths"], names)
-
-
-# In what trainings on one dataset differ that a figure holds against each other; in nothing else.
-ONE_OF_EACH = {"convergence": "residual_scale", "initialization": "centre_light"}
-
-
-def check_figure_of_trainings(figure, names):
-    """The trainings of a figure differ in one setting of the network, and have the same seeds."""
-    key, trait, seen = f"figures.{figure}.trainings", ONE_OF_EACH[figure], {}
-    for name in names:
-        dataset, settings = config["trainings"][name]["dataset"], merged(name)
-        value = settings["network"].pop(trait)
-        first = seen.setdefault(dataset, {"name": name, "settings": settings, "values": {}})
-        if settings != first["settings"]:
-            stop(key, f"{name!r} and {first['name']!r} differ in more than {trait}")
-        twin = first["values"].setdefault(value, name)
-        if twin != name:
-            stop(key, f"{name!r} and {twin!r} have the same {trait}")
-    for dataset, found in seen.items():
-        if figure == "initialization" and 0 not in found["values"]:
-            stop(key, f"one on {dataset} must have a centre_light of 0, to hold the others against")
-
-
-def check_figure_of_reach(names):
-    """The networks of the figure differ in structure, initialisation and length of training, and in nothing else."""
-    key, seen, first = "figures.reach.reach", {}, reach_settings(names[0])
-    for name in names:
-        settings = reach_settings(name)
-        for trait in ("depth", "width", "batch_size", "images", "seeds"):
-            if settings[trait] != first[trait]:
-                stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
-        if settings["centre_light"] and settings["structure"] != "plain":
-            stop(key, f"{name!r} is centre-light, and must be plain then")
-        steps = settings["steps"] * settings["recipe"]["epochs"]
-        twin = seen.setdefault(as_json([settings["structure"], settings["centre_light"], steps]), name)
-        if twin != name:
-            stop(key, f"{name!r} and {twin!r} have the same structure, centre_light and number of steps")
-
-
-def check_slopes():
-    """Slopes are of plain networks, at depths at which they are measured."""
-    slopes = config["slopes"]
-    for key, section in (("slopes.networks", slopes), ("slopes.samples.networks", slopes["samples"])):
-        check_names(key, section["networks"], "networks")
-        for name in section["networks"]:
-            if network_settings(name)["structure"] != "plain" or network_settings(name)["centre_light"]:
-                stop(key, f"{name!r} is not plain")
-    ends = [(min(depths), max(depths)) for depths in slopes["depths"]]
-    if len(set(ends)) < len(ends):
-        stop("slopes.depths", f"two ranges from {ends[0][0]} to {ends[0][1]} layers could not be told apart")
-    check_depths("slopes.depths", sum(slopes["depths"], []), slopes["networks"])
-
-
-def check_depths(key, depths, names):
-    """All these networks are measured at all these depths."""
-    for name in names:
-        measured = network_settings(name)["depths"]
-        for depth in depths:
-            if depth not in measured:
-                stop(key, f"{name!r} is not measured at {depth} layers, but at {', '.join(map(str, measured))}")
 
 
 def network_settings(name):
@@ -304,18 +82,20 @@ def as_json(settings):
     return json.dumps(settings, sort_keys=True)
 
 
-check_config()
-
-
 def one_of(names):
     """A wildcard constraint that matches exactly the given names (nothing, if there are none)."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
+def all_seeds():
+    """Seeds of all trainings and reach experiments, as paths have them."""
+    settings = [*map(merged, config["trainings"]), *map(reach_settings, config["reach"])]
+    return sorted({str(seed) for one in settings for seed in one["seeds"]})
+
+
 def place(top):
     """A function from names to paths under `top`, in a folder of its own for every configuration but the paper's."""
-    root = Path(top) / config["name"]
-    return lambda name="": str(root / name)
+    return lambda name="": str(Path(top) / config["name"] / name)
 
 
 results, figures, logs, benchmarks = map(place, ("results", "figures", "logs", "benchmarks"))
@@ -411,8 +191,9 @@ def snapshot_names(dataset):
 
 
 def figure_settings(figure):
+    """What a figure shows; the run ends with one line if this configuration has not got it."""
     if figure not in config["targets"]:
-        raise WorkflowError(f"{figure} is not a target of this configuration, which has {', '.join(config['targets'])}")
+        sys.exit(f"error: {figure} is not a target of this configuration, which has {', '.join(config['targets'])}")
     return config["figures"][figure]
 
 

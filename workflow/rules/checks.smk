@@ -1,0 +1,250 @@
+"""What must hold of a configuration before anything starts: the schema first, then what a schema cannot say."""
+
+import itertools
+from pathlib import Path
+
+import strict
+from strict import brief, near, stop
+
+SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
+CIFAR10_IMAGES = 50_000  # of its training set
+WIDEST = 32_768  # pixels: a receptive field for which no machine has the memory
+LONGEST_JSON = 60_000  # characters: the report's command carries the configuration, and Linux takes no word of 131,072
+
+
+def check_config():
+    """Names that one section uses another defines, networks can be built, and figures can hold against each other what
+    they show."""
+    strict.check_plain(config)
+    for path in map(Path, itertools.chain(workflow.configfiles, workflow.overwrite_configfiles)):
+        if path.is_file():  # and no pipe, which Snakemake has read to its end
+            strict.check_file(path)
+    check_command_line(workflow.config_settings.config)
+    schema = strict.read_schema(SCHEMA)
+    strict.check_schema(schema, config)
+    for name in config["networks"]:
+        check_network(name)
+    check_slopes()
+    for name, training in config["trainings"].items():
+        dataset, settings = training["dataset"], merged(name)
+        strict.check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, settings, "trainings", name)
+        check_training(name, dataset, settings)
+    for name in config["reach"]:
+        settings = reach_settings(name)
+        strict.check_schema({"$ref": "#/$defs/reach", "$defs": schema["$defs"]}, settings, "reach", name)
+        check_reach(f"reach.{name}", settings)
+    for figure, settings in config["figures"].items():
+        for section in ("networks", "trainings", "reach"):
+            check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
+        if figure in config["targets"] and figure in TOLD_APART_BY:
+            check_figure_of_networks(figure, settings["networks"])
+        if figure in config["targets"] and figure in ONE_OF_EACH:
+            check_figure_of_trainings(figure, settings["trainings"])
+    if "reach" in config["targets"]:
+        check_figure_of_reach(config["figures"]["reach"]["reach"])
+    if (length := len(as_json(config))) > LONGEST_JSON:
+        stop("(top level)", f"{length} characters of settings, as JSON; {LONGEST_JSON} can be handled")
+    check_claims_file()
+
+
+def check_command_line(changes):
+    """What --config nests is text to Snakemake, numbers too."""
+    for path, value in strict.every_value(changes, ()):
+        if len(path) > 1 and strict.as_number(value, "number"):
+            stop(strict.dotted(path), "numbers within a section are text to --config; set them in a file, for --configfile")
+
+
+def check_claims_file():
+    """The list of claims, before hours of training and not after them."""
+    schema = strict.read_schema(SCHEMA.with_name("claims.schema.yaml"))
+    for number, claim in enumerate(strict.read_list(Path(CLAIMS), "claims")):
+        name = claim.get("id")
+        strict.check_schema(schema, claim, "claims", name if isinstance(name, str) else number)
+
+
+def check_training(name, dataset, settings):
+    """What a training asks of its dataset is there."""
+    key, last = f"trainings.{name}", settings["recipe"]["epochs"]
+    if any(epoch > last for epoch in config["snapshots"][dataset]):
+        stop(f"snapshots.{dataset}", f"some lie beyond the {last} epochs of {key}")
+    registry = config["datasets"][dataset]
+    held_out = settings["validation"] if dataset == "cifar10" else registry["splits"]["val"]
+    if settings["measure_images"] > held_out:
+        stop(f"{key}.measure_images", f"there are only {held_out} images for validation")
+    if dataset == "cifar10" and settings["batch_size"] > CIFAR10_IMAGES - settings["validation"]:
+        left = CIFAR10_IMAGES - settings["validation"]
+        stop(f"{key}.batch_size", f"validation leaves only {left} training images")
+    if dataset == "camvid":
+        if settings["batch_size"] > registry["splits"]["train"]:
+            stop(f"{key}.batch_size", f"there are only {registry['splits']['train']} training images")
+        if any(side > limit for side, limit in zip(settings["crop"], registry["size"])):
+            stop(f"{key}.crop", f"the images have only {registry['size'][0]} x {registry['size'][1]} pixels")
+
+
+def check_reach(key, settings):
+    """The network can be built, and the cue, 3 pixels wide, lies in its receptive field."""
+    check_special_layers(key, settings, settings["depth"])
+    if settings["structure"] == "skip" and settings["depth"] % 2:
+        stop(f"{key}.depth", "with skip connections it is even: blocks of two layers, and one below and above them")
+    radius = (receptive_field(key, settings, settings["depth"]) - 1) // 2
+    if max(settings["distances"]) > radius - 1:
+        stop(f"{key}.distances", f"the cue must lie in the receptive field: at most {radius - 1}")
+
+
+def receptive_field(key, settings, depth):
+    """Side of a network's theoretical receptive field, pixels; it is one that a machine may have the memory for."""
+    structure, special, kernel = settings["structure"], settings["special_layers"], settings.get("kernel", 3)
+    side, step = 1, 1
+    for layer in range(1, depth + 1):
+        order = sum(other <= layer for other in special) if layer in special else 0
+        side += step * (kernel - 1) * (2**order if structure == "dilation" else 1)
+        if order and structure in ("subsample", "average_pool"):
+            side += step if structure == "average_pool" else 0
+            step *= 2
+        if side > WIDEST:
+            stop(key, f"the receptive field of {depth} layers is more than {WIDEST} pixels wide")
+    return side
+
+
+def check_special_layers(key, settings, depth):
+    """The layers that a structure treats in a special way are there."""
+    if settings["structure"] in ("subsample", "average_pool", "dilation"):
+        key, special = f"{key}.special_layers", settings["special_layers"]
+        if not special:
+            stop(key, f"{settings['structure']} needs at least one")
+        if max(special) > depth:
+            stop(key, f"a network of {depth} layers has no layer {max(special)}")
+
+
+def check_names(key, names, section):
+    """What one section uses, another defines."""
+    for number, name in enumerate(names):
+        if name not in config[section]:
+            stop(f"{key}.{number}", f"{brief(name)} is not in {section}{near(name, config[section])}")
+
+
+def check_network(name):
+    """A network of these settings can be built, and means something."""
+    settings = network_settings(name)
+    if settings["weights"] == "uniform" and settings["activation"] != "none":
+        stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
+    if settings["weights"] == "uniform" and settings["centre_light"]:
+        stop(f"networks.{name}.centre_light", "uniform weights are all equal")
+    if settings["structure"] == "skip" and min(settings["depths"]) < 3:
+        stop(f"networks.{name}.depths", "a network with skip connections has at least 3 layers")
+    check_special_layers(f"networks.{name}", settings, min(settings["depths"]))
+    receptive_field(f"networks.{name}", settings, max(settings["depths"]))
+
+
+# What figures tell their networks apart by, and in what else those that are held against each other must agree.
+TOLD_APART_BY = {
+    "gaussian_shape": ["weights", "activation"],
+    "growth": ["weights", "activation"],
+    "nonlinearity": ["activation"],
+    "structures": ["structure", "activation"],
+    "sensitivity": ["structure", "special_layers"],
+    "initialization": ["centre_light"],
+}
+ALIKE = {
+    "gaussian_shape": ["kernel", "structure", "unit", "centre_light"],
+    "growth": ["kernel", "structure", "unit", "centre_light"],
+    "nonlinearity": ["kernel", "structure", "unit", "weights", "channels", "depths", "centre_light"],
+    "structures": ["kernel", "unit", "weights", "channels", "depths", "centre_light"],
+    "sensitivity": ["kernel", "unit", "weights", "channels", "depths", "activation", "centre_light"],
+    "initialization": ["kernel", "unit", "weights", "channels", "depths", "activation", "structure"],
+}
+
+
+def check_figure_of_networks(figure, names):
+    """The networks of a figure can be compared, told apart, and were measured as it shows them."""
+    key, seen, first = f"figures.{figure}.networks", {}, network_settings(names[0])
+    for name in names:
+        settings = network_settings(name)
+        if "abs" not in settings["readings"]:
+            stop(key, f"{name!r} is not measured in the reading abs, of which maps are drawn")
+        for trait in ALIKE[figure]:
+            if settings[trait] != first[trait]:
+                stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
+        if "depths" in ALIKE[figure] and len(settings["depths"]) > 1:
+            stop(key, f"{name!r} must have one depth")
+        if "structure" in ALIKE[figure] and settings["structure"] != "plain":
+            stop(key, f"{name!r} is not plain")
+        twin = seen.setdefault(traits(settings, *TOLD_APART_BY[figure]), name)
+        if twin != name:
+            stop(key, f"{name!r} and {twin!r} have the same {' and '.join(TOLD_APART_BY[figure])}")
+        if figure == "structures" and ("plain", settings["activation"]) not in seen:
+            stop(key, f"{name!r} has no plain network of its activation before it, to be held against")
+        if figure == "growth" and name not in config["slopes"]["networks"]:
+            stop(key, f"{name!r} is not in slopes.networks")
+    if figure == "initialization" and all(network_settings(name)["centre_light"] for name in names):
+        stop(key, "one must have a centre_light of 0, to hold the others against")
+    if figure == "gaussian_shape":
+        check_depths("figures.gaussian_shape.depths", config["figures"][figure]["depths"], names)
+
+
+def traits(settings, *names):
+    """Values of settings, to be compared: 0 is 0.0, and the order of a list is of no account."""
+    return tuple(tuple(sorted(value)) if isinstance(value, list) else value for value in map(settings.get, names))
+
+
+# In what trainings on one dataset differ that a figure holds against each other; in nothing else.
+ONE_OF_EACH = {"convergence": "residual_scale", "initialization": "centre_light"}
+
+
+def check_figure_of_trainings(figure, names):
+    """The trainings of a figure differ in one setting of the network, and have the same seeds."""
+    key, trait, seen = f"figures.{figure}.trainings", ONE_OF_EACH[figure], {}
+    for name in names:
+        dataset, settings = config["trainings"][name]["dataset"], merged(name)
+        value = settings["network"].pop(trait)
+        first = seen.setdefault(dataset, {"name": name, "settings": settings, "values": {}})
+        if settings != first["settings"]:
+            stop(key, f"{name!r} and {first['name']!r} differ in more than {trait}")
+        twin = first["values"].setdefault(value, name)
+        if twin != name:
+            stop(key, f"{name!r} and {twin!r} have the same {trait}")
+    for dataset, found in seen.items():
+        if figure == "initialization" and 0 not in found["values"]:
+            stop(key, f"one on {dataset} must have a centre_light of 0, to hold the others against")
+
+
+def check_figure_of_reach(names):
+    """The networks of the figure differ in structure, initialisation and length of training, and in nothing else."""
+    key, seen, first = "figures.reach.reach", {}, reach_settings(names[0])
+    for name in names:
+        settings = reach_settings(name)
+        for trait in ("depth", "width", "batch_size", "images", "seeds"):
+            if settings[trait] != first[trait]:
+                stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
+        if settings["centre_light"] and settings["structure"] != "plain":
+            stop(key, f"{name!r} is centre-light, and must be plain then")
+        steps = settings["steps"] * settings["recipe"]["epochs"]
+        twin = seen.setdefault((*traits(settings, "structure", "centre_light"), steps), name)
+        if twin != name:
+            stop(key, f"{name!r} and {twin!r} have the same structure, centre_light and number of steps")
+
+
+def check_slopes():
+    """Slopes are of plain networks, at depths at which they are measured."""
+    slopes = config["slopes"]
+    for key, section in (("slopes.networks", slopes), ("slopes.samples.networks", slopes["samples"])):
+        check_names(key, section["networks"], "networks")
+        for name in section["networks"]:
+            if network_settings(name)["structure"] != "plain" or network_settings(name)["centre_light"]:
+                stop(key, f"{name!r} is not plain")
+    ends = [(min(depths), max(depths)) for depths in slopes["depths"]]
+    if len(set(ends)) < len(ends):
+        stop("slopes.depths", f"two ranges from {ends[0][0]} to {ends[0][1]} layers could not be told apart")
+    check_depths("slopes.depths", sum(slopes["depths"], []), slopes["networks"])
+
+
+def check_depths(key, depths, names):
+    """All these networks are measured at all these depths."""
+    for name in names:
+        measured = network_settings(name)["depths"]
+        for depth in depths:
+            if depth not in measured:
+                stop(key, f"{name!r} is not measured at {depth} layers, but at {', '.join(map(str, measured))}")
+
+
+check_config()
