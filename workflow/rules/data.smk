@@ -21,11 +21,11 @@ rule download_cifar10:
     conda:
         "../../environment.yml"
     params:
-        dataset=as_json(config["datasets"]["cifar10"]),
+        dataset=lambda wildcards: as_json(config["datasets"]["cifar10"]),
     message:
         "CIFAR-10 from a mirror or its official source"
     shell:
-        "python {input.script} --dataset {params.dataset:q} --out {output.out} 2>&1 | tee {log}"
+        "python {input.script:q} --dataset {params.dataset:q} --out {output.out} 2>&1 | tee {log}"
 
 
 use rule download_cifar10 as download_camvid with:
@@ -40,6 +40,6 @@ use rule download_cifar10 as download_camvid with:
     benchmark:
         "benchmarks/download_camvid.tsv"
     params:
-        dataset=as_json(config["datasets"]["camvid"]),
+        dataset=lambda wildcards: as_json(config["datasets"]["camvid"]),
     message:
         "CamVid from a mirror or its official source"

@@ -22,7 +22,7 @@ rule figure_convolution:
     message:
         "Figure: the theory's left column: Fourier transform, coefficients, limit"
     shell:
-        "python {input.script} --kernels {params.kernels} --depths {params.depths} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --kernels {params.kernels} --depths {params.depths} --out {output.png} > {log} 2>&1"
 
 
 rule figure_gaussian_shape:
@@ -46,7 +46,7 @@ rule figure_gaussian_shape:
     message:
         "Figure: Gaussian shape"
     shell:
-        "python {input.script} --fields {input.fields} --depths {params.depths} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --fields {input.fields} --depths {params.depths} --out {output.png} > {log} 2>&1"
 
 
 rule figure_nonlinearity:
@@ -68,7 +68,7 @@ rule figure_nonlinearity:
     message:
         "Figure: nonlinear activations"
     shell:
-        "python {input.script} --fields {input.fields} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --fields {input.fields} --out {output.png} > {log} 2>&1"
 
 
 rule figure_structures:
@@ -90,7 +90,7 @@ rule figure_structures:
     message:
         "Figure: subsampling, dilation, skip connections, dropout"
     shell:
-        "python {input.script} --fields {input.fields} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --fields {input.fields} --out {output.png} > {log} 2>&1"
 
 
 rule figure_growth:
@@ -113,7 +113,7 @@ rule figure_growth:
     message:
         "Figure: growth of the ERF with depth"
     shell:
-        "python {input.script} --fields {input.fields} --slopes {input.slopes} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --fields {input.fields} --slopes {input.slopes} --out {output.png} > {log} 2>&1"
 
 
 rule figure_sensitivity:
@@ -138,7 +138,7 @@ rule figure_sensitivity:
     message:
         "Figure: what depends on readings of the paper"
     shell:
-        "python {input.script} --slopes {input.slopes} --readings {input.readings} "
+        "python {input.script:q} --slopes {input.slopes} --readings {input.readings} "
         "--positions {input.positions} --samples {input.samples} --out {output.png} > {log} 2>&1"
 
 
@@ -161,7 +161,7 @@ rule figure_reach:
     message:
         "Figure: how far a unit can use its receptive field"
     shell:
-        "python {input.script} --tables {input.tables} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --tables {input.tables} --out {output.png} > {log} 2>&1"
 
 
 rule figure_before_after:
@@ -184,7 +184,7 @@ rule figure_before_after:
     message:
         "Figure: ERF before and after training"
     shell:
-        "python {input.script} --fields {input.fields} --data {input.data} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --fields {input.fields} --data {input.data} --out {output.png} > {log} 2>&1"
 
 
 rule figure_evolution:
@@ -207,7 +207,7 @@ rule figure_evolution:
     message:
         "Figure: ERF size during training"
     shell:
-        "python {input.script} --sizes {input.sizes} --metrics {input.metrics} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --sizes {input.sizes} --metrics {input.metrics} --out {output.png} > {log} 2>&1"
 
 
 rule figure_convergence:
@@ -229,7 +229,7 @@ rule figure_convergence:
     message:
         "Figure: ERF diameter during training, from three starts"
     shell:
-        "python {input.script} --sizes {input.sizes} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --sizes {input.sizes} --out {output.png} > {log} 2>&1"
 
 
 rule figure_units:
@@ -251,7 +251,7 @@ rule figure_units:
     message:
         "Figure: other units, layers and images"
     shell:
-        "python {input.script} --tables {input.tables} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --tables {input.tables} --out {output.png} > {log} 2>&1"
 
 
 rule figure_initialization:
@@ -279,5 +279,5 @@ rule figure_initialization:
     message:
         "Figure: kernels light in their middle"
     shell:
-        "python {input.script} --fields {input.fields} --sizes {input.sizes} --metrics {input.metrics} "
+        "python {input.script:q} --fields {input.fields} --sizes {input.sizes} --metrics {input.metrics} "
         "--scores {params.scores:q} --out {output.png} > {log} 2>&1"

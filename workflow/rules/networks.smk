@@ -24,7 +24,7 @@ rule measure_network:
     message:
         "Impact maps of {wildcards.network}"
     shell:
-        "python {input.script} --name {wildcards.network} --settings {params.settings:q} --threads {threads} "
+        "python {input.script:q} --name {wildcards.network} --settings {params.settings:q} --threads {threads} "
         "--out {output.fields} > {log} 2>&1"
 
 
@@ -47,7 +47,7 @@ rule growth_slopes:
     message:
         "Slopes of the ERF's growth with depth"
     shell:
-        "python {input.script} --fields {input.fields} --depths {params.depths:q} --out {output.out} > {log} 2>&1"
+        "python {input.script:q} --fields {input.fields} --depths {params.depths:q} --out {output.out} > {log} 2>&1"
 
 
 rule slope_samples:
@@ -73,5 +73,5 @@ rule slope_samples:
     message:
         "Slopes of repeated experiments with {wildcards.network}"
     shell:
-        "python {input.script} --name {wildcards.network} --settings {params.settings:q} --depths {params.depths} "
+        "python {input.script:q} --name {wildcards.network} --settings {params.settings:q} --depths {params.depths} "
         "--samples {params.samples} --out {output.out} > {log} 2>&1"

@@ -35,7 +35,7 @@ rule check_claims:
     message:
         "Every claim held against the paper"
     shell:
-        "python {input.script} --claims {input.claims} --networks {input.networks} --slopes {input.slopes} "
+        "python {input.script:q} --claims {input.claims:q} --networks {input.networks} --slopes {input.slopes} "
         "--structures {input.structures} --convolution {input.convolution} --initialization {input.initialization} "
         "--sizes {input.sizes} --scores {input.scores} --trainings {params.trainings:q} --shown {params.shown:q} "
         "--command {params.command:q} --out {output.csv} > {log} 2>&1"
@@ -65,7 +65,7 @@ rule figure_scorecard:
     message:
         "Figure: every claim, the paper's value and ours"
     shell:
-        "python {input.script} --claims {input.claims} --out {output.png} > {log} 2>&1"
+        "python {input.script:q} --claims {input.claims} --out {output.png} > {log} 2>&1"
 
 
 rule replication_report:
@@ -101,6 +101,6 @@ rule replication_report:
     message:
         "Replication report"
     shell:
-        "python {input.script} --claims {input.claims} --scorecard {input.scorecard} --facts {params.facts:q} "
-        "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} --scores {input.scores} --speed {input.speed} --template {input.template} "
+        "python {input.script:q} --claims {input.claims} --scorecard {input.scorecard} --facts {params.facts:q} "
+        "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} --scores {input.scores} --speed {input.speed} --template {input.template:q} "
         "--benchmarks {params.benchmarks} --out {output.out} > {log} 2>&1"

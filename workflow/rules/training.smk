@@ -30,7 +30,7 @@ rule train_classifier:
     message:
         "Training {wildcards.training}, seed {wildcards.seed}"
     shell:
-        "python {input.script} --data {input.data} --settings {params.settings:q} --seed {wildcards.seed} "
+        "python {input.script:q} --data {input.data} --settings {params.settings:q} --seed {wildcards.seed} "
         "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
 
 
@@ -77,7 +77,7 @@ rule measure_snapshots:
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
     shell:
-        "python {input.script} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
+        "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
         "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
         "--out {output.out} > {log} 2>&1"
 
@@ -123,5 +123,5 @@ rule train_reach:
     message:
         "Reach of {wildcards.reach}, seed {wildcards.seed}"
     shell:
-        "python {input.script} --settings {params.settings:q} --seed {wildcards.seed} --device {params.device} "
+        "python {input.script:q} --settings {params.settings:q} --seed {wildcards.seed} --device {params.device} "
         "--out {output.out} > {log} 2>&1"
