@@ -27,7 +27,9 @@ def check_config():
     check_slopes()
     for name, training in config["trainings"].items():
         dataset, settings = training["dataset"], merged(name)
-        strict.check_schema({"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, settings, "trainings", name)
+        strict.check_schema(
+            {"$ref": f"#/$defs/{dataset}_training", "$defs": schema["$defs"]}, settings, "trainings", name
+        )
         check_training(name, dataset, settings)
     for name in config["reach"]:
         settings = reach_settings(name)
@@ -51,7 +53,10 @@ def check_command_line(changes):
     """What --config nests is text to Snakemake, numbers too."""
     for path, value in strict.every_value(changes, ()):
         if len(path) > 1 and strict.as_number(value, "number"):
-            stop(strict.dotted(path), "numbers within a section are text to --config; set them in a file, for --configfile")
+            stop(
+                strict.dotted(path),
+                "numbers within a section are text to --config; set them in a file, for --configfile",
+            )
 
 
 def check_claims_file():
