@@ -28,6 +28,13 @@ def test_the_profile_names_rules_that_exist():
     assert set(profile["group-components"]) < set(profile["groups"].values())
 
 
+def test_the_profile_plans_without_a_cluster(tmp_path, small_cifar, small_camvid):
+    project = Project(tmp_path, small_cifar, small_camvid)
+    result = project.snakemake("all", "--dry-run", "--workflow-profile", PROFILE)
+    assert result.returncode == 0, result.stdout
+    assert {"networks", "figures", "verdicts", "camvid"} <= set(re.findall(r"Group job (\w+)", result.stdout))
+
+
 @pytest.fixture(scope="module")
 def slurm():
     """A cluster of the nodes cpu1 and gpu1."""
