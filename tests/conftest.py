@@ -271,7 +271,7 @@ class Project:
         targets = [sys.executable, "-m", "snakemake", *arguments]
         return [*targets, "--cores", "2", "--configfile", str(self.write_config())]
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
         """Run to the end; output and errors in `stdout`."""
         return subprocess.run(
             self.command(*arguments),
@@ -280,7 +280,7 @@ class Project:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=600,
+            timeout=timeout,
         )
 
     def jobs_to_run(self) -> set[str]:

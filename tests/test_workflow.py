@@ -124,7 +124,7 @@ def test_conda_environment_is_in_step_with_the_lock():
         name: lock[name] for name in (names.get(name, name) for name in found)
     }
     project = (ROOT / "pyproject.toml").read_text()
-    required = set(re.findall(r'"([a-z0-9]+)>=', project)) - {"setuptools"}
+    required = set(re.findall(r'"([a-z0-9-]+)>=', project)) - {"setuptools"}
     assert required == {names.get(name, name) for name in found}
 
 
