@@ -336,7 +336,7 @@ class Download:
 
     def succeeds(self) -> None:
         assert download_cifar10.main(self.arguments) == 0, self.capsys.readouterr().err
-        assert files(self.folder) == ["cifar10.npz"]
+        assert files(self.folder) == ["cifar10.npz", "cifar10.provenance.json"]
         assert_same(self.folder / "cifar10.npz", self.undisturbed)
 
     def fails(self, message: str, left: tuple[str, ...] = ()) -> None:
@@ -847,7 +847,7 @@ def test_a_zip(name, server, small_camvid, small_maps, tmp_path, capsys, low_lim
     arguments = ["--dataset", json.dumps(dataset), "--out", str(out)]
     if end is GOOD:
         assert download_camvid.main(arguments) == 0
-        assert files(out.parent) == ["camvid.npz"]
+        assert files(out.parent) == ["camvid.npz", "camvid.provenance.json"]
         assert_same(out, small_maps)
     else:
         assert_fails(download_camvid, arguments, end, capsys)

@@ -260,9 +260,8 @@ def test_with_device_cpu_no_gpu_is_asked_for(disturbed):
 def test_disturbed_trainings_go_on_from_their_epoch_and_end_as_undisturbed_ones(disturbed, undisturbed):
     assert_equal_results(disturbed.project.folder, undisturbed)
     for seed in SEEDS:
-        seconds = pd.read_csv(disturbed.project.folder / f"results/small/trainings/cifar10/seed_{seed}/speed.csv")[
-            "seconds"
-        ].tolist()
+        speed = pd.read_csv(disturbed.project.folder / f"results/small/trainings/cifar10/seed_{seed}/speed.csv")
+        seconds = speed["seconds"].tolist()
         for before in disturbed.seconds:
             assert len(before[seed]) >= 3 and seconds[: len(before[seed])] == before[seed]
 
