@@ -17,7 +17,7 @@ from erf.reach import ReachData, ReachNet
 from erf.seeds import torch_generator
 from erf.stacks import special_layers, structure, theory_stack
 from erf.theory import stack_rf
-from erf.training import Recipe, Trainer, choose_device
+from erf.training import Recipe, Trainer, check_settings, choose_device, exclusive, load_if_whole, save_state
 
 
 def train_at(distance: float, settings: dict, seed: int, device: torch.device) -> dict:
@@ -41,13 +41,25 @@ def train_at(distance: float, settings: dict, seed: int, device: torch.device) -
         "steps": settings["steps"] * settings["recipe"]["epochs"],
         "distance": distance,
         "accuracy": trainer.evaluate("test")["test_accuracy"],
-        "erf_radius_before": before.diameter / 2,
-        "erf_radius_after": after.diameter / 2,
+        "erf_radius_before": float(before.diameter / 2),
+        "erf_radius_after": float(after.diameter / 2),
         "theoretical_radius": (side - 1) / 2,
         "dead_before": before.dead,
         "dead_after": after.dead,
         "images": settings["images"],
     }
+
+
+def train_all(settings: dict, seed: int, device: torch.device, state_path: Path) -> list[dict]:
+    """One row for each distance; those that an interrupted run left in its state are not trained again."""
+    identity = {**settings, "seed": seed, "device": device.type}
+    state = load_if_whole(state_path, "identity", "rows") or {"identity": identity, "rows": []}
+    check_settings(state_path, state["identity"], identity)
+    rows, distances = state["rows"], settings["distances"]
+    for distance in tqdm(distances[len(rows) :], unit="distance", initial=len(rows), total=len(distances)):
+        rows.append(train_at(distance, settings, seed, device))
+        save_state(state_path, state)
+    return rows
 
 
 @command
@@ -56,13 +68,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--settings", type=json_object, required=True, help="the experiment's settings, JSON")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--resume", type=Path, required=True, help="folder of the state that a rerun goes on from")
     parser.add_argument("--out", type=Path, required=True, help="table, .csv")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.settings["threads"])
     device = choose_device(args.device)
-    distances = args.settings["distances"]
-    rows = [train_at(distance, args.settings, args.seed, device) for distance in tqdm(distances, unit="distance")]
-    write_table(pd.DataFrame(rows), args.out)
+    with exclusive(args.resume):
+        rows = train_all(args.settings, args.seed, device, args.resume / "rows.pt")
+        write_table(pd.DataFrame(rows), args.out)
 
 
 if __name__ == "__main__":

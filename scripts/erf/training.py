@@ -243,18 +243,20 @@ STATE = ("identity", "rows", "speed", "best", "model", "optimiser")
 def newest_state(folder: Path, epochs: list[int]) -> dict | None:
     """The newest state that is whole, if the snapshots of those `epochs` that it has seen are so too; otherwise None.
     What is damaged is set aside, with a warning."""
-    states = (_if_whole(folder / name, *STATE) for name in (LAST, BEFORE) if (folder / name).exists())
+    states = (load_if_whole(folder / name, *STATE) for name in (LAST, BEFORE))
     state = next(filter(None, states), None)
     seen = [epoch for epoch in epochs if state and epoch < len(state["rows"])]
-    return state if all(_if_whole(folder / f"epoch_{epoch:03d}.pt", "model") for epoch in seen) else None
+    return state if all(load_if_whole(folder / f"epoch_{epoch:03d}.pt", "model") for epoch in seen) else None
 
 
-def _if_whole(path: Path, *keys: str) -> dict | None:
-    """What `load_state` gives; None for a file that is damaged or lost."""
+def load_if_whole(path: Path, *keys: str) -> dict | None:
+    """What `load_state` gives; None where there is no file, or a damaged one, which is set aside with a warning."""
     try:
         return load_state(path, *keys)
-    except (InputError, FileNotFoundError):
-        warnings.warn(f"{path} is damaged or lost: what it held is trained again", stacklevel=2)
+    except FileNotFoundError:
+        pass
+    except InputError:
+        warnings.warn(f"{path} is damaged: what it held is trained again", stacklevel=2)
         set_aside(path)
     return None
 

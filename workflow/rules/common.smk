@@ -149,12 +149,20 @@ def dataset_of(wildcards):
 
 
 def resume_folder(wildcards):
-    """Where a training's state lies, apart for each of its settings and each version of its code: what was begun in
-    another way is begun anew."""
-    dataset = config["trainings"][wildcards.training]["dataset"]
-    code = code_digest("train_classifier.py" if dataset == "cifar10" else "train_segmenter.py")
-    digest = hashlib.sha256((as_json(training_settings(wildcards.training)) + code).encode()).hexdigest()[:12]
-    return results(f"resume/{wildcards.training}/seed_{wildcards.seed}/{digest}")
+    """Where the state of a training lies."""
+    script = (
+        "train_classifier.py"
+        if config["trainings"][wildcards.training]["dataset"] == "cifar10"
+        else "train_segmenter.py"
+    )
+    return state_folder(wildcards.training, wildcards.seed, training_settings(wildcards.training), script)
+
+
+def state_folder(name, seed, settings, script):
+    """Where the state of a long job lies, apart for all settings and each version of its code: what was begun in another
+    way is begun anew."""
+    digest = hashlib.sha256((as_json(settings) + code_digest(script)).encode()).hexdigest()[:12]
+    return results(f"resume/{name}/seed_{seed}/{digest}")
 
 
 @functools.cache
@@ -165,9 +173,9 @@ def code_digest(name):
 
 
 def discard_states():
-    """Remove the states of the trainings of this run, which has ended well: Snakemake knows now that they are done."""
+    """Remove the states of the long jobs of this run, which has ended well: Snakemake knows now that they are done."""
     for job in workflow.dag.jobs:
-        if job.rule.name in ("train_classifier", "train_segmenter"):
+        if "resume" in job.params.keys():
             shutil.rmtree(job.params.resume, ignore_errors=True)
             with contextlib.suppress(OSError):  # there are others
                 os.removedirs(os.path.dirname(job.params.resume))

@@ -120,8 +120,11 @@ rule train_reach:
     params:
         settings=lambda wildcards: as_json(without(reach_settings(wildcards.reach), "seeds")),
         device=config["device"],
+        resume=lambda wildcards: state_folder(
+            wildcards.reach, wildcards.seed, without(reach_settings(wildcards.reach), "seeds"), "train_reach.py"
+        ),
     message:
         "Reach of {wildcards.reach}, seed {wildcards.seed}"
     shell:
         "python {input.script:q} --settings {params.settings:q} --seed {wildcards.seed} --device {params.device} "
-        "--out {output.out} > {log} 2>&1"
+        "--resume {params.resume} --out {output.out} > {log} 2>&1"
