@@ -178,7 +178,7 @@ def test_struck_at_random_moments_the_pipeline_ends_as_if_undisturbed(copied, un
 TO_DAMAGE = {  # a file, and what is lost that is made from it
     "data/cifar10.npz": "results/small/trainings/cifar10",
     "results/small/trainings/camvid/seed_1/best.pt": "results/small/erf/camvid/seed_1.npz",
-    "results/small/networks/relu.npz": "figures/small/growth.png",
+    "results/small/networks/relu.npz": "figures/small/gaussian_shape.png",
     "results/small/erf/cifar10/seed_0.csv": "figures/small/evolution.png",
     "figures/small/structures.csv": "results/small/claims.csv",
     "results/small/claims.json": "figures/small/scorecard.png",
@@ -198,7 +198,7 @@ def test_what_is_damaged_is_named_and_made_again(copied, undisturbed, damaged):
     for number, (name, how) in enumerate(damaged.items()):
         path, lost = copied.folder / name, copied.folder / TO_DAMAGE[name]
         damage(path, np.random.default_rng(number), how)
-        shutil.rmtree(lost) if lost.is_dir() else lost.unlink(missing_ok=name in damaged)
+        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     outputs = finish(copied, undisturbed, most=len(damaged))
     lines = {line for output in outputs for line in output.splitlines() if line.startswith("error: ")}
     told = {
@@ -251,7 +251,8 @@ def used(folder: Path) -> int:
 def test_a_full_disk(finished_project, tmp_path, small_cifar, small_camvid, undisturbed, share):
     """Full when so much of all is made; results lie on the disk that fills up, and so do Snakemake's notes."""
     with mounted(tmp_path / "disk", "size=1G"):
-        project = Project(tmp_path / "disk" / "project", small_cifar, small_camvid)
+        (tmp_path / "disk/project").mkdir()
+        project = Project(tmp_path / "disk/project", small_cifar, small_camvid)
         before = used(project.folder)
         made = used(finished_project.folder) - before
         remount(tmp_path / "disk", f"size={int(before + share * made)}")
