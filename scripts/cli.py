@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from erf.errors import InputError
+from erf.errors import InputError, is_out_of_memory
 from erf.files import atomic, checked
 from erf.provenance import recorded
 
@@ -30,7 +30,8 @@ def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | N
             with stoppable(), recorded(inspect.getfile(main), sys.argv[1:] if argv is None else argv):
                 main(argv)
         except Stopped as stopped:
-            print(f"error: stopped by {stopped.args[0].name}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # Ctrl-C has also ended whoever reads it
+                print(f"error: stopped by {stopped.args[0].name}", file=sys.stderr)
             return 128 + stopped.args[0]
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -52,6 +53,8 @@ class Stopped(BaseException):
 
 
 def _stop(number: int, frame) -> None:
+    for again in (signal.SIGTERM, signal.SIGINT):  # a second one would break off the clean-up
+        signal.signal(again, signal.SIG_IGN)
     raise Stopped(signal.Signals(number))
 
 
@@ -68,13 +71,6 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that there is no more memory, which torch says in words."""
-    words = ("out of memory", "not enough memory", "can't allocate memory", "could not create a memory object")
-    memory = isinstance(error, MemoryError) or isinstance(error.__context__, MemoryError)
-    return memory or any(word in str(error) for word in words)
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:

@@ -17,7 +17,16 @@ from erf.reach import ReachData, ReachNet
 from erf.seeds import torch_generator
 from erf.stacks import special_layers, structure, theory_stack
 from erf.theory import stack_rf
-from erf.training import Recipe, Trainer, check_settings, choose_device, exclusive, load_if_whole, save_state
+from erf.training import (
+    Recipe,
+    Trainer,
+    arithmetic,
+    check_settings,
+    choose_device,
+    exclusive,
+    load_if_whole,
+    save_state,
+)
 
 
 def train_at(distance: float, settings: dict, seed: int, device: torch.device) -> dict:
@@ -52,7 +61,7 @@ def train_at(distance: float, settings: dict, seed: int, device: torch.device) -
 
 def train_all(settings: dict, seed: int, device: torch.device, state_path: Path) -> list[dict]:
     """One row for each distance; those that an interrupted run left in its state are not trained again."""
-    identity = {**settings, "seed": seed, "device": device.type}
+    identity = {**settings, "seed": seed, "arithmetic": arithmetic(device)}
     state = load_if_whole(state_path, "identity", "rows") or {"identity": identity, "rows": []}
     check_settings(state_path, state["identity"], identity)
     rows, distances = state["rows"], settings["distances"]
@@ -74,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.settings["threads"])
     device = choose_device(args.device)
     with exclusive(args.resume):
-        rows = train_all(args.settings, args.seed, device, args.resume / "rows.pt")
+        rows = train_all(args.settings, args.seed, device, args.resume / arithmetic(device) / "rows.pt")
         write_table(pd.DataFrame(rows), args.out)
 
 

@@ -15,6 +15,7 @@ from erf.speed import bf16_peak, training_flops
 from erf.training import (
     LAST,
     Trainer,
+    arithmetic,
     choose_device,
     exclusive,
     load_snapshot,
@@ -43,13 +44,15 @@ def run(description: str, argv: list[str] | None, build_trainer: BuildTrainer) -
     if args.resume.resolve() == args.out.resolve():
         raise InputError(f"--resume and --out are the same folder, {args.out}: the one is for what may be removed")
     torch.set_num_threads(args.settings["threads"])  # not left to the environment: the last bits depend on it
+    device = choose_device(args.device)
     with exclusive(args.resume):
-        train(build_trainer(args.settings, args.data, args.seed, choose_device(args.device)), args)
+        # Requeued on another kind of node, it begins anew, and what it had waits for it.
+        train(build_trainer(args.settings, args.data, args.seed, device), args, args.resume / arithmetic(device))
 
 
-def train(trainer: Trainer, args: argparse.Namespace) -> None:
-    """Train to the end in the resume folder, test, and copy what is to be kept to the folder of the outputs."""
-    settings, folder, score = args.settings, args.resume, trainer.data.task.score
+def train(trainer: Trainer, args: argparse.Namespace, folder: Path) -> None:
+    """Train to the end in the folder of the state, test, and copy what is to be kept to the folder of the outputs."""
+    settings, score = args.settings, trainer.data.task.score
     epochs = settings["recipe"]["epochs"]
     with tqdm(total=epochs + 1, desc=f"seed {args.seed} on {trainer.device}", unit="epoch") as progress:
         for row in run_training(trainer, settings, args.seed, folder):

@@ -234,5 +234,5 @@ def test_files_that_the_readme_names_are_there():
 
 def test_the_readmes_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`make (\w+)", (ROOT / "README.md").read_text()):
+    for target in re.findall(r"`make ([\w-]+)", (ROOT / "README.md").read_text()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

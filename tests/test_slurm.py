@@ -161,7 +161,7 @@ class Run:
     def seconds(self, seed: int) -> list[float]:
         """How long each epoch took so far: no two take the same time, so it shows which were trained again."""
         for name in ("state.pt", "state_before.pt"):  # the one has another name while it is replaced
-            for path in (self.project.folder / f"results/small/resume/cifar10/seed_{seed}").glob(f"*/{name}"):
+            for path in (self.project.folder / f"results/small/resume/cifar10/seed_{seed}").glob(f"*/*/{name}"):
                 with contextlib.suppress(FileNotFoundError):
                     return [row["seconds"] for row in torch.load(path)["speed"]]
         return []
@@ -243,12 +243,17 @@ def test_a_cancelled_job_and_one_whose_node_fails_are_named(disturbed):
 
 def test_a_job_over_its_time_is_retried_with_more(disturbed):
     _, *jobs = disturbed.project.jobs("train_classifier_wildcards_cifar10_0")
-    assert [(job["JobState"], job["TimeLimit"]) for job in jobs] == [("TIMEOUT", "00:01:00"), ("COMPLETED", "00:02:00")]
+    assert [job["JobState"] for job in jobs] == ["TIMEOUT"] * (len(jobs) - 1) + ["COMPLETED"]
+    assert [job["TimeLimit"] for job in jobs] == [f"00:0{attempt}:00" for attempt in range(1, len(jobs) + 1)]
+    assert len(jobs) in (2, 3)  # on a busy machine the second attempt may take more than its two minutes
 
 
 def test_a_requeued_job_is_still_the_same(disturbed):
-    _, job = disturbed.project.jobs("train_classifier_wildcards_cifar10_1")
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+    _, *jobs = disturbed.project.jobs("train_classifier_wildcards_cifar10_1")
+    assert jobs[0]["Restarts"] == "1"
+    assert [job["JobState"] for job in jobs] == ["TIMEOUT"] * (len(jobs) - 1) + [
+        "COMPLETED"
+    ]  # one, but if that is slow
 
 
 def test_with_device_cpu_no_gpu_is_asked_for(disturbed):

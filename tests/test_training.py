@@ -30,6 +30,7 @@ from erf.seeds import torch_generator
 from erf.training import (
     Recipe,
     Trainer,
+    arithmetic,
     bf16_is_faster,
     check_settings,
     choose_device,
@@ -42,6 +43,7 @@ from erf.training import (
 )
 
 CPU = torch.device("cpu")
+STATE = Path("resume") / arithmetic(CPU)
 RECIPE = Recipe(epochs=4, learning_rate=0.1, warmup=0.25, momentum=0.9, weight_decay=0.0, label_smoothing=0.0)
 
 
@@ -160,7 +162,7 @@ def test_killed_at_several_moments_a_training_ends_as_if_undisturbed(undisturbed
     """kill -9 of the real script, once more on every rerun, from its start-up to its last writing."""
     run = undisturbed
     command = [sys.executable, run.script.__file__, *train(tmp_path, run.data, run.settings)]
-    state, epochs_when_killed = tmp_path / "resume" / "state.pt", []
+    state, epochs_when_killed = tmp_path / STATE / "state.pt", []
     for delay in (0.0, 0.02, 0.05, 0.1, 0.15, 0.2):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         before = state.stat().st_mtime_ns if state.exists() else None
@@ -183,13 +185,13 @@ def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, 
     for last in range(7):
         folder = tmp_path / str(last)
         trainer = run.script.build_trainer(run.settings, run.data, 0, CPU)
-        for row in run_training(trainer, run.settings, 0, folder / "resume"):
+        for row in run_training(trainer, run.settings, 0, folder / STATE):
             if row["epoch"] == last:
                 break
-        (folder / "resume/.state.k1ll3d_x.pt").write_bytes(b"half of it")  # as a kill leaves it
+        (folder / STATE / ".state.k1ll3d_x.pt").write_bytes(b"half of it")  # as a kill leaves it
         assert run.script.main(train(folder, run.data, run.settings)) == 0
         assert_same_results(folder / "out", run.out)
-        assert not list((folder / "resume").glob(".*")) or last == 6  # after the last epoch no state is written
+        assert not list((folder / STATE).glob(".*")) or last == 6  # after the last epoch no state is written
 
 
 def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(undisturbed, tmp_path, monkeypatch):
@@ -228,13 +230,41 @@ def test_what_is_damaged_in_the_resume_folder_is_trained_again(undisturbed, tmp_
     for number in range(5):
         folder = tmp_path / str(number)
         trainer = run.script.build_trainer(run.settings, run.data, 0, CPU)
-        for row in run_training(trainer, run.settings, 0, folder / "resume"):
+        for row in run_training(trainer, run.settings, 0, folder / STATE):
             if row["epoch"] == 4:
                 break
         for path in ["state.pt", "state_before.pt"] if name == "both states" else [name]:
-            damage(folder / "resume" / path, rng, how)
+            damage(folder / STATE / path, rng, how)
         assert run.script.main(train(folder, run.data, run.settings)) == 0
         assert_same_results(folder / "out", run.out)
+
+
+def test_on_another_kind_of_node_it_begins_anew_and_back_on_the_first_goes_on(
+    small_data, tmp_path, training_settings, monkeypatch
+):
+    """A job that is requeued may find a GPU without bf16."""
+    trainer = train_classifier.build_trainer(training_settings, small_data, 0, CPU)
+    training = run_training(trainer, training_settings, 0, tmp_path / STATE)
+    assert [next(training)["epoch"] for _ in range(3)] == [0, 1, 2]
+    before = (tmp_path / STATE / "state.pt").read_bytes()
+    monkeypatch.setattr(training_command, "arithmetic", lambda device: "cuda-float16")
+    assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 0
+    assert (tmp_path / STATE / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory"), OSError(5, "Input/output")])
+def test_a_lack_of_memory_or_a_bad_disk_does_not_pass_for_a_damaged_state(undisturbed, tmp_path, monkeypatch, error):
+    run = undisturbed
+    trainer = run.script.build_trainer(run.settings, run.data, 0, CPU)
+    next(run_training(trainer, run.settings, 0, tmp_path))
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error)):
+        next(run_training(trainer, run.settings, 0, tmp_path))
+    assert not list(tmp_path.glob("*.damaged"))
 
 
 def test_a_damaged_state_costs_one_epoch(undisturbed, tmp_path):
@@ -353,11 +383,11 @@ def one_line(capsys) -> str:
 
 def test_a_resume_state_of_other_settings_is_refused_and_kept(small_data, tmp_path, training_settings, capsys):
     trainer = train_classifier.build_trainer(training_settings, small_data, 0, CPU)
-    next(run_training(trainer, training_settings, 0, tmp_path / "resume"))
+    next(run_training(trainer, training_settings, 0, tmp_path / STATE))
     training_settings["recipe"]["learning_rate"] = 0.3
     assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 1
     assert "recipe.learning_rate is 0.1 there, 0.3 here" in one_line(capsys)
-    assert (tmp_path / "resume" / "state.pt").exists() and not (tmp_path / "out").exists()
+    assert (tmp_path / STATE / "state.pt").exists() and not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

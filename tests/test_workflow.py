@@ -310,20 +310,6 @@ def test_a_figure_of_another_configuration_is_refused(finished_project):
     assert "error: before_after is not a target of this configuration, which has growth\n" in result.stdout
 
 
-def test_a_damaged_result_is_named_in_the_output(finished_project):
-    path = finished_project.folder / "results/small/networks/relu.npz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:100])
-    try:
-        result = finished_project.snakemake("figures/small/growth.png", "--forcerun", "figure_growth")
-    finally:
-        path.write_bytes(whole)
-        finished_project.snakemake("all")
-    assert result.returncode == 1
-    assert "relu.npz: damaged, or something else" in result.stdout
-    assert "Traceback" not in result.stdout
-
-
 def test_a_read_only_folder_is_named(small_cifar, tmp_path, capsys, monkeypatch):
     import os
 

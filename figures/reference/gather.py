@@ -1,9 +1,10 @@
-"""Keep a finished run here: its figures, their tables, and the results' tables, each kind in one file.
+"""Keep a finished run here: its figures, their tables, the results' tables, each kind in one file, and what made them.
 
 python figures/reference/gather.py           results/ and figures/, of the paper's scale
 python figures/reference/gather.py laptop    results/laptop/ and figures/laptop/, into laptop/; what is the same, once
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ FIGURES = [  # the maps' tables are too large to keep
     *("initialization", "scorecard"),
 ]
 
+ORIGIN = ("script", "finished", "seconds", "commit", "processor", "cores", "GPU", "Python", "torch", "numpy")
+
 
 def gather(name: str) -> None:
     """Copy what there is of the configuration `name`, "" for the paper's scale."""
@@ -40,17 +43,29 @@ def gather(name: str) -> None:
         path = figures / f"{figure}.csv"
         if path.exists():
             shutil.copyfile(path, out / path.name)
+    origins = []
     for table, pattern in TABLES.items():
         paths = sorted(results.glob(pattern))
+        origins += [{"result": path.relative_to(results).as_posix(), **origin(path)} for path in paths]
         if paths:
             gathered = pd.concat([labelled(path, results) for path in paths], ignore_index=True)
             gathered.to_csv(out / f"{table}.csv", index=False, lineterminator="\n")
+    pd.DataFrame(origins).to_csv(out / "provenance.csv", index=False, lineterminator="\n")
     if (results / "claims.json").exists():
         shutil.copyfile(results / "claims.json", out / "claims.json")
     for path in HERE.glob("*.*") if name else []:
         same = out / path.name
         if same.exists() and same.read_bytes() == path.read_bytes():  # untrained networks, of the paper's scale in both
             same.unlink()
+
+
+def origin(path: Path) -> dict:
+    """What the record of a result has of its making; nothing where there is no record."""
+    for record in (path.with_suffix(".provenance.json"), path.with_name("provenance.json")):
+        if record.exists():
+            made = json.loads(record.read_text())
+            return {name: made[name] for name in ORIGIN}
+    return {}
 
 
 def labelled(path: Path, results: Path) -> pd.DataFrame:

@@ -1,5 +1,20 @@
-"""The one exception that means "the input is wrong, not the code"."""
+"""The one exception that means "the input is wrong, not the code", and what other exceptions mean."""
+
+import errno
 
 
 class InputError(ValueError):
     """A mistake in what the user gave: a setting, a file, a model. Its message names the thing and the fix."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that there is no more memory, which torch says in words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "could not create a memory object")
+    memory = isinstance(error, MemoryError) or isinstance(error.__context__, MemoryError)
+    return memory or any(word in str(error) for word in words)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether what went wrong while a file was read is the file's fault, and not the disk's or the memory's."""
+    disk = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+    return not disk and not is_out_of_memory(error)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from erf.errors import InputError
+from erf.errors import InputError, is_damage
 
 try:
     import fcntl
@@ -64,6 +64,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or a machine that goes down may leave the name without the content
         recorded = recorded_digest(path)
         if recorded:
             recorded[0].unlink(missing_ok=True)  # it tells of the file that is replaced
@@ -83,7 +85,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of `atomic` for `path` that no process writes."""
     for leftover in path.parent.glob(f".{_literally(path.stem)}.????????{_literally(path.suffix)}"):
-        with contextlib.suppress(OSError), leftover.open("rb") as file:  # another process may be as quick
+        # Another process may be as quick. To be locked on NFS, a file has to be open for writing.
+        with contextlib.suppress(OSError), leftover.open("r+b") as file:
             if fcntl and _lock(file.fileno()):
                 leftover.unlink()
 
@@ -140,6 +143,8 @@ def set_aside(path: Path) -> str:
     kept = path.with_name(f"{path.name}.damaged")
     try:
         path.replace(kept)
+    except FileNotFoundError:
+        pass  # another job has read it, too
     except OSError:
         return "delete it and run again"
     return f"it is {kept.name} now: run again to make it anew"
@@ -152,8 +157,8 @@ def read_arrays(path: str | os.PathLike, *names: str) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in names}
     except Exception as error:  # whatever a damaged archive brings numpy, zipfile and zlib to
-        if isinstance(error, OSError) and error.filename:
-            raise  # not there, or not ours to read
+        if not is_damage(error):
+            raise
         raise InputError(f"{path}: damaged, or something else ({error}); delete it and run again") from error
 
 

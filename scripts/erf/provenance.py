@@ -24,12 +24,13 @@ def recorded(script: str | os.PathLike, arguments: Sequence[str]) -> Iterator[No
 
     Files of one stem share `<stem>.provenance.json`; where a folder gets files of several, it is `provenance.json`.
     """
-    started = time.monotonic()
+    started, origin = time.monotonic(), provenance(Path(script).parent)  # the commit may be another one at the end
     with journal() as files:
         yield
         made = {
             "script": Path(script).name,
             "arguments": list(arguments),
+            **origin,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
             "read": {path: found for path, found in files.read.items() if Path(path) not in files.written},
@@ -38,7 +39,7 @@ def recorded(script: str | os.PathLike, arguments: Sequence[str]) -> Iterator[No
         for _, paths in itertools.groupby(written, key=lambda path: path.parent):
             here = list(paths)
             of_stem, of_folder = record_paths(here[0])
-            record = made | {"written": {path.name: digest(path) for path in here}} | provenance(Path(script).parent)
+            record = made | {"written": {path.name: digest(path) for path in here}}
             with atomic(of_stem if len({path.stem for path in here}) == 1 else of_folder) as temporary:
                 temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
@@ -85,21 +86,23 @@ def cores() -> int:
 
 def gpus() -> str:
     """Names of NVIDIA's GPUs, by their own tool: it starts faster than torch does."""
-    return output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).replace("\n", ", ") or "none"
+    names = output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    return names.replace("\n", ", ") if names else "none"
 
 
 def commit(folder: str | os.PathLike) -> str:
     """Commit of the repository that `folder` is in, and whether tracked files have changed since."""
-    git = ["git", "-C", str(folder)]
+    git = ["git", "--no-optional-locks", "-C", str(folder)]  # many jobs ask, and the user may commit meanwhile
     name = output_of([*git, "rev-parse", "HEAD"])
     if not name:
         return "unknown: this is no git repository"
-    return name + (", with changes since" if output_of([*git, "status", "--porcelain", "--untracked-files=no"]) else "")
+    changes = output_of([*git, "status", "--porcelain", "--untracked-files=no"])
+    return name + (", with changes since" if changes else "" if changes == "" else ", perhaps with changes since")
 
 
-def output_of(command: list[str]) -> str:
-    """What a command prints; "" if it fails or is not there."""
+def output_of(command: list[str]) -> str | None:
+    """What a command prints; None if it fails or is not there."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return None

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from erf.datasets import Task
-from erf.errors import InputError
+from erf.errors import InputError, is_damage
 from erf.files import atomic, checked, set_aside
 from erf.speed import peak_memory, synchronise
 
@@ -67,6 +67,11 @@ def bf16_is_faster(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def arithmetic(device: torch.device) -> str:
+    """What a training's numbers depend on beside its settings: "cuda-bf16", say. A cluster's nodes may differ in it."""
+    return f"{device.type}-{'bf16' if bf16_is_faster(device) else 'float32'}"
 
 
 class Trainer:
@@ -196,8 +201,8 @@ def load_state(path: Path, *keys: str) -> dict:
         state = torch.load(path, weights_only=True, map_location="cpu")
         return {key: state[key] for key in keys}
     except Exception as error:  # whatever a damaged archive brings torch and zipfile to
-        if isinstance(error, OSError) and error.filename:
-            raise  # not there, or not ours to read
+        if not is_damage(error):
+            raise
         reason = str(error).partition("\n")[0][:120]
         raise InputError(f"{path}: damaged or not one of ours ({reason}); delete it and run again") from error
 
@@ -210,13 +215,15 @@ def load_snapshot(path: Path) -> dict:
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process, and make it; InputError if another one holds it, such as a job that outlived its
-    Snakemake. The lock ends with the process, however that ends."""
+    Snakemake. The lock ends with the process, however that ends, where the file system has locks."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / "lock", timeout=0):
             yield
     except filelock.Timeout as error:
-        raise InputError(f"{folder}: in use by another process; wait for it, or end it") from error
+        raise InputError(
+            f"{folder}: in use by another process; wait for it, or end it; if there is none, delete {folder / 'lock'}"
+        ) from error
 
 
 def check_settings(path: Path, found: dict, wanted: dict) -> None:
@@ -270,7 +277,7 @@ def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> I
     epoch that it interrupts; a damaged state costs one more.
     """
     score = f"validation_{trainer.data.task.score}"
-    identity = {**settings, "seed": seed, "bf16": trainer.bf16, "device": trainer.device.type}
+    identity = {**settings, "seed": seed, "arithmetic": arithmetic(trainer.device)}
     state = newest_state(folder, settings["snapshots"])
     if state:
         check_settings(folder / LAST, state["identity"], identity)

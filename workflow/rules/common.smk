@@ -173,12 +173,16 @@ def code_digest(name):
 
 
 def discard_states():
-    """Remove the states of the long jobs of this run, which has ended well: Snakemake knows now that they are done."""
+    """Remove the states of the long jobs of this run, which has ended well: Snakemake knows now that they are done.
+
+    With them go states of other settings and code, which the same results were once begun with.
+    """
     for job in workflow.dag.jobs:
-        if "resume" in job.params.keys():
-            shutil.rmtree(job.params.resume, ignore_errors=True)
-            with contextlib.suppress(OSError):  # there are others
-                os.removedirs(os.path.dirname(job.params.resume))
+        if "resume" in job.params.keys() and all(map(os.path.exists, job.output)):  # with --touch they may not
+            folder = os.path.dirname(job.params.resume)
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # there are other seeds
+                os.removedirs(os.path.dirname(folder))
 
 
 def training_outputs(dataset):
