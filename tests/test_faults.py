@@ -150,7 +150,7 @@ def struck_in(stage: str, struck: collections.Counter) -> int:
 
 
 def tracebacks(output: str) -> list[str]:
-    """Exceptions that ended in a traceback, but for the KeyboardInterrupt that comes while Python itself is starting."""
+    """Exceptions that ended in a traceback, but for a KeyboardInterrupt, which may come while Python itself starts."""
     ends = re.findall(r"^Traceback .*\n(?:[ \t].*\n)*(?:(.+)\n)?", output, re.MULTILINE)
     return [] if "KeyboardInterrupt" in ends else ends
 
