@@ -1,13 +1,12 @@
 """Tables of the report: trainings, times, seeds, checksums, as printed."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from erf.files import recorded_digest
+from erf.files import record_of
 from erf.intervals import mean_interval
 from erf.labels import DATASETS, SCORES, counted, over_seeds
 from training_tables import labelled, read_scores, read_sizes
@@ -62,14 +61,9 @@ ORIGIN = ("commit", "processor", "GPU", "torch")
 
 def origins_table(paths: list[Path]) -> list[dict]:
     """How many of these results each commit made on each kind of machine, the most first; from their records."""
-    counts = Counter(tuple(record_of(path).get(name, "not on record") for name in ORIGIN) for path in paths)
+    records = [record[1] if (record := record_of(path)) else {} for path in paths]
+    counts = Counter(tuple(record.get(name, "not on record") for name in ORIGIN) for record in records)
     return [{"results": count, **dict(zip(ORIGIN, origin, strict=True))} for origin, count in counts.most_common()]
-
-
-def record_of(path: Path) -> dict:
-    """The record of a result, empty if it has none."""
-    recorded = recorded_digest(path)
-    return json.loads(recorded[0].read_text()) if recorded else {}
 
 
 def speed_table(paths: list[Path]) -> list[dict]:

@@ -4,7 +4,6 @@ python figures/reference/gather.py           results/ and figures/, of the paper
 python figures/reference/gather.py laptop    results/laptop/ and figures/laptop/, into laptop/; what is the same, once
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +12,10 @@ import pandas as pd
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
+sys.path.insert(0, str(PROJECT / "scripts"))
+
+from erf.files import record_of  # noqa: E402
+
 TABLES = {  # by name here: where they lie under results/
     "claims": "claims.csv",
     "growth_slopes": "growth_slopes.csv",
@@ -61,11 +64,8 @@ def gather(name: str) -> None:
 
 def origin(path: Path) -> dict:
     """What the record of a result has of its making; nothing where there is no record."""
-    for record in (path.with_suffix(".provenance.json"), path.with_name("provenance.json")):
-        if record.exists():
-            made = json.loads(record.read_text())
-            return {name: made[name] for name in ORIGIN}
-    return {}
+    record = record_of(path)
+    return {name: record[1][name] for name in ORIGIN} if record else {}
 
 
 def labelled(path: Path, results: Path) -> pd.DataFrame:

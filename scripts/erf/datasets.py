@@ -87,9 +87,11 @@ def load_cifar10(path: str | PathLike, validation: int, seed: int) -> dict[str, 
 
 def load_camvid(path: str | PathLike) -> dict[str, Split]:
     """The splits "train", "validation" and "test" from the file that download_camvid makes."""
-    splits = {}
-    for name in ("train", "validation", "test"):
-        images, labels = read_arrays(path, f"{name}_images", f"{name}_labels").values()
+    names, splits = ("train", "validation", "test"), {}
+    # At once: before it is read, the whole file is held against its digest.
+    arrays = read_arrays(path, *(f"{name}_{kind}" for name in names for kind in ("images", "labels")))
+    for name in names:
+        images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
         if labels.max() > CAMVID.classes:
             raise InputError(f"{path}: a label of {name} is {labels.max()}; they go from 0 to {CAMVID.classes}, void")
         splits[name] = Split(torch.from_numpy(images), torch.from_numpy(labels))

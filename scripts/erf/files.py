@@ -66,9 +66,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # or a machine that goes down may leave the name without the content
-        recorded = recorded_digest(path)
-        if recorded:
-            recorded[0].unlink(missing_ok=True)  # it tells of the file that is replaced
+        if record := record_of(path):
+            record[0].unlink(missing_ok=True)  # it tells of the file that is replaced
         temporary.replace(path)
     except OSError as error:
         if error.filename in (None, name, temporary):  # a full disk names no file, and a temporary one says nothing
@@ -116,11 +115,13 @@ def record_paths(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.stem}.provenance.json"), path.with_name("provenance.json")
 
 
-def recorded_digest(path: Path) -> tuple[Path, str] | None:
-    """The record that tells of a file, and the file's digest there; None if there is none that is legible."""
+def record_of(path: Path) -> tuple[Path, dict] | None:
+    """The record that tells of a file: where it lies, and what it says; None if there is none that is legible."""
     for record in record_paths(path):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # one of a folder may be somebody else's
-            return record, json.loads(record.read_text())["written"][path.name]
+            content = json.loads(record.read_text())
+            if path.name in content["written"]:
+                return record, content
     return None
 
 
@@ -130,8 +131,8 @@ def checked(path: str | os.PathLike) -> Path:
     Otherwise it is set aside, so that the pipeline makes it anew when it is run again, and InputError says so.
     """
     path = Path(path)
-    found, recorded = digest(path), recorded_digest(path)
-    if recorded and recorded[1] != found:
+    found, record = digest(path), record_of(path)
+    if record and record[1]["written"][path.name] != found:
         raise InputError(f"{path}: damaged, or changed since it was made; {set_aside(path)}")
     if _journal.get():
         _journal.get().read[str(path)] = found
