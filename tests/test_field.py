@@ -1,5 +1,8 @@
 """The numbers that are read from a map, and the file that holds it."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,6 +70,43 @@ def test_pixels_count_when_above_the_threshold_of_the_centre():
     assert erf_size(impact, (1, 1), reference="maximum") == pytest.approx(np.sqrt(3))  # 0.5, 1 and 7 of 7
     field = field_of(impact, (1, 1), reference="maximum")
     assert (field.size, field.run_sizes[0]) == pytest.approx((np.sqrt(3), np.sqrt(3)))
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.0455, math.exp(-2), 0.5])
+def test_size_at_other_thresholds_is_the_gaussians(threshold):
+    field = field_of(theory.gaussian_map(12.0, (151, 151), (75, 75)))
+    assert field.size_at(threshold) == pytest.approx(theory.gaussian_size(12.0, threshold), rel=0.01)
+
+
+def test_size_at_other_references():
+    field = field_of(np.array([[0.045, 0.046, 0.5], [0.0, 1.0, 0.0], [7.0, 0.0, 0.0455]]), (1, 1))
+    assert field.size_at() == field.size == pytest.approx(np.sqrt(4))
+    assert field.size_at(0.0454) == pytest.approx(np.sqrt(5))
+    assert field.size_at(reference="maximum") == pytest.approx(np.sqrt(3))  # 0.5, 1 and 7 of 7
+    assert field.size_at(0.6, "maximum") == 1
+    by_maximum = dataclasses.replace(field, reference="maximum")
+    assert by_maximum.size_at() == by_maximum.size == field.size_at(reference="maximum")
+    assert np.isnan(field_of(np.zeros((3, 3))).size_at(0.5))
+
+
+@given(impact=MAPS, thresholds=st.tuples(st.floats(1e-6, 0.999), st.floats(1e-6, 0.999)).map(sorted))
+def test_a_higher_threshold_never_gives_a_larger_size(impact, thresholds):
+    low, high = thresholds
+    for reference in ("centre", "maximum"):
+        assert field_of(impact).size_at(high, reference) <= field_of(impact).size_at(low, reference)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, 4.55, math.nan])
+def test_thresholds_that_are_no_share_are_refused(threshold):
+    with pytest.raises(InputError, match=f"threshold must lie between 0 and 1, not {threshold}"):
+        field_of(np.ones((3, 3))).size_at(threshold)
+
+
+def test_unknown_references_are_refused():
+    with pytest.raises(InputError, match="unknown reference 'center': choose 'centre' or 'maximum'"):
+        field_of(np.ones((3, 3))).size_at(reference="center")
+    with pytest.raises(InputError, match="unknown reference 'max'"):
+        field_of(np.ones((3, 3)), reference="max")
 
 
 def test_kurtosis_of_known_shapes():

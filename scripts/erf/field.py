@@ -113,7 +113,17 @@ class ReceptiveField:
     @property
     def size(self) -> float:
         """ERF size (pixels) of the mean map; NaN if the centre has no impact; the magnitude of a signed map."""
-        return float(erf_size(np.abs(self.map), self.position, reference=self.reference))
+        return self.size_at()
+
+    def size_at(self, threshold: float = THRESHOLD, reference: str | None = None) -> float:
+        """`size` (pixels) by another rule: sqrt of the number of pixels above `threshold` of the impact at `reference`.
+
+        threshold : between 0 and 1; the paper's is 1 - 95.45 % = 4.55 %
+        reference : "centre" or "maximum"; the field's own if None
+
+        NaN if there is no impact at the reference. InputError for a threshold or reference that there is not.
+        """
+        return float(erf_size(np.abs(self.map), self.position, threshold, reference or self.reference))
 
     @property
     def diameter(self) -> float:
