@@ -1,6 +1,7 @@
 """The numbers that are read from a map, and the file that holds it."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from erf import theory
 from erf.errors import InputError
+from erf.extent import contribution_square, radial_profile
 from erf.field import ReceptiveField, bootstrap_sizes, load_fields, save_fields
 from erf.intervals import basic_interval, mean_interval, positive_interval
 from erf.theory import centre_impact, erf_size
@@ -115,6 +117,94 @@ def test_kurtosis_of_known_shapes():
     assert field_of(np.ones((301, 501))).kurtosis == pytest.approx((-1.2, -1.2), abs=1e-3)
     # Three equal taps have -1.5; cumulants of independent offsets add, so n of them have -1.5 / n.
     assert field_of(theory.uniform_map(10, 3)).kurtosis == pytest.approx((-0.15, -0.15))
+
+
+def test_contribution_and_profile_are_those_of_the_magnitude():
+    impact = theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22))
+    field = field_of(-impact, (14, 22))
+    assert field.contribution_area(0.5) == contribution_square(impact, (14, 22), 0.5)
+    assert field.contribution_areas == {share: field.contribution_area(share) for share in (0.2, 0.3, 0.5, 0.99)}
+    np.testing.assert_array_equal(field.radial_profile(), radial_profile(impact, (14, 22)))
+    with pytest.raises(InputError, match="share of the impact must be above 0 and at most 1, not 50"):
+        field.contribution_area(50)
+
+
+def test_own_sizes_have_a_mean_with_an_interval():
+    """Runs of sizes 1, 2 and 3; one is dead, and one has no impact at the unit."""
+    runs = np.zeros((5, 3, 3))
+    runs[0, 1, 1] = runs[1, :2, :2] = runs[2] = runs[4, 0, 0] = 1
+    field = ReceptiveField.from_runs(runs, (1, 1), (3, 3))
+    assert field.mean_run_size == mean_interval([1, 2, 3])
+    assert np.isnan(ReceptiveField.from_runs(runs[3:], (1, 1), (3, 3)).mean_run_size).all()
+
+
+def test_the_summary_holds_plain_numbers_that_are_the_fields_own():
+    rng = np.random.default_rng(0)
+    runs = (1 + rng.random((6, 31, 41))) * theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22))
+    runs[1] = 0
+    field = ReceptiveField.from_runs(runs, (14, 22), (29, 37), rng=rng)
+    summary, fit = field.summary(), field.fit_gaussian()
+    assert {type(value) for value in summary.values()} == {float, int, bool}
+    assert json.loads(json.dumps(summary)) == summary
+    assert [summary[name] for name in ("row", "column", "height", "width")] == [14, 22, 31, 41]
+    assert [summary[name] for name in ("rf_height", "rf_width", "images", "dead")] == [29, 37, 6, 1]
+    assert [summary[name] for name in ("size", "diameter", "ratio")] == [field.size, field.diameter, field.ratio]
+    assert summary["size_maximum"] == field.size_at(reference="maximum")
+    assert (summary["low"], summary["high"]) == field.interval
+    assert (summary["mean_run_size"], summary["mean_run_low"], summary["mean_run_high"]) == field.mean_run_size
+    for name, values in (("sigma", field.sigma), ("fit_sigma", fit.sigma), ("excess_kurtosis", field.kurtosis)):
+        assert (summary[f"{name}_rows"], summary[f"{name}_columns"]) == values
+    assert [summary[name] for name in ("gaussian_r2", "clipped", "without_centre")] == [fit.r2, field.clipped, 0]
+    assert summary["largest_share"] == field.largest_share
+    for share in (20, 30, 50, 99):
+        found = summary[f"contribution_side_{share}"], summary[f"contribution_ratio_{share}"]
+        assert found == field.contribution_area(share / 100)
+
+
+def test_the_summary_names_its_numbers_as_the_tables_do():
+    import measure_snapshots
+
+    network = {"residual_scale": 1.0, "centre_light": 0}
+    settings = {
+        "training": {"dataset": "x", "network": network},
+        "seed": 0,
+        "snapshot": "best",
+        "epoch": 1,
+        "images": 1,
+    }
+    field = field_of(theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22)), (14, 22), settings=settings)
+    row, summary = measure_snapshots.table_row(field), field.summary()
+    shared = set(row) & set(summary)
+    assert shared == set(row) - {"dataset", "residual_scale", "centre_light", "seed", "snapshot", "epoch"} - {
+        "extent",
+        "theoretical_rf",  # rf_height and rf_width
+    }
+    for name in shared:
+        assert row[name] == pytest.approx(summary[name], nan_ok=True)
+
+
+def test_the_summary_of_a_dead_unit_has_no_sizes():
+    summary = field_of(np.zeros((5, 7))).summary()
+    there = {name for name, value in summary.items() if not np.isnan(value)}
+    assert there == {"row", "column", "height", "width", "rf_height", "rf_width", "clipped"} | {
+        "images",
+        "dead",
+        "without_centre",
+    }
+
+
+def test_a_field_in_words():
+    field = field_of(theory.uniform_map(20, 3))
+    assert str(field) == (
+        "ERF size 16.2 px, 39 % of its theoretical field's side; unit at row 20, column 20 of 41 x 41 px; images: 1,"
+        " dead: 0"
+    )
+    clipped = field_of(np.sqrt(theory.uniform_map(5, 3)))
+    assert str(clipped).startswith(f"ERF size {clipped.size:.1f} px, {100 * clipped.ratio:.0f} % of its theoretical")
+    assert "cut off by that field or the image" in str(clipped)
+    bootstrapped = dataclasses.replace(field, bootstrap=np.full(10, field.size), theoretical_rf=(np.inf, np.inf))
+    assert str(bootstrapped).startswith("ERF size 16.2 px (95 % interval 16.2 to 16.2); unit")
+    assert str(field_of(np.zeros((3, 3)))).startswith("ERF size nan px; unit at row 1")
 
 
 def test_dead_runs_are_counted_and_left_out():
