@@ -15,16 +15,16 @@ from torch import nn
 
 import measuring_command
 from cli import command, write_table
+from erf.layers import evaluating, layer_output
 from erf.measure import measure
 from erf.seeds import seed_for, torch_generator
 from erf.snapshots import batch_size, load_network, readings, stage_layers, unit_layer
-from erf.structure import evaluating, layer_output
 
 
 def variations(model: nn.Module, images: torch.Tensor) -> Iterator[dict]:
     """What is measured: `varied` and `choice` name it, `layer`, `unit` and `channels` say where, `noise` on what."""
     top = unit_layer(model)
-    reference = {"layer": top, "unit": None, "channels": "sum", "noise": False}
+    reference = {"layer": top, "unit": "center", "channels": "sum", "noise": False}
     yield {"varied": "reference", "choice": "reference", **reference}
     with evaluating(model), torch.no_grad():
         height, width = layer_output(model, images[:1], top).shape[2:]

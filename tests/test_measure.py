@@ -181,7 +181,7 @@ def broken(value: float) -> nn.Sequential:
     [
         ({"layer": "2"}, "unknown layer '2'"),
         ({"unit": (3, 0)}, r"unit \(3, 0\) is outside of the layer's plane of 3 x 4 units"),
-        ({"channels": 1}, "unknown channels 1: 'sum' or a number from 0 to 0"),
+        ({"channels": 1}, "unknown channels 1: 'sum', 'each' or a number from 0 to 0"),
         ({"channels": "mean"}, "unknown channels 'mean'"),
         ({"mode": "log"}, "unknown mode 'log'"),
     ],
@@ -211,7 +211,7 @@ def test_images_of_the_wrong_shape_and_units_without_input():
     with pytest.raises(InputError, match="does not depend on the input"):
         erf.measure(Constant(), torch.randn(1, 1, 7, 7))
     with pytest.raises(InputError, match="does not depend on the input"):
-        erf.theoretical_rf(Constant(), (1, 7, 7))
+        erf.theoretical_rf(Constant(), input_shape=(1, 7, 7))
 
 
 @pytest.mark.parametrize("first", ["import erf", "import erf.measure", "from erf.measure import input_gradients"])

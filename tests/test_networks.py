@@ -43,7 +43,7 @@ def test_a_network_of_the_reach_task_has_one_unit_that_sees_its_whole_image(name
     side = stack_rf(theory_stack(layers, "random"))[0]
     net = ReachNet(layers, 8, torch_generator(0))
     assert net(torch.zeros(2, 3, side, side)).shape == (2, 2)
-    assert erf.theoretical_rf(net, (3, side, side), "top") == (side, side)
+    assert erf.theoretical_rf(net, "top", input_shape=(3, side, side)).size == (side, side)
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     assert len(convolutions) == 6
 
@@ -55,7 +55,7 @@ def test_a_network_of_the_reach_task_has_no_dropout():
 
 def test_the_segmenters_receptive_field_is_the_papers():
     net = segmenter(blocks=[3, 4, 6, 3], width=2)
-    assert erf.theoretical_rf(net, (3, 64, 96), "head") == (505, 505)
+    assert erf.theoretical_rf(net, "head", input_shape=(3, 64, 96)).size == (505, 505)
     field = erf.measure(net.eval(), torch.randn(1, 3, 360, 480, generator=torch_generator(0)), layer="head")
     assert field.settings["unit"] == [11, 15] and field.position == (176, 240)
 

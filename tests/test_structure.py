@@ -4,21 +4,24 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings
 from torch import nn
 
 import erf
+from dags import dags, pairs, positive_copy
 from erf.errors import InputError
+from erf.layers import evaluating
 from erf.networks import ResNetCifar
-from erf.structure import evaluating, layer_output, receptive_windows
+from erf.structure import traced
 from erf.vision import import_torchvision
 
 
-def windows_of(model, shape):
-    source = torch.zeros(1, *shape, requires_grad=True)
-    output = model(source)
-    return output, receptive_windows(output, source)
+def traced_windows(model, shape, layer=None):
+    """Where the units of the output look, and the middle unit."""
+    images = torch.zeros(1, *shape, dtype=next(model.parameters(), torch.empty(0)).dtype)
+    with evaluating(model):
+        _, geometry = traced(model, images, layer)
+    return geometry, geometry.plane.chosen("center")
 
 
 def pixels_seen(model, shape, unit, axis) -> list[int]:
@@ -30,53 +33,52 @@ def pixels_seen(model, shape, unit, axis) -> list[int]:
         return model(images)[:, 0, unit[0], unit[1]].isnan().nonzero().flatten().tolist()
 
 
-@st.composite
-def layers(draw):
-    """A convolution or pooling, not square, with stride, padding and dilation."""
-    kind = draw(st.sampled_from(["conv", "max", "average"]))
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    if kind == "average":
-        return nn.AvgPool2d(kernel, stride, padding)
-    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    if kind == "max":
-        return nn.MaxPool2d(kernel, stride, padding, dilation)
-    return nn.Conv2d(1, 1, kernel, stride, padding, dilation)
+@settings(max_examples=200)
+@given(drawn=dags(nodes=6, shape=(2, 64, 68)))
+def test_the_theoretical_field_is_the_support_of_the_gradient_of_a_positive_copy(drawn):
+    model, shape = positive_copy(drawn[0]), (2, 64, 68)
+    geometry, unit = traced_windows(drawn[0], shape)
+    image = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
+    model(image)[:, :, unit[0], unit[1]].sum().backward()
+    support = image.grad[0].abs().sum(0)
+    position, size = geometry.field(unit)
+    for axis, length in enumerate(shape[1:]):
+        first, last = geometry.windows[axis][:, unit[axis]]
+        assume(first >= 0 and last < length)  # or the image cuts it off
+        seen = support.sum(1 - axis).nonzero().flatten()
+        assert (seen[0], seen[-1]) == (first, last)
+        assert (position[axis], size[axis]) == ((first + last) / 2, last - first + 1)
 
 
-@settings(max_examples=60)
-@given(stack=st.lists(layers(), min_size=1, max_size=3))
-def test_windows_of_random_stacks_are_what_a_nan_reaches(stack):
-    shape = (1, 60, 64)
-    model = nn.Sequential(*stack, nn.ReLU())
-    output, windows = windows_of(model, shape)
-    unit = (output.shape[2] // 2, output.shape[3] // 2)
-    for axis, window, index in zip((2, 3), windows, unit, strict=True):
-        first, last = window.stride * index + window.first, window.stride * index + window.last
-        seen = pixels_seen(model, shape, unit, axis)
-        assert seen[0] == max(first, 0)
-        assert seen[-1] == min(last, shape[axis - 1] - 1)
-        assert window.centre(index) == (first + last) / 2
+@settings(max_examples=30)
+@given(kernel=pairs(1, 5), stride=pairs(1, 3), padding=pairs(0, 2), dilation=pairs(1, 3), second=pairs(1, 4))
+def test_two_convolutions_by_hand(kernel, stride, padding, dilation, second):
+    """Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks" (Distill, 2019)."""
+    model = nn.Sequential(nn.Conv2d(1, 2, kernel, stride, padding, dilation), nn.ReLU(), nn.Conv2d(2, 3, second))
+    field = erf.theoretical_rf(model, input_shape=(1, 60, 70))
+    assert field.stride == stride
+    for axis in (0, 1):
+        length = dilation[axis] * (kernel[axis] - 1) + 1 + stride[axis] * (second[axis] - 1)
+        assert field.size[axis] == length
+        assert field.offset[axis] == -padding[axis] + (length - 1) / 2
+    assert field.sees_all is None
 
 
 def test_the_papers_networks():
     generator = torch.Generator().manual_seed(0)
     cifar = ResNetCifar(blocks=17, width=2, residual_scale=1.0, centre_light=0, generator=generator)
-    assert erf.theoretical_rf(cifar, (3, 32, 32), "top") == (73, 73)
-    assert erf.theoretical_rf(cifar, (3, 32, 32), "stem") == (3, 3)
+    assert erf.theoretical_rf(cifar, "top", input_shape=(3, 32, 32)).size == (73, 73)
+    assert erf.theoretical_rf(cifar, "stem", input_shape=(3, 32, 32)).size == (3, 3)
 
 
 def test_resnet18_looks_at_pixel_96_not_112():
     """The middle unit of the 7 x 7 map at 224 pixels is not in the middle of the image."""
-    model = import_torchvision().models.resnet18(weights=None).eval()
-    source = torch.zeros(1, 3, 224, 224, requires_grad=True)
-    output = layer_output(model, source, "layer4")
-    rows, columns = receptive_windows(output, source)
-    assert output.shape[2:] == (7, 7)
-    assert rows == columns
-    assert rows.centre(3) == 96
-    assert rows.length == 435  # the field's well-known value for ResNet-18
+    model = import_torchvision().models.resnet18(weights=None)
+    geometry, unit = traced_windows(model, (3, 224, 224), "layer4")
+    assert unit == (3, 3)
+    assert geometry.field(unit) == ((96, 96), (435, 435))  # the field's well-known size for ResNet-18
+    field = erf.theoretical_rf(model, "layer4", input_shape=(3, 224, 224))
+    assert (field.size, field.stride, field.offset) == ((435, 435), (32, 32), (0, 0))
 
 
 def test_a_global_layer_sees_everything():
@@ -85,7 +87,11 @@ def test_a_global_layer_sees_everything():
             return x * x.mean((2, 3), keepdim=True).sigmoid()
 
     model = nn.Sequential(nn.Conv2d(1, 1, 3), Squeeze())
-    assert erf.theoretical_rf(model, (1, 9, 9)) == (math.inf, math.inf)
+    field = erf.theoretical_rf(model, input_shape=(1, 9, 9))
+    assert field.size == (math.inf, math.inf)
+    assert field.sees_all == "mean in '1'"
+    assert field.stride == (9 / 7, 9 / 7)  # an even division of the image
+    assert field.offset == pytest.approx((1 / 7, 1 / 7))
 
 
 @pytest.mark.parametrize("gate", [nn.AvgPool2d(7, 1), nn.Conv2d(1, 1, 7)])
@@ -98,7 +104,7 @@ def test_a_broadcast_gate_sees_everything(gate):
         def forward(self, x):
             return x * self.gate(x).sigmoid()
 
-    assert erf.theoretical_rf(Gated(), (1, 7, 7)) == (math.inf, math.inf)
+    assert erf.theoretical_rf(Gated(), input_shape=(1, 7, 7)).size == (math.inf, math.inf)
 
 
 def test_branches_of_different_reach_unite():
@@ -110,7 +116,7 @@ def test_branches_of_different_reach_unite():
         def forward(self, x):
             return torch.cat([self.wide(x), self.tall(x)], 1)
 
-    assert erf.theoretical_rf(Branches(), (1, 20, 20)) == (5, 7)
+    assert erf.theoretical_rf(Branches(), input_shape=(1, 20, 20)).size == (5, 7)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +139,11 @@ def test_slices_shift_and_stretch_windows(crop):
             return crop(self.conv(x))
 
     model, shape = Cropped(), (2, 14, 17)
-    _, windows = windows_of(model, shape)
+    geometry, _ = traced_windows(model, shape)
     unit = (1, 2)
-    for axis, window, index in zip((2, 3), windows, unit, strict=True):
-        seen = pixels_seen(model, shape, unit, axis)
-        assert (seen[0], seen[-1]) == (window.stride * index + window.first, window.stride * index + window.last)
+    for axis in (0, 1):
+        seen = pixels_seen(model, shape, unit, 2 + axis)
+        assert [seen[0], seen[-1]] == geometry.windows[axis][:, unit[axis]].tolist()
 
 
 def test_modes_are_restored_one_by_one_even_after_an_error():
@@ -153,10 +159,12 @@ def test_modes_are_restored_one_by_one_even_after_an_error():
 def test_unusable_layers_are_named():
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten())
     with pytest.raises(InputError, match="unknown layer '00': did you mean 0"):
-        erf.theoretical_rf(model, (1, 5, 5), "00")
-    with pytest.raises(InputError, match=r"the model gives \(1, 9\), not units in a plane"):
-        erf.theoretical_rf(model, (1, 5, 5))
+        erf.theoretical_rf(model, "00", input_shape=(1, 5, 5))
+    with pytest.raises(
+        InputError, match=r"the model gives \(1, 9\), not units in a plane: choose a layer, such as '0'$"
+    ):
+        erf.theoretical_rf(model, input_shape=(1, 5, 5))
     model.unused = nn.Conv2d(1, 1, 3)
     model.forward = lambda x: model[0](x)
     with pytest.raises(InputError, match="'unused' is not used"):
-        erf.theoretical_rf(model, (1, 5, 5), "unused")
+        erf.theoretical_rf(model, "unused", input_shape=(1, 5, 5))

@@ -1,54 +1,136 @@
 """Impact maps: how strongly each input pixel moves one unit, by back-propagating a gradient that is 1 at that unit."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
+from erf.cone import Cone
 from erf.errors import InputError
 from erf.field import ReceptiveField
-from erf.structure import evaluating, layer_output, receptive_windows
+from erf.layers import evaluating, layer_output
+from erf.seeds import seed_for
+from erf.structure import traced
 
-MODES = {"abs": torch.abs, "square": torch.square, "signed": lambda gradient: gradient}
+MODES = {
+    "abs": torch.abs,
+    "square": torch.square,
+    "signed": lambda gradient: gradient,
+    "positive": torch.relu,  # as RepLKNet's script has it (Ding et al. 2022); it loses what lowers the unit
+}
+AT_ONCE = 2**28  # bytes of activations for which a batch is chosen
+LARGEST_BATCH = 64
+WORTHWHILE = 0.9  # share of the arithmetic from which on the cone is not computed apart
+
+Pair = tuple[int, int]
+Images = torch.Tensor | np.ndarray
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Which unit of a layer was measured, (row, column), and where it looks."""
+    """Which unit of a layer was measured, (row, column), where it looks, and what was computed for it.
 
-    index: tuple[int, int]
+    window : first and last row, first and last column of the part of the image that was computed on
+    sees_all : what makes that the whole image: the operation that sees all of it, or of which it is not known what it
+        sees; None if there is none
+    """
+
+    index: Pair
     position: tuple[float, float]
     theoretical_rf: tuple[float, float]
+    window: tuple[Pair, Pair]
+    sees_all: str | None
+
+
+def measure(
+    model: nn.Module,
+    images: Images | Iterable[Images],
+    layer: str | None = None,
+    unit: str | Pair | list[Pair] = "center",
+    channels: str | int = "sum",
+    mode: str = "abs",
+    *,
+    layout: str | Pair | None = None,
+    batch_size: int | None = None,
+    crop: bool = True,
+    rng: np.random.Generator | None = None,
+    progress: bool = False,
+) -> ReceptiveField | list[ReceptiveField]:
+    """Effective receptive field of a unit of `layer`, averaged over `images`.
+
+    A pixel's impact is the scale of the partial derivative dy/dx(p) (Luo et al. 2016): here, where the paper leaves it
+    open, the mean over images and input channels of its magnitude, which is taken before any mean. The model runs in
+    evaluation mode and in full precision, its parameters get no gradients, and it is left as it was.
+
+    Only the part of each layer is computed on which the unit depends; the result is that of the whole image, to
+    rounding. A unit that sees everything (attention, squeeze-and-excitation, global pooling) takes the whole image, and
+    `settings["sees_all"]` names the operation.
+
+    Parameters
+    ----------
+    images : (N, C, H, W), normalised as the model expects; or any iterable of such batches of one size, or of tuples
+        that begin with one, as a DataLoader gives. Moved to the model's device and type: for float64 results give a
+        float64 model.
+    layer : name of the submodule (`model.named_modules()`) whose output holds the unit; the model's own output if None.
+        It is a map (N, K, h, w) or (N, h, w, K), or tokens (N, [class tokens +] h * w, K).
+    unit : "center", (row, column) in that map, or a list of such pairs
+    channels : "sum" adds the output channels at the unit, an integer takes one; with "each" every image takes another
+        one, so that the mean is that of maps of single channels
+    mode : "abs", "square", "signed" or "positive": what is averaged
+    layout : where the units are, if it cannot be told: "channels_first", "channels_last", (rows, columns) of tokens
+    batch_size : images per backward pass; changes memory and time, not the result; None chooses
+    crop : False computes all of every layer
+    rng : if given, ERF sizes are bootstrapped over images with it, and channels are drawn with it
+    progress : show a bar
+
+    Returns
+    -------
+    ReceptiveField, its map float64 (H, W), one run per image; a list of them for a list of units.
+
+    Raises
+    ------
+    InputError : an unknown layer, unit, channel or mode; images that the model does not accept; a value that is not
+        finite, with the layer where it first appears; a unit whose gradient is zero in every image.
+    """
+    units = unit if isinstance(unit, list) else [unit]
+    maps, found = [[] for _ in units], None
+    total = len(images) if isinstance(images, Images) else None
+    with tqdm(total=total, unit=" images", disable=not progress) as bar:
+        for batch in _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng):
+            for own, (gradient, _) in zip(maps, batch, strict=True):
+                own.append(impact_maps(gradient, mode))
+            found = [where for _, where in batch]  # the same for every batch
+            bar.update(len(maps[0][-1]))
+    if found is None:
+        raise InputError("there are no images")
+    fields = []
+    for own, where in zip(maps, found, strict=True):
+        runs = np.concatenate(own)
+        settings = {"layer": layer, "unit": list(where.index), "channels": channels, "mode": mode, "images": len(runs)}
+        settings |= {"window": [list(ends) for ends in where.window], "sees_all": where.sees_all}
+        fields.append(ReceptiveField.from_runs(runs, where.position, where.theoretical_rf, settings, rng))
+        if fields[-1].dead == len(runs):
+            raise InputError(
+                f"the unit is dead in all {len(runs)} images (zero gradient): read it before its activation"
+            )
+    return fields if isinstance(unit, list) else fields[0]
 
 
 def input_gradients(
     model: nn.Module,
     images: torch.Tensor,
     layer: str | None = None,
-    unit: tuple[int, int] | None = None,
+    unit: str | Pair = "center",
     channels: str | int = "sum",
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, Unit]]:
     """The unit's gradients with respect to the images, (n, C, H, W) per batch; arguments and errors as in `measure`."""
-    if images.dim() != 4 or not len(images):
-        raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {tuple(images.shape)}")
-    if not images.isfinite().all():
-        raise InputError("the images hold values that are not finite")
-    parameter = next(model.parameters(), images)
-    with evaluating(model), _full_precision(parameter.device.type):
-        for batch in images.split(batch_size):
-            # A detached copy: the caller's images keep their own graph and get no gradient.
-            source = batch.detach().to(parameter.device, parameter.dtype, copy=True).requires_grad_()
-            output = layer_output(model, source, layer)  # (n, K, h, w)
-            chosen = _chosen_unit(output, unit)
-            where = Unit(chosen, *_geometry(output, source, chosen))
-            (gradient,) = torch.autograd.grad(_unit_value(output, chosen, channels), source)  # (n, C, H, W)
-            if not gradient.isfinite().all():
-                raise InputError(_not_finite(model, source))
-            yield gradient, where
+    for ((gradient, where),) in _gradients(model, images, layer, [unit], channels, None, batch_size, True, None):
+        yield gradient, where
 
 
 def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
@@ -59,82 +141,144 @@ def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
     return MODES[mode](gradient.double()).mean(1).cpu().numpy()
 
 
-def measure(
-    model: nn.Module,
-    images: torch.Tensor,
-    layer: str | None = None,
-    unit: tuple[int, int] | None = None,
-    channels: str | int = "sum",
-    mode: str = "abs",
-    batch_size: int = 32,
-    rng: np.random.Generator | None = None,
-) -> ReceptiveField:
-    """Effective receptive field of a unit of `layer`, averaged over `images`.
+def _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
+    """For each batch a list with, for each unit, its gradient and where it is."""
+    picks = [_Channels(channels, rng) for _ in units]
+    probes: dict[int, _Probe] = {}  # by the number of images
 
-    A pixel's impact is the scale of the partial derivative dy/dx(p) (Luo et al. 2016): here, where the paper leaves it
-    open, the mean over images and input channels of its magnitude, which is taken before any mean. The model runs in
-    evaluation mode, which is restored, and its parameters get no gradients.
+    def probe(batch: torch.Tensor) -> _Probe:
+        if len(batch) not in probes:
+            probes[len(batch)] = _Probe(model, batch, layer, layout, crop)
+        return probes[len(batch)]
 
-    Parameters
-    ----------
-    images : (N, C, H, W), moved to the model's device and type. For float64 results give a float64 model.
-    layer : name of the submodule (`model.named_modules()`) whose output holds the unit; the model's own output if None
-    unit : (row, column) in that output; the middle one if None
-    channels : "sum" adds the output channels at the unit; an integer takes one
-    mode : "abs", "square" or "signed": what is averaged
-    batch_size : images per backward pass; changes memory and time, not the result
-    rng : if given, ERF sizes are bootstrapped over images with it
-
-    Returns
-    -------
-    ReceptiveField, its map float64 (H, W), one run per image.
-
-    Raises
-    ------
-    InputError : an unknown layer, unit, channel or mode; a value that is not finite, with the layer where it first
-        appears; a unit whose gradient is zero in every image.
-    """
-    maps = []
-    for gradient, found in input_gradients(model, images, layer, unit, channels, batch_size):
-        maps.append(impact_maps(gradient, mode))
-        where = found  # the same for every batch
-    settings = {"layer": layer, "unit": list(where.index), "channels": channels, "mode": mode, "images": len(images)}
-    result = ReceptiveField.from_runs(np.concatenate(maps), where.position, where.theoretical_rf, settings, rng)
-    if result.dead == len(images):
-        raise InputError(f"the unit is dead in all {len(images)} images (zero gradient): read it before its activation")
-    return result
+    for chunk in _chunks(images):
+        parameter = next(model.parameters(), chunk)
+        place = {"device": parameter.device, "dtype": parameter.dtype}
+        if batch_size is None:
+            with _measuring(model, parameter.device.type):
+                batch_size = probe(chunk[:1].to(**place)).batch_size(units)
+        for batch in chunk.split(batch_size):
+            with _measuring(model, parameter.device.type):
+                batch = batch.to(**place)
+                here = probe(batch)
+                found = [
+                    (here.gradient(batch, unit, pick), here.unit(unit)) for unit, pick in zip(units, picks, strict=True)
+                ]
+            yield found
 
 
-def _chosen_unit(output: torch.Tensor, unit: tuple[int, int] | None) -> tuple[int, int]:
-    height, width = output.shape[2:]
-    row, column = (height // 2, width // 2) if unit is None else unit
-    if not (0 <= row < height and 0 <= column < width):
-        raise InputError(f"unit ({row}, {column}) is outside of the layer's plane of {height} x {width} units")
-    return row, column
+def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
+    """Tensors (N, C, H, W) of one size; InputError for what is no such images."""
+    shape = None
+    for chunk in [images] if isinstance(images, Images) else images:
+        chunk = chunk[0] if isinstance(chunk, tuple | list) else chunk
+        chunk = torch.from_numpy(chunk) if isinstance(chunk, np.ndarray) else chunk
+        if not isinstance(chunk, torch.Tensor) or chunk.dim() != 4 or not len(chunk):
+            found = tuple(chunk.shape) if isinstance(chunk, torch.Tensor) else f"a {type(chunk).__name__}"
+            raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found}")
+        if not chunk.is_floating_point():
+            raise InputError(f"images are {chunk.dtype}: give floats, scaled and normalised as the model expects")
+        if not chunk.isfinite().all():
+            raise InputError("the images hold values that are not finite")
+        if shape not in (None, chunk.shape[1:]):
+            raise InputError(f"images of different sizes, {tuple(shape)} and {tuple(chunk.shape[1:])}: make them alike")
+        shape = chunk.shape[1:]
+        yield chunk
 
 
-def _unit_value(output: torch.Tensor, unit: tuple[int, int], channels: str | int) -> torch.Tensor:
-    """The scalar to differentiate. Samples are independent in evaluation mode, so one sum serves the whole batch."""
-    values = output[:, :, unit[0], unit[1]]  # (n, K)
-    if channels == "sum":
-        return values.sum()
-    if isinstance(channels, int) and 0 <= channels < values.shape[1]:
-        return values[:, channels].sum()
-    raise InputError(f"unknown channels {channels!r}: 'sum' or a number from 0 to {values.shape[1] - 1}")
+class _Channels:
+    """Which channel of the output the gradient is of, as `measure` has it."""
+
+    def __init__(self, choice: str | int, rng: np.random.Generator | None):
+        self.choice = choice
+        self.rng = rng or np.random.default_rng(seed_for(0, "channels"))
+        self.drawn: list[int] = []
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """The scalar to differentiate, for values (n, K). Samples are independent in evaluation mode, so that one sum
+        serves the whole batch."""
+        samples, count = values.shape
+        if self.choice == "sum":
+            return values.sum()
+        if self.choice == "each":
+            while len(self.drawn) < samples:  # all of them before any comes again
+                self.drawn += self.rng.permutation(count).tolist()
+            chosen, self.drawn = self.drawn[:samples], self.drawn[samples:]
+            return values[range(samples), chosen].sum()
+        if type(self.choice) is int and 0 <= self.choice < count:
+            return values[:, self.choice].sum()
+        raise InputError(f"unknown channels {self.choice!r}: 'sum', 'each' or a number from 0 to {count - 1}")
 
 
-def _geometry(output: torch.Tensor, source: torch.Tensor, unit: tuple[int, int]):
-    """Position of the unit in the input and its theoretical receptive field, (row, column) and (height, width).
+class _Probe:
+    """Gradients of units of a layer with respect to batches of images of one shape, in evaluation mode."""
 
-    A unit that sees the whole image, or of which it is not known what it sees, has no place by its structure; it is put
-    in the middle of its cell in an even division of the image.
-    """
-    windows = receptive_windows(output, source)
-    position = []
-    for axis, window, index in zip((2, 3), windows, unit, strict=True):
-        cell = source.shape[axis] / output.shape[axis]
-        position.append(window.centre(index) if np.isfinite(window.length) else (index + 0.5) * cell - 0.5)
-    return tuple(position), (windows[0].length, windows[1].length)
+    def __init__(self, model: nn.Module, images: torch.Tensor, layer: str | None, layout, crop: bool):
+        self.model, self.layer = model, layer
+        self.graph, self.geometry = traced(model, images, layer, layout)
+        self.plane = self.geometry.plane
+        # A backward hook is seen by the model alone.
+        hooked = any(module._backward_hooks or module._backward_pre_hooks for module in model.modules())
+        usable = crop and self.graph is not None and not self.graph.random and not hooked
+        self.croppable = self.graph if usable else None
+        self.cones: dict[Pair, Cone | None] = {}
+
+    def cone(self, index: Pair) -> Cone | None:
+        """What a unit depends on, if that is enough less than the whole image."""
+        if self.croppable is None:
+            return None
+        if index not in self.cones:
+            axes = self.croppable.output.sizes
+            cone = Cone(self.croppable, {axis: (index[axis],) * 2 for axis in axes})
+            self.cones[index] = cone if cone.share < WORTHWHILE else None
+        return self.cones[index]
+
+    def unit(self, unit: str | Pair) -> Unit:
+        index = self.plane.chosen(unit)
+        cone = self.cone(index)
+        window = tuple((0, side - 1) for side in self.geometry.image) if cone is None else cone.window
+        return Unit(index, *self.geometry.field(index), window, self.geometry.sees_all)
+
+    def batch_size(self, units: list) -> int:
+        """Images at once whose activations stay within AT_ONCE; the probe is one for a single image."""
+        if self.graph is None:
+            return 1
+        cones = [self.cone(self.plane.chosen(unit)) for unit in units]
+        numbers = max(self.graph.numbers if cone is None else cone.numbers for cone in cones)
+        return int(np.clip(AT_ONCE // (1 + numbers * self.graph.images.dtype.itemsize), 1, LARGEST_BATCH))
+
+    def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "_Channels") -> torch.Tensor:
+        """(n, C, H, W), of images (n, C, H, W) on the model's device."""
+        index, plane = self.plane.chosen(unit), self.plane
+        cone = self.cone(index)
+        # A copy: the caller's images keep their own graph and get no gradient.
+        if cone is None:
+            source = images.detach().clone().requires_grad_()
+            output = layer_output(self.model, source.clone(), self.layer)  # the first operation may be in place
+        else:
+            (top, bottom), (left, right) = cone.window
+            source = images[:, :, top : bottom + 1, left : right + 1].detach().clone().requires_grad_()
+            output = cone.run(source)
+            index, plane = plane.cut(index, cone.graph.output.sizes)
+        values = plane.values(output, index)
+        gradient = None
+        if values.requires_grad:
+            (gradient,) = torch.autograd.grad(channels.of(values), source, allow_unused=True)
+        if gradient is None:
+            raise InputError("the unit does not depend on the input by any gradient: choose another layer")
+        if not (gradient.isfinite().all() and values.isfinite().all()):
+            raise InputError(_not_finite(self.model, images))
+        if cone is None:
+            return gradient
+        whole = gradient.new_zeros(images.shape)
+        whole[:, :, top : bottom + 1, left : right + 1] = gradient
+        return whole
+
+
+@contextlib.contextmanager
+def _measuring(model: nn.Module, device: str) -> Iterator[None]:
+    with evaluating(model), _full_precision(device):
+        yield
 
 
 @contextlib.contextmanager

@@ -1,0 +1,205 @@
+"""A layer of a model: how it is found, run without a trace, and where its units lie in what it gives."""
+
+import contextlib
+import difflib
+import math
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from erf.errors import InputError, is_out_of_memory
+from erf.graph import AXES, COLUMNS, ROWS, Layout
+
+CLASS_TOKENS = 16  # tokens at most that stand in front of those of the plane
+
+
+class NoPlane(InputError):  # noqa: N818, it reads better
+    """A layer that has no units in a plane."""
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, in which batch norm does not mix all pixels, and parameters that ask for no gradients.
+
+    Every module's own mode and every parameter's own flag come back.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval()
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+class _Reached(Exception):  # noqa: N818, not an error
+    """The layer has been computed: nothing after it is needed."""
+
+
+def layer_output(model: nn.Module, images: torch.Tensor, layer: str | None) -> torch.Tensor:
+    """Output of the submodule `layer` at its first use, or of the model if None; InputError if it is no tensor."""
+    try:
+        output = model(images) if layer is None else _submodule_output(model, images, layer)
+    except InputError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"the model fails on images of shape {tuple(images.shape)}: {reason[0]}") from error
+    if not isinstance(output, torch.Tensor):
+        content = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
+        raise NoPlane(f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor: choose a layer")
+    return output
+
+
+def described(layer: str | None) -> str:
+    return "the model" if layer is None else f"layer {layer!r}"
+
+
+def _submodule_output(model: nn.Module, images: torch.Tensor, layer: str) -> torch.Tensor:
+    modules = dict(model.named_modules())
+    if layer not in modules:
+        near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[1:6]
+        raise InputError(f"unknown layer {layer!r}: did you mean {', '.join(near)}?")
+    seen = []
+
+    def stop(module, inputs, output):
+        # A copy: an in-place activation right after the layer would otherwise change what was read.
+        seen.append(output.clone() if isinstance(output, torch.Tensor) else output)
+        raise _Reached
+
+    handle = modules[layer].register_forward_hook(stop)
+    try:
+        model(images)
+    except _Reached:
+        return seen[0]
+    finally:
+        handle.remove()
+    raise InputError(f"layer {layer!r} is not used when the model runs: choose another")
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where the units of a layer lie in its output.
+
+    rows, columns : of units
+    dimensions : of the output, that of rows and that of columns, or the one of tokens, row after row
+    before : tokens in front of those of the plane, such as a class token
+    """
+
+    rows: int
+    columns: int
+    dimensions: tuple[int, ...]
+    before: int = 0
+
+    def values(self, output: torch.Tensor, unit: tuple[int, int]) -> torch.Tensor:
+        """The unit's values (n, K) in an output of n samples, for all K channels."""
+        indices = dict(zip(self.dimensions, unit, strict=False))
+        if len(self.dimensions) == 1:
+            indices = {self.dimensions[0]: self.before + unit[0] * self.columns + unit[1]}
+        for dimension in sorted(indices, reverse=True):
+            output = output.select(dimension, indices[dimension])
+        return output.flatten(1)
+
+    def cut(self, unit: tuple[int, int], axes) -> tuple[tuple[int, int], "Plane"]:
+        """The unit and the plane after the output was cut to the unit along these axes."""
+        index = tuple(0 if axis in axes else unit[axis] for axis in AXES)
+        rows, columns = (1 if axis in axes else (self.rows, self.columns)[axis] for axis in AXES)
+        return index, Plane(rows, columns, self.dimensions, self.before)
+
+    def chosen(self, unit: str | tuple[int, int]) -> tuple[int, int]:
+        """(row, column) of a unit, "center" for the middle one; InputError if there is no such unit."""
+        if unit == "center":
+            return self.rows // 2, self.columns // 2
+        try:
+            row, column = map(operator.index, unit)
+        except (TypeError, ValueError):
+            raise InputError(f"unknown unit {unit!r}: 'center', (row, column), or a list of such pairs") from None
+        if not (0 <= row < self.rows and 0 <= column < self.columns):
+            plane = f"{self.rows} x {self.columns}"
+            raise InputError(f"unit ({row}, {column}) is outside of the layer's plane of {plane} units")
+        return row, column
+
+
+def plane_of(
+    shape: tuple[int, ...],
+    image: tuple[int, int],
+    known: Layout | None,
+    given: str | tuple[int, int] | None,
+    layer: str | None,
+) -> Plane:
+    """The plane in an output of this shape, for images of (height, width).
+
+    known : the output's layout, if it was traced
+    given : the user's word, if it was not: "channels_first", "channels_last", or (rows, columns) of tokens
+    """
+    place = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis is not None}
+    if len(place) == len(AXES) and len(shape) > 2:
+        sizes = {axis: size for factors in known for axis, size in factors}
+        dimensions = tuple(dict.fromkeys((place[ROWS], place[COLUMNS])))
+        if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]]] == [ROWS, COLUMNS]:
+            return Plane(sizes[ROWS], sizes[COLUMNS], dimensions)
+    if len(shape) == 4 and not isinstance(given, tuple | list):
+        likely = "channels_first" if _misfit(*shape[2:], image) <= _misfit(*shape[1:3], image) else "channels_last"
+        return Plane(*shape[2:], (2, 3)) if (given or likely) == "channels_first" else Plane(*shape[1:3], (1, 2))
+    if len(shape) == 3 and not isinstance(given, str):
+        return _plane_of_tokens(shape[1], image, given)
+    raise NoPlane(f"{described(layer)} gives {shape}, not units in a plane: choose a layer")
+
+
+def _misfit(rows: int, columns: int, image: tuple[int, int]) -> float:
+    """How far a plane is from having the image's proportions, in rows."""
+    return abs(rows - columns * image[0] / image[1])
+
+
+def _plane_of_tokens(count: int, image: tuple[int, int], given: tuple[int, int] | None) -> Plane:
+    if given is not None:
+        if math.prod(given) > count:
+            raise InputError(f"the layer gives {count} tokens, fewer than {given[0]} x {given[1]}")
+        return Plane(*given, (1,), count - math.prod(given))
+    for before in range(min(CLASS_TOKENS, count - 1) + 1):
+        columns = max(round(math.sqrt((count - before) * image[1] / image[0])), 1)
+        rows, left = divmod(count - before, columns)
+        if not left and _misfit(rows, columns, image) < 0.5:
+            return Plane(rows, columns, (1,), before)
+    image = f"{image[0]} x {image[1]}"
+    raise InputError(f"how {count} tokens lie in an image of {image} is not clear: give layout=(rows, columns)")
+
+
+def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
+    """Name of the last layer with more than one unit in a plane, for images of `input_shape` (C, H, W).
+
+    InputError if there is none.
+    """
+    found = []
+
+    def note(name):
+        def hook(module, inputs, output):
+            if isinstance(output, torch.Tensor) and output.dim() in (3, 4):
+                with contextlib.suppress(InputError):
+                    plane = plane_of(tuple(output.shape), input_shape[1:], None, None, name)
+                    if plane.rows * plane.columns > 1 and _misfit(plane.rows, plane.columns, input_shape[1:]) <= 1:
+                        found.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
+    parameter = next(model.parameters(), torch.empty(0))
+    try:
+        with evaluating(model), torch.no_grad(), contextlib.suppress(InputError):
+            layer_output(model, torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device), None)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise InputError(f"no layer of the model has units in a plane for images of shape {tuple(input_shape)}")
+    return found[-1]

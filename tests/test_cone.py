@@ -1,0 +1,266 @@
+"""What is computed of a part of each layer is what is computed of all of it."""
+
+import importlib
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+import erf
+from dags import dags
+from erf.errors import InputError
+
+MEASURE = importlib.import_module("erf.measure")  # the module: erf.measure is the function
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch):
+    """Whatever the gain."""
+    monkeypatch.setattr(MEASURE, "WORTHWHILE", np.inf)
+
+
+@settings(max_examples=250)
+@given(drawn=dags(), seed=st.integers(0, 99), data=st.data())
+def test_the_cone_of_any_unit_of_random_networks_gives_the_gradient_of_the_whole_image(drawn, seed, data):
+    model, (height, width) = drawn
+    images = torch.randn(3, 2, 46, 52, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    unit = (data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train(), model.layers[0].requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    try:
+        whole = erf.measure(model, images, unit=unit, mode="signed", crop=False, batch_size=3)
+    except InputError as error:  # it may see nothing but padding
+        assert "dead" in str(error) or "does not depend" in str(error)
+        return
+    part = erf.measure(model, images, unit=unit, mode="signed", batch_size=2)
+    np.testing.assert_allclose(part.map, whole.map, rtol=1e-9, atol=1e-12 * np.abs(whole.map).max())
+    assert (part.position, part.theoretical_rf) == (whole.position, whole.theoretical_rf)
+    assert part.settings["sees_all"] is None and np.isfinite(part.theoretical_rf).all()
+    (top, bottom), (left, right) = part.settings["window"]
+    outside = whole.map.copy()
+    outside[top : bottom + 1, left : right + 1] = 0
+    assert not outside.any()
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def equal_to_whole(model, shape=(1, 2, 30, 34), unit="center", **kwargs):
+    """The part measured, after it was found equal to the whole."""
+    images = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole = erf.measure(model, images, unit=unit, mode="signed", crop=False, **kwargs)
+    part = erf.measure(model, images, unit=unit, mode="signed", **kwargs)
+    np.testing.assert_allclose(part.map, whole.map, rtol=1e-9, atol=1e-12 * np.abs(whole.map).max())
+    return part
+
+
+def cropped(field) -> bool:
+    return field.settings["window"] != [[0, side - 1] for side in field.map.shape]
+
+
+def conv(channels=2, outputs=2, kernel=3, **kwargs):
+    return nn.Conv2d(channels, outputs, kernel, dtype=torch.float64, **kwargs)
+
+
+class Apply(nn.Module):
+    """A function as a module, behind a convolution that has weights."""
+
+    def __init__(self, function, outputs=2):
+        super().__init__()
+        self.conv, self.function = conv(2, outputs, padding=1), function
+
+    def forward(self, x):
+        return self.function(self.conv(x))
+
+
+GRID = torch.linspace(-1, 1, 30 * 34, dtype=torch.float64).view(1, 1, 30, 34)
+LOCAL = {
+    "pixels to channels and back": lambda x: F.pixel_shuffle(F.pixel_unshuffle(x, 2).tanh(), 2),
+    "a map of positions that is added": lambda x: x * GRID,
+    "a map of positions as a channel": lambda x: torch.cat([x, GRID], 1).tanh(),
+    "positions made on the way": lambda x: x * (1 + torch.arange(34, dtype=x.dtype)) * torch.arange(1, 31)[:, None],
+    "written into zeros": lambda x: written_into_zeros(x),
+    "a slice written in place": lambda x: first_channel_doubled(x),
+    "rows and columns swapped": lambda x: F.avg_pool2d(x.transpose(2, 3), (3, 1)).tanh(),
+    "mean over channels": lambda x: x * x.mean(1, keepdim=True).sigmoid(),
+    "softmax over channels": lambda x: x.log_softmax(1),
+    "split and joined": lambda x: torch.stack(x.chunk(2, 1), 1).flatten(1, 2).tanh(),
+    "one channel": lambda x: x.select(1, 0)[:, None],
+    "einsum over channels": lambda x: torch.einsum("nchw,cd->ndhw", x, GRID[0, 0, :2, :3]),
+    "an adaptive pooling": lambda x: F.adaptive_avg_pool2d(x, (7, 9)).tanh(),
+    "a pooling whose last window leaves the plane": lambda x: F.avg_pool2d(
+        x, 3, 2, 1, ceil_mode=True, count_include_pad=False
+    ),
+    "a max pooling whose last window leaves the plane": lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "channels padded": lambda x: F.pad(x, (0, 1, 0, 2, 1, 1), value=0.3),
+    "a negative padding": lambda x: F.pad(x, (-1, -2, -3, 0)),
+    "every second pixel": lambda x: torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2]], 1),
+    "half the gradient": lambda x: x * x.detach().roll(1, 1).tanh(),
+    "without gradient": lambda x: x * without_gradient(x),
+    "tokens": lambda x: x.flatten(2).transpose(1, 2).tanh(),
+    "channels last": lambda x: x.permute(0, 2, 3, 1).tanh(),
+    "samples and pixels in one": lambda x: F.linear(x.permute(0, 2, 3, 1).reshape(-1, 2), GRID[0, 0, :3, :2]).view(
+        len(x), 30, 34, 3
+    ),
+}
+
+
+def written_into_zeros(x):
+    y = torch.zeros(len(x), 4, *x.shape[2:], dtype=x.dtype)
+    y[:, :2] = x
+    y[:, 2:] = x.sin()
+    return y
+
+
+def first_channel_doubled(x):
+    x = x.sin()
+    x[:, :1] *= 2
+    return x
+
+
+def without_gradient(x):
+    with torch.no_grad():
+        return F.avg_pool2d(x, 5, 1, 2).sigmoid()
+
+
+@pytest.mark.parametrize("unit", ["center", (0, 0), (2, 1)])
+@pytest.mark.parametrize("what", LOCAL)
+def test_what_is_local_is_known_to_be(what, unit):
+    field = equal_to_whole(Apply(LOCAL[what]), unit=unit)
+    assert field.settings["sees_all"] is None
+    assert np.isfinite(field.theoretical_rf).all()
+    assert cropped(field)
+
+
+GLOBAL = {
+    "squeeze and excitation": ("mean", lambda x: x * x.mean((2, 3), keepdim=True).sigmoid()),
+    "group norm": ("native_group_norm", lambda x: F.group_norm(x, 1)),
+    "instance norm": ("native_batch_norm", lambda x: F.instance_norm(x)),
+    "statistics of the batch": ("native_batch_norm", lambda x: F.batch_norm(x, None, None, training=True)),
+    "attention": ("bmm", lambda x: attention(x)),
+    "norm over the plane": ("linalg_vector_norm", lambda x: x / x.norm(dim=(2, 3), keepdim=True)),
+    "softmax over the plane": ("_softmax", lambda x: x.flatten(2).softmax(-1).view_as(x)),
+    "Fourier transform": ("fft", lambda x: torch.fft.fft2(x).abs()),
+    "a dense layer": (
+        "mm",
+        lambda x: F.linear(x.flatten(1), torch.ones(9, 2040, dtype=x.dtype) / 99).view(-1, 1, 3, 3),
+    ),
+    "a class token": (
+        "cat",
+        lambda x: torch.cat([GRID[0, :, :1, :2].expand(len(x), 1, 2), x.flatten(2).transpose(1, 2)], 1),
+    ),
+}
+
+
+def attention(x):
+    tokens = x.flatten(2).transpose(1, 2)
+    return F.scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+@pytest.mark.parametrize("what", GLOBAL)
+def test_what_sees_everything_is_named_and_measured_on_the_whole_image(what):
+    operation, function = GLOBAL[what]
+    field = equal_to_whole(Apply(function))
+    assert operation in field.settings["sees_all"]
+    assert field.theoretical_rf == (np.inf, np.inf)
+    assert not cropped(field)
+
+
+def test_behind_a_global_layer_only_what_is_needed_of_the_rest():
+    """The gate needs the whole image, the path beside it does not."""
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.path = conv(2, 2, 1), nn.Sequential(*(conv(2, 2, padding=1) for _ in range(6)))
+
+        def forward(self, x):
+            return self.path(x) * self.gate(x).mean((2, 3), keepdim=True)
+
+    field = equal_to_whole(Gated())
+    assert field.settings["sees_all"] == "mean"
+    assert not cropped(field)
+
+
+class Remembering(nn.Module):
+    """Keeps what it computes for the next time, in three ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.kept, self.table, self.sizes = conv(), {}, None, []
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype)
+            self.kept["more"] = self.table * 2
+            self.new = self.table + 1
+        self.sizes.append(x.shape[-1])
+        return self.conv(x * self.table * self.kept["more"] * self.new)
+
+
+def test_a_model_that_remembers_is_not_given_tensors_without_data():
+    model = Remembering()
+    erf.theoretical_rf(model, input_shape=(2, 20, 20))
+    assert (model.table, model.kept, model.sizes) == (None, {}, [])
+    assert "new" not in vars(model)
+    equal_to_whole(model)
+
+
+@pytest.mark.parametrize(
+    "what, reason",
+    [
+        (lambda x: x * 2 if x.sum() > 0 else x * 3, "the values of a tensor decide what is done"),
+        (lambda x: Doubled.apply(x), "autograd.Function"),
+    ],
+)
+def test_what_cannot_be_followed_is_measured_as_it_is(what, reason):
+    field = equal_to_whole(Apply(what))
+    assert re.search(reason, field.settings["sees_all"])
+    assert field.theoretical_rf == (np.inf, np.inf)
+    assert field.map.any()
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * 2
+
+
+def test_backward_hooks_are_heeded():
+    model = Apply(torch.tanh)
+    handle = model.conv.register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 3,))
+    image = torch.randn(1, 2, 30, 34, dtype=torch.float64)
+    hooked = erf.measure(model, image)
+    handle.remove()
+    np.testing.assert_allclose(hooked.map, 3 * erf.measure(model, image).map, rtol=1e-12)
+
+
+def test_random_numbers_are_drawn_for_the_whole_plane():
+    model = Apply(lambda x: x * torch.rand(x.shape, generator=GENERATOR, dtype=x.dtype))
+    image = torch.randn(1, 2, 30, 34, dtype=torch.float64)
+    state = GENERATOR.get_state()
+    one = erf.measure(model, image)
+    GENERATOR.set_state(state)
+    np.testing.assert_array_equal(erf.measure(model, image, crop=False).map, one.map)
+
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("model", [nn.Identity(), nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))])
+def test_a_model_that_does_next_to_nothing(model):
+    field = erf.measure(model, torch.ones(1, 1, 5, 6))
+    assert np.argwhere(field.map).tolist() == [[2, 3]]
+    assert field.theoretical_rf == (1, 1)
