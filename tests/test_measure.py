@@ -181,6 +181,10 @@ def broken(value: float) -> nn.Sequential:
     [
         ({"layer": "2"}, "unknown layer '2'"),
         ({"unit": (3, 0)}, r"unit \(3, 0\) is outside of the layer's plane of 3 x 4 units"),
+        ({"unit": (-1, 0)}, r"unit \(-1, 0\) is outside"),
+        ({"unit": "middle"}, r"unknown unit 'middle': 'center', \(row, column\), or a list"),
+        ({"unit": 3}, "unknown unit 3"),
+        ({"unit": (1.5, 2)}, r"unknown unit \(1\.5, 2\)"),
         ({"channels": 1}, "unknown channels 1: 'sum', 'each' or a number from 0 to 0"),
         ({"channels": "mean"}, "unknown channels 'mean'"),
         ({"mode": "log"}, "unknown mode 'log'"),
@@ -200,9 +204,137 @@ def test_values_that_are_not_finite_are_refused_with_the_layers_name():
         erf.measure(nn.Sequential(broken(1e30), broken(1e30)), torch.zeros(1, 1, 11, 11))
 
 
+def plain_network(layers=4):
+    torch.manual_seed(0)
+    convolutions = (nn.Conv2d(2, 2, 3, padding=1, dtype=torch.float64) for _ in range(layers))
+    return nn.Sequential(*(module for conv in convolutions for module in (conv, nn.Tanh())))
+
+
+IMAGES = torch.randn(6, 2, 20, 24, dtype=torch.float64, generator=torch_generator(0))
+
+
+def test_several_units_at_once():
+    units = [(3, 4), (0, 0), (19, 23)]
+    fields = erf.measure(plain_network(), IMAGES, unit=units)
+    for unit, field in zip(units, fields, strict=True):
+        np.testing.assert_array_equal(field.map, erf.measure(plain_network(), IMAGES, unit=unit).map)
+        assert field.position == unit
+        assert field.settings["unit"] == list(unit)
+
+
+def test_images_from_an_iterator_a_loader_or_numpy():
+    whole = erf.measure(plain_network(), IMAGES, mode="square")
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(IMAGES, torch.zeros(6)), batch_size=4)
+    for images in (IMAGES.numpy(), IMAGES.split(5), iter([IMAGES[:1].numpy(), IMAGES[1:]]), loader):
+        field = erf.measure(plain_network(), images, mode="square")
+        np.testing.assert_allclose(field.map, whole.map, rtol=1e-12)
+        assert field.settings["images"] == 6
+
+
+def test_a_bar_shows_the_progress(capsys):
+    erf.measure(plain_network(), IMAGES, progress=True)
+    assert "6/6" in capsys.readouterr().err
+    erf.measure(plain_network(), IMAGES)
+    assert not capsys.readouterr().err
+
+
+def test_each_channel_gets_its_images():
+    """As many images, all alike, as there are channels: the mean of the channels' own maps."""
+    model = plain_network()
+    model.append(nn.Conv2d(2, 5, 1, dtype=torch.float64))
+    image = IMAGES[:1]
+    single = [erf.measure(model, image, channels=channel).map for channel in range(5)]
+    each = erf.measure(model, image.expand(10, -1, -1, -1), channels="each", batch_size=3)
+    np.testing.assert_allclose(each.map, np.mean(single, 0), rtol=1e-12)
+    drawn = [erf.measure(model, image, channels="each", rng=np.random.default_rng(seed)).map for seed in range(20)]
+    assert len({one.tobytes() for one in drawn}) == 5  # another generator, another channel
+
+
+def test_positive_keeps_what_raises_the_unit():
+    conv = nn.Conv2d(1, 1, (1, 2), bias=False, dtype=torch.float64)
+    conv.weight.data = torch.tensor([[[[1.0, -2.0]]]], dtype=torch.float64)
+    image = torch.zeros(1, 1, 1, 4, dtype=torch.float64)
+    assert erf.measure(conv, image, mode="positive").map.tolist() == [[0, 1, 0, 0]]
+    assert erf.measure(conv, image, mode="abs").map.tolist() == [[0, 1, 2, 0]]
+
+
+class Transformer(nn.Module):
+    """Patches to tokens, a layer of attention, and tokens in front that lie nowhere."""
+
+    def __init__(self, before: int):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 4, 4, 4)
+        self.front = nn.Parameter(torch.randn(1, before, 4))
+        self.attention = nn.TransformerEncoderLayer(4, 1, 8, batch_first=True)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.attention(torch.cat([self.front.expand(len(x), -1, -1), tokens], 1))
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_tokens_lie_row_after_row_behind_those_of_the_class(before):
+    """With attention to nothing but itself the unit's own patch alone is seen."""
+    torch.manual_seed(0)
+    model, image = Transformer(before), torch.randn(1, 1, 24, 32)
+    projection = model.attention.self_attn
+    projection.out_proj.weight.data.zero_()  # the token goes on by the skip connection alone
+    field = erf.measure(model, image, unit=(4, 6), channels=2)
+    rows, columns = field.map.nonzero()
+    assert (set(rows), set(columns)) == ({16, 17, 18, 19}, {24, 25, 26, 27})
+    assert field.position == (17.5, 25.5)
+    assert erf.measure(model, image, channels="each").settings["unit"] == [3, 4]
+    with pytest.raises(
+        InputError, match=r"the sum over channels is constant behind native_layer_norm in 'attention.norm2'"
+    ):
+        erf.measure(model, image)
+    model.attention.norm2.weight.data[0] = 2  # now it is not
+    assert erf.measure(model, image).map.any()
+
+
+def test_tokens_whose_place_is_not_clear():
+    class Some(nn.Module):
+        def forward(self, x):
+            return x.flatten(2)[:, :, :41].transpose(1, 2).softmax(1)
+
+    image = torch.randn(1, 1, 24, 32)
+    with pytest.raises(InputError, match=r"how 41 tokens lie in an image of 24 x 32 is not clear: give layout=\(rows"):
+        erf.measure(Some(), image)
+    assert erf.measure(Some(), image, layout=(1, 41)).settings["unit"] == [0, 20]
+    assert erf.measure(Some(), image, layout=(5, 8)).settings["unit"] == [2, 4]
+    with pytest.raises(InputError, match="the layer gives 41 tokens, fewer than 6 x 7"):
+        erf.measure(Some(), image, layout=(6, 7))
+
+
+def test_maps_whose_channels_come_last():
+    class Last(nn.Module):
+        """A global gate, so that the layout is not known from the graph."""
+
+        def forward(self, x):
+            return torch.fft.ifft2(torch.fft.fft2(x)).real.permute(0, 2, 3, 1)
+
+    image = torch.randn(1, 2, 6, 8)
+    field = erf.measure(Last(), image, unit=(4, 7))
+    assert np.argwhere(field.map > 1e-3).tolist() == [[4, 7]]
+    first = erf.measure(Last(), image, unit=(4, 1), layout="channels_first")  # row 4 of column 1 on each row
+    assert np.argwhere(first.map > 1e-3).tolist() == [[row, 4] for row in range(6)]
+
+
 def test_images_of_the_wrong_shape_and_units_without_input():
     with pytest.raises(InputError, match=r"images must be \(N, C, H, W\)"):
         erf.measure(broken(1.0), torch.randn(1, 7, 7))
+    with pytest.raises(InputError, match=r"images must be \(N, C, H, W\) with N of at least 1, not a str"):
+        erf.measure(broken(1.0), "photo.png")
+    with pytest.raises(InputError, match="there are no images"):
+        erf.measure(broken(1.0), [])
+    with pytest.raises(InputError, match=r"images are torch\.uint8: give floats, scaled and normalised"):
+        erf.measure(broken(1.0), np.zeros((1, 1, 7, 7), np.uint8))
+    with pytest.raises(InputError, match=r"images of different sizes, \(1, 7, 7\) and \(1, 7, 8\): make them alike"):
+        erf.measure(broken(1.0), [torch.randn(1, 1, 7, 7), torch.randn(1, 1, 7, 8)])
+    with pytest.raises(InputError, match=r"the model fails on images of shape \(1, 2, 7, 7\): .*expected input"):
+        erf.measure(broken(1.0), torch.randn(1, 2, 7, 7))
+    with pytest.raises(InputError, match=r"input_shape must be \(channels, height, width\), not \(7, 7\)"):
+        erf.theoretical_rf(broken(1.0), input_shape=(7, 7))
 
     class Constant(nn.Module):
         def forward(self, x):
@@ -223,3 +355,36 @@ def test_erf_measure_is_the_function_however_the_package_was_imported(first):
 def test_theory_and_field_need_no_torch():
     program = "import sys, erf, erf.field; erf.theory; erf.ReceptiveField; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=SCRIPTS)
+
+
+class Answers(nn.Module):
+    """A dictionary, as of segmentation, or a list, as of feature pyramids."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.body, self.kind = nn.Conv2d(1, 2, 3), kind
+
+    def forward(self, x):
+        return self.kind(self.body(x))
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        (lambda x: {"out": x, "aux": x}, "a dict of out, aux"),
+        (lambda x: [x, x], "a list"),
+        (lambda x: None, "a NoneType"),
+    ],
+)
+def test_an_output_that_is_no_tensor(kind, words):
+    model, image = Answers(kind), torch.randn(1, 1, 7, 7)
+    with pytest.raises(InputError, match=f"the model gives {words}, not a tensor: choose a layer, such as 'body'"):
+        erf.measure(model, image)
+    assert erf.measure(model, image, layer="body").map.any()
+
+
+def test_a_value_that_is_not_finite_though_its_gradient_is():
+    model = nn.BatchNorm2d(1)
+    model.running_mean.fill_(float("nan"))
+    with pytest.raises(InputError, match="layer '' gives values that are not finite"):
+        erf.measure(model, torch.randn(1, 1, 5, 5))

@@ -166,11 +166,10 @@ def _plane_of_tokens(count: int, image: tuple[int, int], given: tuple[int, int] 
         if math.prod(given) > count:
             raise InputError(f"the layer gives {count} tokens, fewer than {given[0]} x {given[1]}")
         return Plane(*given, (1,), count - math.prod(given))
-    for before in range(min(CLASS_TOKENS, count - 1) + 1):
-        columns = max(round(math.sqrt((count - before) * image[1] / image[0])), 1)
-        rows, left = divmod(count - before, columns)
-        if not left and _misfit(rows, columns, image) < 0.5:
-            return Plane(rows, columns, (1,), before)
+    for side in range(1, min(image) + 1):  # of square patches
+        rows, columns = image[0] // side, image[1] // side
+        if 0 <= count - rows * columns <= CLASS_TOKENS:
+            return Plane(rows, columns, (1,), count - rows * columns)
     image = f"{image[0]} x {image[1]}"
     raise InputError(f"how {count} tokens lie in an image of {image} is not clear: give layout=(rows, columns)")
 

@@ -14,7 +14,7 @@ from erf.errors import InputError
 from erf.field import ReceptiveField
 from erf.layers import evaluating, layer_output
 from erf.seeds import seed_for
-from erf.structure import traced
+from erf.structure import constant_sum, traced
 
 MODES = {
     "abs": torch.abs,
@@ -221,6 +221,7 @@ class _Probe:
         hooked = any(module._backward_hooks or module._backward_pre_hooks for module in model.modules())
         usable = crop and self.graph is not None and not self.graph.random and not hooked
         self.croppable = self.graph if usable else None
+        self.constant_sum = self.graph and constant_sum(self.graph)
         self.cones: dict[Pair, Cone | None] = {}
 
     def cone(self, index: Pair) -> Cone | None:
@@ -261,6 +262,9 @@ class _Probe:
             output = cone.run(source)
             index, plane = plane.cut(index, cone.graph.output.sizes)
         values = plane.values(output, index)
+        if channels.choice == "sum" and self.constant_sum:
+            words = f"the sum over channels is constant behind {self.constant_sum}"
+            raise InputError(f"{words}: take channels='each', or one by its number")
         gradient = None
         if values.requires_grad:
             (gradient,) = torch.autograd.grad(channels.of(values), source, allow_unused=True)

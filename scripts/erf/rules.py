@@ -141,8 +141,9 @@ class Reshaped(Through):
     """The operation names the shape of its result, which is another one for a part."""
 
     def applied(self, part, here):
-        source, _, *rest = self.operation.args
-        return [self.operation.function(part(source), cut_shape(self.found[0], here), *rest, **self.operation.kwargs)]
+        tensor, shape = part(self.operation.args[0]), cut_shape(self.found[0], here)
+        # A part may not lie in memory in a way that allows a view.
+        return [tensor.expand(shape) if self.operation.name == "expand" else tensor.reshape(shape)]
 
 
 def fitted(layout: Layout, shape: tuple[int, ...]) -> Layout:

@@ -106,6 +106,21 @@ def traced(
     return graph, geometry(graph, reason, plane, image)
 
 
+def constant_sum(graph: Graph) -> str | None:
+    """The layer norm, in words, that makes the sum over the output's channels a constant, without a gradient.
+
+    It does if it has no weights, or equal ones, as it has at first. None if there is none.
+    """
+    operation = graph.output.made_by
+    while operation is not None and operation.name in ("clone", "view", "permute", "transpose", "detach"):
+        operation = operation.image_operands[0].value.made_by
+    if operation is None or operation.name != "native_layer_norm":
+        return None
+    weight = operation.argument("weight")
+    equal = weight is None or (isinstance(weight, torch.Tensor) and weight.detach().unique().numel() == 1)
+    return str(operation) if equal else None
+
+
 def _such_as(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
     try:
         return f", such as {last_layer(model, input_shape)!r}"
