@@ -76,6 +76,14 @@ class Tokens(nn.Module):
         return self.linear(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(n, c, h, w)
 
 
+class Jitter(nn.Module):
+    """Makes equal pixels differ, between which a max pooling would choose by how they were rounded."""
+
+    def forward(self, x):
+        rows, columns = (torch.arange(side, dtype=x.dtype) for side in x.shape[2:])
+        return x + 1e-3 * torch.sin(1.7 * rows[:, None] + 2.9 * columns)
+
+
 class PositiveMax(nn.MaxPool2d):
     """Of a positive copy: the sum over what a max pooling looks at."""
 
@@ -110,7 +118,7 @@ def pools(draw, average: bool):
     stride = draw(st.one_of(st.none(), pairs(1, 2)))
     if average:
         return nn.AvgPool2d(kernel, stride, padding, draw(st.booleans()), draw(st.booleans()))
-    return nn.MaxPool2d(kernel, stride or kernel, padding, draw(pairs(1, 2)))
+    return nn.Sequential(Jitter(), nn.MaxPool2d(kernel, stride or kernel, padding, draw(pairs(1, 2))))
 
 
 @st.composite
@@ -191,7 +199,8 @@ def positive_copy(dag: Dag) -> Dag:
     """The same graph with positive weights and without what hides a pixel, so that whatever is seen has a gradient."""
 
     def replaced(layer: nn.Module) -> nn.Module:
-        if isinstance(layer, nn.MaxPool2d):
+        if isinstance(layer, nn.Sequential) and isinstance(layer[0], Jitter):
+            layer = layer[1]
             return PositiveMax(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         if isinstance(layer, (nn.GELU, nn.Hardswish, nn.Tanh, nn.PReLU, nn.BatchNorm2d)):
             return nn.ReLU()

@@ -4,13 +4,16 @@ From the unit towards the image this part widens like a cone. Its values, and so
 image, borders and padding included: it is the same operations on the same numbers.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from erf.graph import AXES, Graph, Operand, Operation, Value, Windows, cut
-from erf.rules import EVERYTHING
+from erf.graph import Graph, Operand, Operation, Value
+from erf.layouts import AXES, Windows, cut
+from erf.rules import BATCH_NORMS, EVERYTHING, Through
+from erf.sliding import Convolution
 
 
 def all_windows(graph: Graph) -> tuple[np.ndarray, np.ndarray, str | None]:
@@ -65,6 +68,8 @@ class Cone:
                 for axis, (first, last) in needed.items():
                     before = known.get(axis, (first, last))
                     known[axis] = min(before[0], first), max(before[1], last)
+        self._uses = Counter(operand.value for operation in graph.operations for operand in operation.operands)
+        self._folded = {operation for operation in graph.operations if self._folds(operation)}
         self._constants: dict[Value, torch.Tensor] = {}
         self._last_use = {operand.value: operation for operation in graph.operations for operand in operation.operands}
 
@@ -112,9 +117,35 @@ class Cone:
                         results = operation.call(lambda leaf, fetch=fetch: fetch(leaf, {}))
                     self._constants.update(zip(operation.outputs, results, strict=True))
                 continue
-            results = operation.rule.compute(fetch, self.parts[operation])
+            here = self.parts[operation]
+            if operation in self._folded:
+                results = [fetch(operation.image_operands[0], here)]
+            elif operation.name == "relu" and self._of_convolution(operation.image_operands[0]):
+                results = [
+                    torch.relu_(fetch(operation.image_operands[0], here))
+                ]  # nobody else needs what is overwritten
+            else:
+                results = operation.rule.compute(fetch, here)
             computed.update(zip(operation.outputs, results, strict=False))
             for operand in operation.image_operands:
                 if self._last_use[operand.value] is operation:
                     computed.pop(operand.value, None)
         return computed[self.graph.output]
+
+    def _of_convolution(self, operand: Operand) -> bool:
+        """Whether an operand is the result of a convolution, folded batch norm included, that is used nowhere else."""
+        before = operand.value.made_by
+        if before is None or operand.cut or self._uses[operand.value] > 1:
+            return False
+        return before in self._folded or type(before.rule) is Convolution
+
+    def _folds(self, norm: Operation) -> bool:
+        """Let a convolution be computed together with the batch norm that alone uses its result, where one follows."""
+        if norm.name not in BATCH_NORMS or norm.constant or not isinstance(norm.rule, Through):
+            return False
+        operand = norm.image_operands[0]
+        before = operand.value.made_by
+        if before is None or type(before.rule) is not Convolution or operand.cut or self._uses[operand.value] > 1:
+            return False
+        before.rule.norm = norm
+        return True

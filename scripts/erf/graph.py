@@ -1,4 +1,4 @@
-"""What a model does to an image, as a graph of operations, and which dimensions of a tensor lie along the image's."""
+"""What a model does to an image, as a graph of operations."""
 
 from dataclasses import dataclass, field
 from math import prod
@@ -6,15 +6,7 @@ from math import prod
 import torch
 from torch.utils import _pytree as pytree
 
-ROWS, COLUMNS = 0, 1
-AXES = (ROWS, COLUMNS)
-PLAIN = None  # what lies along neither: samples, channels
-
-# A layout has, for each dimension of a tensor, the factors that it is the product of, outermost first: (axis, size).
-# An image that was flattened to tokens has ((PLAIN, n),), ((ROWS, h), (COLUMNS, w)), ((PLAIN, c),).
-Factor = tuple[int | None, int]
-Layout = tuple[tuple[Factor, ...], ...]
-Windows = dict[int, tuple[int, int]]  # for each axis the first and the last row, or column
+from erf.layouts import PLAIN, Layout, Windows, axis_of, cut_shape
 
 
 @dataclass(eq=False)
@@ -143,69 +135,3 @@ class Graph:
 
 def as_list(results) -> list:
     return list(results) if isinstance(results, tuple | list) else [results]
-
-
-def plain(shape) -> Layout:
-    """The layout of a tensor of which no dimension lies along rows or columns, or it is not known which."""
-    return tuple(((PLAIN, size),) for size in shape)
-
-
-def axis_of(dimension: tuple[Factor, ...]) -> int | None:
-    """ROWS or COLUMNS for a dimension that lies along this axis and nothing else; PLAIN for others."""
-    return dimension[0][0] if len(dimension) == 1 else PLAIN
-
-
-def is_plain(dimension: tuple[Factor, ...]) -> bool:
-    return all(axis is PLAIN for axis, _ in dimension)
-
-
-def has_each_axis_once(layout: Layout) -> bool:
-    axes = [axis for dimension in layout for axis, _ in dimension if axis is not PLAIN]
-    return len(axes) == len(set(axes))
-
-
-def regrouped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
-    """The layout after a view as `shape`, which keeps the order of all elements; None if it takes an axis apart."""
-    pending = [factor for dimension in layout for factor in dimension if factor != (PLAIN, 1)]
-    result = []
-    for size in shape:
-        taken, left = [], size
-        while pending and (left > 1 or (size == 1 and not taken and pending[0][1] == 1)):
-            axis, length = pending.pop(0)
-            if left % length == 0:
-                taken.append((axis, length))
-                left //= length
-            elif axis is PLAIN and length % left == 0:
-                pending.insert(0, (PLAIN, length // left))
-                taken.append((PLAIN, left))
-                left = 1
-            else:
-                return None
-        if left != 1:
-            return None
-        result.append(tuple(taken) or ((PLAIN, 1),))
-    return None if pending else tuple(result)
-
-
-def cut_shape(layout: Layout, windows: Windows) -> list[int]:
-    """The shape of a tensor that is cut to windows."""
-    return [
-        prod(windows[axis][1] - windows[axis][0] + 1 if axis in windows else size for axis, size in dimension)
-        for dimension in layout
-    ]
-
-
-def cut(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> torch.Tensor:
-    """A tensor that holds the windows `have`, cut to those of `need`, which lie in them; the others stay."""
-    for number, dimension in enumerate(layout):
-        moved = [(i, axis) for i, (axis, _) in enumerate(dimension) if axis in need and need[axis] != have[axis]]
-        if not moved:
-            continue
-        if len(dimension) > 1:  # several in one dimension: taken apart for a moment
-            tensor = tensor.unflatten(number, cut_shape(tuple((factor,) for factor in dimension), have))
-        for place, axis in moved:
-            (first, last), start = need[axis], have[axis][0]
-            tensor = tensor.narrow(number + place, first - start, last - first + 1)
-        if len(dimension) > 1:
-            tensor = tensor.flatten(number, number + len(dimension) - 1)
-    return tensor

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from erf.errors import InputError, is_out_of_memory
-from erf.graph import AXES, COLUMNS, ROWS, Layout
+from erf.layouts import AXES, COLUMNS, ROWS, Layout
 
 CLASS_TOKENS = 16  # tokens at most that stand in front of those of the plane
 

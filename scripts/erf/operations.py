@@ -23,8 +23,7 @@ RULES = {
     **dict.fromkeys(("cat", "stack", "slice_scatter"), through(rules.joined, rules.Joined)),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "linear"), through(rules.multiplied, rules.Multiplied)),
     "native_layer_norm": through(rules.layer_normalised),
-    **dict.fromkeys(("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"), through(rules.batch_normalised)),
-    **dict.fromkeys(("_native_batch_norm_legit_no_training", "_batch_norm_no_update"), through(rules.batch_normalised)),
+    **dict.fromkeys(rules.BATCH_NORMS, through(rules.batch_normalised)),
     # Pointwise, although torch does not mark them as such.
     **dict.fromkeys(("hardswish", "_prelu_kernel"), rules.elementwise),
     "copy": lambda operation, shapes: rules.elementwise(operation, shapes, rules.Copied),
@@ -32,7 +31,7 @@ RULES = {
     "convolution": sliding.convolution,
     "max_pool2d_with_indices": sliding.on_planes(sliding.MaxPool),
     "constant_pad_nd": sliding.on_axes(sliding.Padding),
-    "slice": sliding.sliced,
+    "slice": sliding.slicing,
     "pixel_shuffle": sliding.on_planes(sliding.PixelShuffle),
     "pixel_unshuffle": sliding.on_planes(sliding.PixelUnshuffle),
     "avg_pool2d": sliding.average_pool,

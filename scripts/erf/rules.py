@@ -14,20 +14,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from erf.graph import (
-    PLAIN,
-    Layout,
-    Operand,
-    Operation,
-    Windows,
-    cut,
-    cut_shape,
-    has_each_axis_once,
-    is_plain,
-    plain,
-    regrouped,
-)
+from erf.graph import Operand, Operation
+from erf.layouts import PLAIN, Layout, Windows, cut, cut_shape, has_each_axis_once, is_plain, plain, regrouped
 
+BATCH_NORMS = (
+    *("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"),
+    *("cudnn_batch_norm", "miopen_batch_norm"),
+)
 EVERYTHING = np.array([[-math.inf], [math.inf]])
 Fetch = Callable[[Operand | torch.Tensor, Windows], torch.Tensor]  # a tensor, cut to the windows of what axes it has
 

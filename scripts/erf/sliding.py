@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
-from erf.graph import Operand, Operation, Windows, axis_of, cut, is_plain, plain
+from erf.graph import Operand, Operation
+from erf.layouts import Windows, axis_of, cut, is_plain, plain, sliced
 from erf.rules import EVERYTHING, Everything, along_plain, clipped, through
 
 ROUNDING = 1e-9  # of positions between pixels
@@ -53,9 +54,12 @@ class Neighbourhood(Everything):
 
     def compute(self, fetch, here):
         if here == self.operation.outputs[0].whole:
-            return super().compute(fetch, here)
+            return self.of_whole(fetch)
         part = self.parts(self.operand, here)
         return self.of_part(fetch(self.operand, part), part, here, fetch)
+
+    def of_whole(self, fetch) -> list[torch.Tensor]:
+        return self.operation.call(lambda leaf: fetch(leaf, {}))
 
     def of_part(self, tensor: torch.Tensor, part: Windows, here: Windows, fetch) -> list[torch.Tensor]:
         """The part `here` of the results, from the part `part` of the operand."""
@@ -90,22 +94,56 @@ class Sliding(Neighbourhood):
 
 
 class Convolution(Sliding):
+    def __init__(self, operation: Operation):
+        super().__init__(operation)
+        self.norm: Operation | None = None  # a batch norm of the result, which is computed with it
+        self.kept: tuple[torch.Tensor, torch.Tensor | None] | None = None
+
     def geometry(self, axis):
         weight = self.operation.argument("weight")
         kernel = (weight.value if isinstance(weight, Operand) else weight).shape[2 + self.place(axis)]
         names = ("stride", "padding", "dilation")
         return kernel, *(pair(self.operation.argument(name))[self.place(axis)] for name in names)
 
-    def parameters(self, fetch) -> list[torch.Tensor | None]:
-        return [leaf if leaf is None else fetch(leaf, {}) for leaf in self.operation.args[1:3]]
+    def parameters(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias."""
+        if self.kept is None:
+            weight, bias = (leaf if leaf is None else fetch(leaf, {}) for leaf in self.operation.args[1:3])
+            self.kept = (weight, bias) if self.norm is None else self.normed(weight, bias, fetch)
+        return self.kept
+
+    def normed(self, weight: torch.Tensor, bias: torch.Tensor | None, fetch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias with which the convolution gives what its batch norm makes of it."""
+        leaves = (self.norm.argument(name) for name in ("weight", "bias", "running_mean", "running_var"))
+        gain, shift, mean, variance = (leaf if leaf is None else fetch(leaf, {}) for leaf in leaves)
+        scale = torch.rsqrt(variance + (self.norm.argument("eps") or self.norm.argument("epsilon")))
+        scale = scale if gain is None else scale * gain
+        bias = -mean * scale if bias is None else (bias - mean) * scale
+        return weight * scale[:, None, None, None], bias if shift is None else bias + shift
+
+    def of_whole(self, fetch):
+        return self.convolved(fetch(self.operand, {}), self.operation.argument("padding"), fetch)
 
     def unpadded(self, tensor, fetch):
+        return self.convolved(tensor, [0, 0], fetch)
+
+    def convolved(self, tensor: torch.Tensor, padding: list[int], fetch) -> list[torch.Tensor]:
         _, _, _, stride, _, dilation, *rest = self.operation.args
-        return [self.operation.function(tensor, *self.parameters(fetch), stride, [0, 0], dilation, *rest)]
+        weight, bias = self.parameters(fetch)
+        if weight.shape[2:] == (1, 1) and not any(padding) and rest[-1] == 1:  # a product, which is faster as such
+            tensor = sliced(tensor, [slice(None), slice(None), *(slice(None, None, step) for step in pair(stride))])
+            weight = weight.flatten(1).expand(len(tensor), -1, -1)
+            start = tensor.new_zeros(()) if bias is None else bias[:, None]
+            result = torch.baddbmm(start, weight, tensor.flatten(2))
+            return [torch.ops.aten._unsafe_view(result, [*result.shape[:2], *tensor.shape[2:]])]
+        return [self.operation.function(tensor, weight, bias, stride, padding, dilation, *rest)]
 
 
 class TransposedConvolution(Convolution):
     """Result o sees the pixels i with o = i * stride - padding + dilation * (0 ... kernel - 1)."""
+
+    def of_whole(self, fetch):
+        return self.operation.call(lambda leaf: fetch(leaf, {}))
 
     def seen(self, axis, here):
         kernel, stride, padding, dilation = self.geometry(axis)
@@ -327,7 +365,7 @@ def average_pool(operation: Operation, shapes: list) -> Everything:
     return Everything(operation) if given else on_planes(AveragePool)(operation, shapes)
 
 
-def sliced(operation: Operation, shapes: list) -> Everything:
+def slicing(operation: Operation, shapes: list) -> Everything:
     rule = through(along_plain)(operation, shapes)
     return rule if type(rule) is not Everything else on_axes(Slice)(operation, shapes)
 

@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from erf.errors import InputError
-from erf.graph import COLUMNS, PLAIN, ROWS, Graph, Operand, Operation, Value, as_list, plain
+from erf.graph import Graph, Operand, Operation, Value, as_list
+from erf.layouts import COLUMNS, PLAIN, ROWS, plain
 from erf.operations import rule_for
 
 

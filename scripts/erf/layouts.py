@@ -1,0 +1,115 @@
+"""Which dimensions of a tensor lie along an image's rows and columns, and how a part of these is cut out."""
+
+from math import prod
+
+import torch
+
+ROWS, COLUMNS = 0, 1
+AXES = (ROWS, COLUMNS)
+PLAIN = None  # what lies along neither: samples, channels
+
+# A layout has, for each dimension of a tensor, the factors that it is the product of, outermost first: (axis, size).
+# An image that was flattened to tokens has ((PLAIN, n),), ((ROWS, h), (COLUMNS, w)), ((PLAIN, c),).
+Factor = tuple[int | None, int]
+Layout = tuple[tuple[Factor, ...], ...]
+Windows = dict[int, tuple[int, int]]  # for each axis the first and the last row, or column
+
+
+def plain(shape) -> Layout:
+    """The layout of a tensor of which no dimension lies along rows or columns, or it is not known which."""
+    return tuple(((PLAIN, size),) for size in shape)
+
+
+def axis_of(dimension: tuple[Factor, ...]) -> int | None:
+    """ROWS or COLUMNS for a dimension that lies along this axis and nothing else; PLAIN for others."""
+    return dimension[0][0] if len(dimension) == 1 else PLAIN
+
+
+def is_plain(dimension: tuple[Factor, ...]) -> bool:
+    return all(axis is PLAIN for axis, _ in dimension)
+
+
+def has_each_axis_once(layout: Layout) -> bool:
+    axes = [axis for dimension in layout for axis, _ in dimension if axis is not PLAIN]
+    return len(axes) == len(set(axes))
+
+
+def regrouped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
+    """The layout after a view as `shape`, which keeps the order of all elements; None if it takes an axis apart."""
+    pending = [factor for dimension in layout for factor in dimension if factor != (PLAIN, 1)]
+    result = []
+    for size in shape:
+        taken, left = [], size
+        while pending and (left > 1 or (size == 1 and not taken and pending[0][1] == 1)):
+            axis, length = pending.pop(0)
+            if left % length == 0:
+                taken.append((axis, length))
+                left //= length
+            elif axis is PLAIN and length % left == 0:
+                pending.insert(0, (PLAIN, length // left))
+                taken.append((PLAIN, left))
+                left = 1
+            else:
+                return None
+        if left != 1:
+            return None
+        result.append(tuple(_merged(taken)) or ((PLAIN, 1),))
+    return None if pending else tuple(result)
+
+
+def _merged(factors: list[Factor]) -> list[Factor]:
+    """With one factor in place of plain neighbours."""
+    merged: list[Factor] = []
+    for axis, size in factors:
+        if merged and axis is PLAIN and merged[-1][0] is PLAIN:
+            size *= merged.pop()[1]
+        merged.append((axis, size))
+    return merged
+
+
+def cut_shape(layout: Layout, windows: Windows) -> list[int]:
+    """The shape of a tensor that is cut to windows."""
+    return [
+        prod(windows[axis][1] - windows[axis][0] + 1 if axis in windows else size for axis, size in dimension)
+        for dimension in layout
+    ]
+
+
+def cut(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> torch.Tensor:
+    """A tensor that holds the windows `have`, cut to those of `need`, which lie in them; the others stay."""
+    slices, shape = [], []  # of the factors, each as a dimension
+    for dimension in layout:
+        for axis, size in dimension:
+            start, end = have.get(axis, (0, size - 1))
+            first, last = need.get(axis, (start, end))
+            slices.append(slice(first - start, last - start + 1))
+            shape.append(end - start + 1)
+    return sliced(tensor.reshape(shape), slices).reshape(cut_shape(layout, {**have, **need}))
+
+
+def sliced(tensor: torch.Tensor, slices: list[slice]) -> torch.Tensor:
+    """tensor[slices], whose gradient takes one pass, where torch takes one for each dimension."""
+    whole = all(s.indices(length) == (0, length, 1) for s, length in zip(slices, tensor.shape, strict=True))
+    return tensor if whole else _Sliced.apply(tensor, tuple(slices))
+
+
+class _Sliced(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor, slices):
+        ctx.shape, ctx.slices = tensor.shape, slices
+        return tensor[slices]
+
+    @staticmethod
+    def backward(ctx, gradient):
+        whole = gradient.new_empty(ctx.shape)
+        part = whole
+        for dimension, (chosen, length) in enumerate(zip(ctx.slices, ctx.shape, strict=True)):
+            first, last, step = chosen.indices(length)
+            if step > 1:
+                part.zero_()
+            else:  # only what lies outside
+                part.narrow(dimension, 0, first).zero_()
+                part.narrow(dimension, last, length - last).zero_()
+            part = part[(slice(None),) * dimension + (chosen,)]
+        part.copy_(gradient)
+        return whole, None

@@ -1,0 +1,186 @@
+"""What measuring costs, beside the way of the public scripts: `make bench`, or this file alone.
+
+The baseline is RepLKNet's method: batch 1, the whole image, the sum over channels at the middle unit, its gradient with
+respect to the image, parameters that ask for gradients. Each measurement has a process of its own, for its peak of
+memory; the ratios are of one run, with the same threads, model and images. Nothing here fails: time is not a test.
+Writes benchmarks/measure.csv and .png.
+
+    python tests/bench_measure.py [threads]
+"""
+
+import itertools
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+from torch import nn
+
+import erf
+from erf.vision import import_torchvision
+
+MODELS = {"resnet18": "layer4", "resnet50": "layer4", "convnext_tiny": "features", "unet": None}
+SIDES = {224: 8, 512: 4, 1024: 3}  # images that are measured
+RUNS = (1, 2, 4, 8, 16)
+DEPTHS = (10, 20, 40, 80)
+
+
+class UNet(nn.Module):
+    """Ronneberger, Fischer and Brox 2015, padded, of a quarter of the width; the units are those of the last layer."""
+
+    def __init__(self, width: int = 16, depth: int = 4):
+        super().__init__()
+        widths = [width * 2**level for level in range(depth + 1)]
+        double = lambda a, b: nn.Sequential(  # noqa: E731
+            nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.ReLU()
+        )
+        self.down = nn.ModuleList(map(double, [3, *widths[:-1]], widths))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in itertools.pairwise(widths))
+        self.join = nn.ModuleList(double(b, a) for a, b in itertools.pairwise(widths))
+        self.head = nn.Conv2d(width, 11, 1)
+
+    def forward(self, x):
+        skips = []
+        for level, layer in enumerate(self.down):
+            x = layer(x if level == 0 else nn.functional.max_pool2d(x, 2))
+            skips.append(x)
+        for up, join, skip in zip(self.up[::-1], self.join[::-1], skips[-2::-1], strict=True):
+            x = join(torch.cat([skip, up(x)], 1))
+        return self.head(x)
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name.startswith("stack"):
+        depth = int(name.removeprefix("stack"))
+        layers = [module for _ in range(depth) for module in (nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())]
+        return nn.Sequential(nn.Conv2d(3, 16, 1), *layers[:-1])
+    return UNet() if name == "unet" else import_torchvision().models.get_model(name, weights=None)
+
+
+def baseline(model: nn.Module, images: torch.Tensor, layer: str | None) -> np.ndarray:
+    """As the public scripts have it, but for the magnitude, so that the maps can be compared."""
+    kept = []
+    if layer:
+        model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.append(output))
+    model.eval()
+    total = torch.zeros(images.shape[2:], dtype=torch.float64)
+    for image in images.split(1):
+        image = image.clone().requires_grad_()
+        output = model(image)
+        output = kept.pop() if layer else output
+        unit = output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum()
+        (gradient,) = torch.autograd.grad(unit, image)
+        total += gradient[0].double().abs().mean(0)
+    return (total / len(images)).numpy()
+
+
+def measured(model: nn.Module, images: torch.Tensor, layer: str | None) -> np.ndarray:
+    return erf.measure(model, images, layer).map
+
+
+def child(method: str, name: str, side: int, count: int, threads: int, out: str) -> None:
+    """One measurement: the best of three times, and the memory that it takes beyond the model's own."""
+    torch.set_num_threads(threads)
+    model, layer = build(name), MODELS.get(name)
+    images = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+    function = {"baseline": baseline, "erf": measured}[method]
+    page = resource.getpagesize()
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * page
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = function(model, images, layer)
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    np.save(out, result)
+    print(json.dumps({"seconds": min(seconds) / count, "bytes": peak - before}))
+
+
+def run(method: str, name: str, side: int, count: int, threads: int, folder: Path) -> tuple[dict, np.ndarray]:
+    out = folder / f"{method}.npy"
+    command = [sys.executable, __file__, "child", method, name, str(side), str(count), str(threads), str(out)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(printed.splitlines()[-1]), np.load(out)
+
+
+def comparisons(threads: int, folder: Path) -> pd.DataFrame:
+    rows = []
+    for name in MODELS:
+        for side, count in SIDES.items():
+            (old, expected), (new, found) = (run(m, name, side, count, threads, folder) for m in ("baseline", "erf"))
+            error = np.abs(found - expected).sum() / expected.sum()
+            row = {"model": name, "side": side, "images": count, "seconds_baseline": old["seconds"]}
+            row |= {"seconds_erf": new["seconds"], "speed_ratio": old["seconds"] / new["seconds"]}
+            row |= {"MiB_baseline": old["bytes"] / 2**20, "MiB_erf": new["bytes"] / 2**20}
+            rows.append(row | {"memory_ratio": new["bytes"] / old["bytes"], "difference": error})
+            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1, float_format="{:.3g}".format))
+    return pd.DataFrame(rows)
+
+
+def costs(threads: int, folder: Path) -> pd.DataFrame:
+    """Seconds for more runs, and for more layers beside the arithmetic that they are."""
+    rows = []
+    for count in RUNS:
+        result, _ = run("erf", "resnet18", 512, count, threads, folder)
+        rows.append({"against": "runs", "x": count, "seconds": result["seconds"] * count, "arithmetic": count})
+    for depth in DEPTHS:
+        result, _ = run("erf", f"stack{depth}", 256, 2, threads, folder)
+        arithmetic = sum(min(2 * n + 1, 256) ** 2 for n in range(depth))
+        rows.append({"against": "layers", "x": depth, "seconds": result["seconds"] * 2, "arithmetic": arithmetic})
+    for side in SIDES:
+        result, _ = run("erf", "resnet18", side, 2, threads, folder)
+        rows.append({"against": "side", "x": side, "seconds": result["seconds"] * 2, "arithmetic": 1})
+    return pd.DataFrame(rows)
+
+
+def draw(table: pd.DataFrame, cost: pd.DataFrame, path: Path) -> None:
+    from erf.plots import WIDTH, use_style
+
+    use_style()
+    figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.2))
+    for name, rows in table.groupby("model", sort=False):
+        axes[0].plot(rows["side"], rows["speed_ratio"], "o-", label=name)
+        axes[1].plot(rows["side"], rows["memory_ratio"], "o-", label=name)
+    for panel, title in ((axes[0], "times faster"), (axes[1], "memory, of the baseline's")):
+        panel.set(xscale="log", yscale="log", xticks=list(SIDES), xticklabels=list(SIDES), xlabel="image side (pixels)")
+        panel.axhline(1, color="0.7", linewidth=0.6, zorder=0)
+        panel.set_title(title)
+        panel.minorticks_off()
+    axes[0].legend()
+    for panel, against in ((axes[2], "runs"), (axes[3], "layers")):
+        rows = cost[cost["against"] == against]
+        panel.plot(rows["x"], rows["seconds"], "o", label="measured")
+        first = rows.iloc[len(rows) // 2]
+        panel.plot(rows["x"], rows["arithmetic"] * first["seconds"] / first["arithmetic"], "-", label="arithmetic")
+        panel.set(xscale="log", yscale="log", xlabel=against, title="seconds")
+        panel.set_xticks(list(rows["x"]), list(rows["x"]))
+        panel.minorticks_off()
+    axes[3].legend()
+    figure.savefig(path)
+
+
+def main(threads: int = 1) -> None:
+    folder = ROOT / "benchmarks"
+    folder.mkdir(exist_ok=True)
+    table, cost = comparisons(threads, folder), costs(threads, folder)
+    table.to_csv(folder / "measure.csv", index=False, float_format="%.4g")
+    cost.to_csv(folder / "measure_costs.csv", index=False, float_format="%.4g")
+    draw(table, cost, folder / "measure.png")
+    print(cost.to_string(index=False, float_format="{:.3g}".format))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["child"]:
+        child(sys.argv[2], sys.argv[3], *map(int, sys.argv[4:7]), sys.argv[7])
+    else:
+        main(*map(int, sys.argv[1:]))
