@@ -3,7 +3,7 @@
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
-# make bench   how long things take, into benchmarks/bench.csv: ten minutes
+# make bench   how long things take and what memory, into benchmarks/: half an hour
 # make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
 # make check-reproducibility  CONFIG twice, as differently as may be, compared byte for byte
 
@@ -35,7 +35,7 @@ lint: env
 	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
 
 bench: env
-	@$(ACTIVATE) && python tests/bench.py
+	@$(ACTIVATE) && python tests/bench.py && python tests/bench_measure.py
 
 test-faults: env
 	@$(ACTIVATE) && ERF_LONG=1 python -m pytest -s tests/test_faults.py tests/test_config.py tests/test_slurm.py

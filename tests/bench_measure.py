@@ -16,20 +16,21 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
+from conftest import ROOT, SCRIPTS
+
+sys.path.insert(0, str(SCRIPTS))
+
 import erf
 from erf.vision import import_torchvision
 
 MODELS = {"resnet18": "layer4", "resnet50": "layer4", "convnext_tiny": "features", "unet": None}
-SIDES = {224: 8, 512: 4, 1024: 3}  # images that are measured
+SIDES = {224: 16, 512: 8, 1024: 8}  # with the number of images
 RUNS = (1, 2, 4, 8, 16)
 DEPTHS = (10, 20, 40, 80)
 
@@ -89,7 +90,7 @@ def measured(model: nn.Module, images: torch.Tensor, layer: str | None) -> np.nd
 
 
 def child(method: str, name: str, side: int, count: int, threads: int, out: str) -> None:
-    """One measurement: the best of three times, and the memory that it takes beyond the model's own."""
+    """One measurement: the better of two times, and the memory that it takes beyond the model's own."""
     torch.set_num_threads(threads)
     model, layer = build(name), MODELS.get(name)
     images = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -97,7 +98,7 @@ def child(method: str, name: str, side: int, count: int, threads: int, out: str)
     page = resource.getpagesize()
     before = int(Path("/proc/self/statm").read_text().split()[1]) * page
     seconds = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         result = function(model, images, layer)
         seconds.append(time.perf_counter() - start)
