@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from erf.graph import Graph, Operand, Operation, Value
-from erf.layouts import AXES, Windows, cut
+from erf.layouts import AXES, Windows, cut, fastest_format
 from erf.rules import BATCH_NORMS, EVERYTHING, Through
 from erf.sliding import Convolution
 
@@ -94,7 +94,7 @@ class Cone:
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
         """The graph's output, cut to the unit, for images (N, C, h, w) that are cut to `window`."""
-        computed = {self.graph.images: images}
+        computed = {self.graph.images: images.contiguous(memory_format=fastest_format(images))}
 
         def fetch_for(operation: Operation) -> Callable:
             def fetch(leaf: Operand | torch.Tensor, windows: Windows) -> torch.Tensor:
@@ -120,10 +120,6 @@ class Cone:
             here = self.parts[operation]
             if operation in self._folded:
                 results = [fetch(operation.image_operands[0], here)]
-            elif operation.name == "relu" and self._of_convolution(operation.image_operands[0]):
-                results = [
-                    torch.relu_(fetch(operation.image_operands[0], here))
-                ]  # nobody else needs what is overwritten
             else:
                 results = operation.rule.compute(fetch, here)
             computed.update(zip(operation.outputs, results, strict=False))
@@ -131,13 +127,6 @@ class Cone:
                 if self._last_use[operand.value] is operation:
                     computed.pop(operand.value, None)
         return computed[self.graph.output]
-
-    def _of_convolution(self, operand: Operand) -> bool:
-        """Whether an operand is the result of a convolution, folded batch norm included, that is used nowhere else."""
-        before = operand.value.made_by
-        if before is None or operand.cut or self._uses[operand.value] > 1:
-            return False
-        return before in self._folded or type(before.rule) is Convolution
 
     def _folds(self, norm: Operation) -> bool:
         """Let a convolution be computed together with the batch norm that alone uses its result, where one follows."""

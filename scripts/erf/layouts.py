@@ -77,6 +77,8 @@ def cut_shape(layout: Layout, windows: Windows) -> list[int]:
 
 def cut(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> torch.Tensor:
     """A tensor that holds the windows `have`, cut to those of `need`, which lie in them; the others stay."""
+    if all(need.get(axis, window) == window for axis, window in have.items()):
+        return tensor
     slices, shape = [], []  # of the factors, each as a dimension
     for dimension in layout:
         for axis, size in dimension:
@@ -84,6 +86,8 @@ def cut(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> t
             first, last = need.get(axis, (start, end))
             slices.append(slice(first - start, last - start + 1))
             shape.append(end - start + 1)
+    if len(shape) == tensor.dim():
+        return sliced(tensor, slices)
     return sliced(tensor.reshape(shape), slices).reshape(cut_shape(layout, {**have, **need}))
 
 
@@ -93,15 +97,27 @@ def sliced(tensor: torch.Tensor, slices: list[slice]) -> torch.Tensor:
     return tensor if whole else _Sliced.apply(tensor, tuple(slices))
 
 
+def fastest_format(tensor: torch.Tensor) -> torch.memory_format:
+    """The order in memory with which convolutions are fastest: on the CPU in float32 channels come last."""
+    last = tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def format_of(tensor: torch.Tensor) -> torch.memory_format:
+    """The order in which a tensor lies in memory: its channels last, or row after row."""
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
 class _Sliced(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor, slices):
-        ctx.shape, ctx.slices = tensor.shape, slices
+        ctx.shape, ctx.slices, ctx.format = tensor.shape, slices, format_of(tensor)
         return tensor[slices]
 
     @staticmethod
     def backward(ctx, gradient):
-        whole = gradient.new_empty(ctx.shape)
+        whole = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.format)
         part = whole
         for dimension, (chosen, length) in enumerate(zip(ctx.slices, ctx.shape, strict=True)):
             first, last, step = chosen.indices(length)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ MODES = {
 }
 AT_ONCE = 2**28  # bytes of activations for which a batch is chosen
 LARGEST_BATCH = 64
-WORTHWHILE = 0.9  # share of the arithmetic from which on the cone is not computed apart
+WORTHWHILE = 0.87  # share of the arithmetic from which on the cone is not computed apart
 
 Pair = tuple[int, int]
 Images = torch.Tensor | np.ndarray
@@ -34,6 +34,7 @@ Images = torch.Tensor | np.ndarray
 class Unit:
     """Which unit of a layer was measured, (row, column), where it looks, and what was computed for it.
 
+    image : height and width of what the model was given
     window : first and last row, first and last column of the part of the image that was computed on
     sees_all : what makes that the whole image: the operation that sees all of it, or of which it is not known what it
         sees; None if there is none
@@ -42,8 +43,14 @@ class Unit:
     index: Pair
     position: tuple[float, float]
     theoretical_rf: tuple[float, float]
+    image: Pair
     window: tuple[Pair, Pair]
     sees_all: str | None
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Of rows and columns: the window."""
+        return tuple(slice(first, last + 1) for first, last in self.window)
 
 
 def measure(
@@ -101,7 +108,7 @@ def measure(
     total = len(images) if isinstance(images, Images) else None
     with tqdm(total=total, unit=" images", disable=not progress) as bar:
         for batch in _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng):
-            for own, (gradient, _) in zip(maps, batch, strict=True):
+            for own, (gradient, where) in zip(maps, batch, strict=True):
                 own.append(impact_maps(gradient, mode))
             found = [where for _, where in batch]  # the same for every batch
             bar.update(len(maps[0][-1]))
@@ -112,12 +119,26 @@ def measure(
         runs = np.concatenate(own)
         settings = {"layer": layer, "unit": list(where.index), "channels": channels, "mode": mode, "images": len(runs)}
         settings |= {"window": [list(ends) for ends in where.window], "sees_all": where.sees_all}
-        fields.append(ReceptiveField.from_runs(runs, where.position, where.theoretical_rf, settings, rng))
+        fields.append(_field(runs, where, settings, rng))
         if fields[-1].dead == len(runs):
             raise InputError(
                 f"the unit is dead in all {len(runs)} images (zero gradient): read it before its activation"
             )
     return fields if isinstance(unit, list) else fields[0]
+
+
+def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generator | None) -> ReceptiveField:
+    """The field of runs (n, h, w) of the unit's window; beyond it they are zero, and need not be gone through."""
+    corner = [first for first, _ in where.window]
+    position = tuple(middle - start for middle, start in zip(where.position, corner, strict=True))
+    if any(not 0 <= middle <= side - 1 for middle, side in zip(position, runs.shape[1:], strict=True)):
+        whole = np.zeros((len(runs), *where.image))  # the unit looks at a place outside of its window
+        whole[:, *where.slices] = runs
+        return ReceptiveField.from_runs(whole, where.position, where.theoretical_rf, settings, rng)
+    field = ReceptiveField.from_runs(runs, position, where.theoretical_rf, settings, rng)
+    whole = np.zeros(where.image)
+    whole[where.slices] = field.map
+    return replace(field, map=whole, position=where.position)
 
 
 def input_gradients(
@@ -130,7 +151,9 @@ def input_gradients(
 ) -> Iterator[tuple[torch.Tensor, Unit]]:
     """The unit's gradients with respect to the images, (n, C, H, W) per batch; arguments and errors as in `measure`."""
     for ((gradient, where),) in _gradients(model, images, layer, [unit], channels, None, batch_size, True, None):
-        yield gradient, where
+        whole = gradient.new_zeros(*gradient.shape[:2], *images.shape[2:])
+        whole[:, :, *where.slices] = gradient
+        yield whole, where
 
 
 def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
@@ -142,7 +165,7 @@ def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
 
 
 def _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
-    """For each batch a list with, for each unit, its gradient and where it is."""
+    """For each batch a list with, for each unit, its gradient in its window, and where it is."""
     picks = [_Channels(channels, rng) for _ in units]
     probes: dict[int, _Probe] = {}  # by the number of images
 
@@ -238,7 +261,7 @@ class _Probe:
         index = self.plane.chosen(unit)
         cone = self.cone(index)
         window = tuple((0, side - 1) for side in self.geometry.image) if cone is None else cone.window
-        return Unit(index, *self.geometry.field(index), window, self.geometry.sees_all)
+        return Unit(index, *self.geometry.field(index), self.geometry.image, window, self.geometry.sees_all)
 
     def batch_size(self, units: list) -> int:
         """Images at once whose activations stay within AT_ONCE; the probe is one for a single image."""
@@ -249,7 +272,7 @@ class _Probe:
         return int(np.clip(AT_ONCE // (1 + numbers * self.graph.images.dtype.itemsize), 1, LARGEST_BATCH))
 
     def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "_Channels") -> torch.Tensor:
-        """(n, C, H, W), of images (n, C, H, W) on the model's device."""
+        """(n, C, h, w) in the unit's window, of images (n, C, H, W) on the model's device."""
         index, plane = self.plane.chosen(unit), self.plane
         cone = self.cone(index)
         # A copy: the caller's images keep their own graph and get no gradient.
@@ -257,8 +280,7 @@ class _Probe:
             source = images.detach().clone().requires_grad_()
             output = layer_output(self.model, source.clone(), self.layer)  # the first operation may be in place
         else:
-            (top, bottom), (left, right) = cone.window
-            source = images[:, :, top : bottom + 1, left : right + 1].detach().clone().requires_grad_()
+            source = images[:, :, *self.unit(unit).slices].detach().clone().requires_grad_()
             output = cone.run(source)
             index, plane = plane.cut(index, cone.graph.output.sizes)
         values = plane.values(output, index)
@@ -272,17 +294,24 @@ class _Probe:
             raise InputError("the unit does not depend on the input by any gradient: choose another layer")
         if not (gradient.isfinite().all() and values.isfinite().all()):
             raise InputError(_not_finite(self.model, images))
-        if cone is None:
-            return gradient
-        whole = gradient.new_zeros(images.shape)
-        whole[:, :, top : bottom + 1, left : right + 1] = gradient
-        return whole
+        return gradient
 
 
 @contextlib.contextmanager
 def _measuring(model: nn.Module, device: str) -> Iterator[None]:
-    with evaluating(model), _full_precision(device):
+    with evaluating(model), _full_precision(device), _no_denormals():
         yield
+
+
+@contextlib.contextmanager
+def _no_denormals() -> Iterator[None]:
+    """Numbers below 1e-38, as gradients far from a unit are, count as zero: the CPU is many times slower with them."""
+    before = not (torch.full((1,), 1e-39) * 1).any()  # torch does not tell
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
 from erf.graph import Operand, Operation
-from erf.layouts import Windows, axis_of, cut, is_plain, plain, sliced
+from erf.layouts import Windows, axis_of, cut, fastest_format, is_plain, plain, sliced
 from erf.rules import EVERYTHING, Everything, along_plain, clipped, through
 
 ROUNDING = 1e-9  # of positions between pixels
@@ -109,7 +109,8 @@ class Convolution(Sliding):
         """Weight and bias."""
         if self.kept is None:
             weight, bias = (leaf if leaf is None else fetch(leaf, {}) for leaf in self.operation.args[1:3])
-            self.kept = (weight, bias) if self.norm is None else self.normed(weight, bias, fetch)
+            weight, bias = (weight, bias) if self.norm is None else self.normed(weight, bias, fetch)
+            self.kept = weight.contiguous(memory_format=fastest_format(weight)), bias
         return self.kept
 
     def normed(self, weight: torch.Tensor, bias: torch.Tensor | None, fetch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,10 +133,8 @@ class Convolution(Sliding):
         weight, bias = self.parameters(fetch)
         if weight.shape[2:] == (1, 1) and not any(padding) and rest[-1] == 1:  # a product, which is faster as such
             tensor = sliced(tensor, [slice(None), slice(None), *(slice(None, None, step) for step in pair(stride))])
-            weight = weight.flatten(1).expand(len(tensor), -1, -1)
-            start = tensor.new_zeros(()) if bias is None else bias[:, None]
-            result = torch.baddbmm(start, weight, tensor.flatten(2))
-            return [torch.ops.aten._unsafe_view(result, [*result.shape[:2], *tensor.shape[2:]])]
+            result = F.linear(tensor.permute(0, 2, 3, 1).contiguous(), weight.flatten(1), bias)
+            return [result.permute(0, 3, 1, 2)]
         return [self.operation.function(tensor, weight, bias, stride, padding, dilation, *rest)]
 
 
