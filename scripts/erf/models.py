@@ -255,7 +255,8 @@ def near(name: str, known: Iterable[str]) -> str:
 def in_one_line(error: Exception, factory: str = "") -> str:
     """An exception in words, with the line of the factory's file in which it was raised, if it is in a file."""
     file = factory.rpartition(":")[0]
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == Path(file).absolute()]
     text = " ".join(str(error).split())
     text = text if len(text) <= 300 else f"{text[:300]}…"
     return f"{type(error).__name__}: {text}" + (f" ({file}, line {lines[-1]})" if lines else "")
