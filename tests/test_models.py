@@ -1,7 +1,9 @@
 """Any model: factories, weights and images as users give them, and what is said of those that cannot be used."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch import nn
 
 import figure_models
 import measure_model as script
-from conftest import NETS, model_settings
+from conftest import NETS, SCRIPTS, model_settings
 from erf import images
 from erf.errors import InputError
 from erf.field import ReceptiveField
@@ -72,6 +74,16 @@ def test_a_factory_in_a_file_may_import_what_lies_beside_it(nets):
     )
     assert load_model("elsewhere/net.py:build").out_channels == 7
     assert str(folder) not in sys.path and "elsewhere" not in sys.path
+
+
+@pytest.mark.parametrize("factory", ["own.py:build", "own:build", "torchvision.models:resnet18"])
+def test_a_factory_may_import_torchvision_beside_any_torch(nets, factory):
+    """In a new process, where nobody has imported it before, and torch's CPU build lacks its compiled operators."""
+    (nets / "own.py").write_text("import torchvision\ndef build():\n    return torchvision.models.resnet18()\n")
+    code = "import sys; from erf.models import load_model; print(type(load_model(sys.argv[1])).__name__)"
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    result = subprocess.run([sys.executable, "-c", code, factory], env=environment, capture_output=True, text=True)
+    assert result.stdout == "ResNet\n", result.stderr
 
 
 def test_a_factory_in_a_module_of_the_working_folder_and_a_class(nets):

@@ -27,7 +27,7 @@ from erf.measure import measure
 from erf.networks import batch_norms, calibrate_batch_norm
 from erf.seeds import seed_for
 from erf.structure import evaluating, layer_output
-from erf.vision import import_torchvision
+from erf.vision import import_torchvision, with_torchvision
 
 CALIBRATION = 32  # images, at most, for the statistics of an untrained model's batch norms
 BATCH = 2**18  # pixels of images in one backward pass, which bounds its memory
@@ -135,7 +135,7 @@ def load_factory(name: str) -> Callable[..., nn.Module]:
         forms = "torchvision.models:resnet50, timm:NAME, package.module:function or path/to/file.py:function"
         raise InputError(f"{name!r} names no factory: write {forms}")
     if place == "timm":
-        timm = extra("timm", "timm", name)
+        timm = with_torchvision(lambda: extra("timm", "timm", name))
         if not timm.is_model(function):
             raise InputError(f"timm has no model {function!r}{near(function, timm.list_models())}")
         return functools.partial(timm.create_model, function)
@@ -148,11 +148,9 @@ def load_factory(name: str) -> Callable[..., nn.Module]:
 
 def module_by_name(name: str) -> ModuleType:
     """An installed module, or one in the working folder."""
-    if name.partition(".")[0] == "torchvision":
-        import_torchvision()
     sys.path.append(str(Path.cwd()))
     try:
-        return importlib.import_module(name)
+        return with_torchvision(lambda: importlib.import_module(name))
     except ModuleNotFoundError as error:
         if not f"{name}.".startswith(f"{error.name}."):
             raise InputError(f"{name} cannot be imported: {in_one_line(error)}") from error
@@ -174,7 +172,7 @@ def module_in_file(path: Path) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
     sys.path.append(str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with_torchvision(lambda: spec.loader.exec_module(module))
     except Exception as error:
         raise InputError(f"{path} cannot be imported: {in_one_line(error, f'{path}:')}") from error
     finally:
