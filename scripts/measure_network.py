@@ -16,7 +16,6 @@ import torch
 from cli import command, json_object, new_parser, write_table
 from erf.errors import InputError
 from erf.field import ReceptiveField, save_fields
-from erf.intervals import mean_interval
 from erf.measure import impact_maps, input_gradients
 from erf.seeds import seed_for, torch_generator
 from erf.shape import box_share_without_noise, r2_without_noise
@@ -93,7 +92,7 @@ def measure_network(name: str, settings: dict) -> tuple[list[ReceptiveField], pd
 def table_row(field: ReceptiveField) -> dict:
     """The numbers of one field beside a linear network's theory; lengths in pixels, NaN where all runs died."""
     settings, fit = field.settings, field.fit_gaussian()
-    mean_run_size, mean_run_low, mean_run_high = mean_interval(field.own_sizes)
+    mean_run_size, mean_run_low, mean_run_high = field.mean_run_size
     return {
         "network": settings["network"],
         "series": series_name(settings),

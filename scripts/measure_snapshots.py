@@ -3,7 +3,6 @@
 Writes the fields of all snapshots as one .npz, and beside it a table of their numbers, .csv.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def table_row(field: ReceptiveField) -> dict:
         "low": low,
         "high": high,
         "diameter": field.diameter,
-        "size_maximum": dataclasses.replace(field, reference="maximum").size,
+        "size_maximum": field.size_at(reference="maximum"),
         "sigma_rows": field.sigma[0],
         "sigma_columns": field.sigma[1],
         "gaussian_r2": field.fit_gaussian().r2,

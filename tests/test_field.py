@@ -1,5 +1,9 @@
 """The numbers that are read from a map, and the file that holds it."""
 
+import dataclasses
+import json
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 
 from erf import theory
 from erf.errors import InputError
+from erf.extent import contribution_square, radial_profile
 from erf.field import ReceptiveField, bootstrap_sizes, load_fields, save_fields
 from erf.intervals import basic_interval, mean_interval, positive_interval
 from erf.theory import centre_impact, erf_size
@@ -69,12 +74,137 @@ def test_pixels_count_when_above_the_threshold_of_the_centre():
     assert (field.size, field.run_sizes[0]) == pytest.approx((np.sqrt(3), np.sqrt(3)))
 
 
+@pytest.mark.parametrize("threshold", [0.01, 0.0455, math.exp(-2), 0.5])
+def test_size_at_other_thresholds_is_the_gaussians(threshold):
+    field = field_of(theory.gaussian_map(12.0, (151, 151), (75, 75)))
+    assert field.size_at(threshold) == pytest.approx(theory.gaussian_size(12.0, threshold), rel=0.01)
+
+
+def test_size_at_other_references():
+    field = field_of(np.array([[0.045, 0.046, 0.5], [0.0, 1.0, 0.0], [7.0, 0.0, 0.0455]]), (1, 1))
+    assert field.size_at() == field.size == pytest.approx(np.sqrt(4))
+    assert field.size_at(0.0454) == pytest.approx(np.sqrt(5))
+    assert field.size_at(reference="maximum") == pytest.approx(np.sqrt(3))  # 0.5, 1 and 7 of 7
+    assert field.size_at(0.6, "maximum") == 1
+    by_maximum = dataclasses.replace(field, reference="maximum")
+    assert by_maximum.size_at() == by_maximum.size == field.size_at(reference="maximum")
+    assert np.isnan(field_of(np.zeros((3, 3))).size_at(0.5))
+
+
+@given(impact=MAPS, thresholds=st.tuples(st.floats(1e-6, 0.999), st.floats(1e-6, 0.999)).map(sorted))
+def test_a_higher_threshold_never_gives_a_larger_size(impact, thresholds):
+    low, high = thresholds
+    for reference in ("centre", "maximum"):
+        assert field_of(impact).size_at(high, reference) <= field_of(impact).size_at(low, reference)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, 4.55, math.nan])
+def test_thresholds_that_are_no_share_are_refused(threshold):
+    with pytest.raises(InputError, match=f"threshold must lie between 0 and 1, not {threshold}"):
+        field_of(np.ones((3, 3))).size_at(threshold)
+
+
+def test_unknown_references_are_refused():
+    with pytest.raises(InputError, match="unknown reference 'center': choose 'centre' or 'maximum'"):
+        field_of(np.ones((3, 3))).size_at(reference="center")
+    with pytest.raises(InputError, match="unknown reference 'max'"):
+        field_of(np.ones((3, 3)), reference="max")
+
+
 def test_kurtosis_of_known_shapes():
     gaussian = field_of(theory.gaussian_map((6.0, 9.0), (121, 121), (60, 60)))
     assert gaussian.kurtosis == pytest.approx((0, 0), abs=1e-3)
     assert field_of(np.ones((301, 501))).kurtosis == pytest.approx((-1.2, -1.2), abs=1e-3)
     # Three equal taps have -1.5; cumulants of independent offsets add, so n of them have -1.5 / n.
     assert field_of(theory.uniform_map(10, 3)).kurtosis == pytest.approx((-0.15, -0.15))
+
+
+def test_contribution_and_profile_are_those_of_the_magnitude():
+    impact = theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22))
+    field = field_of(-impact, (14, 22))
+    assert field.contribution_area(0.5) == contribution_square(impact, (14, 22), 0.5)
+    assert field.contribution_areas == {share: field.contribution_area(share) for share in (0.2, 0.3, 0.5, 0.99)}
+    np.testing.assert_array_equal(field.radial_profile(), radial_profile(impact, (14, 22)))
+    with pytest.raises(InputError, match="share of the impact must be above 0 and at most 1, not 50"):
+        field.contribution_area(50)
+
+
+def test_own_sizes_have_a_mean_with_an_interval():
+    """Runs of sizes 1, 2 and 3; one is dead, and one has no impact at the unit."""
+    runs = np.zeros((5, 3, 3))
+    runs[0, 1, 1] = runs[1, :2, :2] = runs[2] = runs[4, 0, 0] = 1
+    field = ReceptiveField.from_runs(runs, (1, 1), (3, 3))
+    assert field.mean_run_size == mean_interval([1, 2, 3])
+    assert np.isnan(ReceptiveField.from_runs(runs[3:], (1, 1), (3, 3)).mean_run_size).all()
+
+
+def test_the_summary_holds_plain_numbers_that_are_the_fields_own():
+    rng = np.random.default_rng(0)
+    runs = (1 + rng.random((6, 31, 41))) * theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22))
+    runs[1] = 0
+    field = ReceptiveField.from_runs(runs, (14, 22), (29, 37), rng=rng)
+    summary, fit = field.summary(), field.fit_gaussian()
+    assert {type(value) for value in summary.values()} == {float, int, bool}
+    assert json.loads(json.dumps(summary)) == summary
+    assert [summary[name] for name in ("row", "column", "height", "width")] == [14, 22, 31, 41]
+    assert [summary[name] for name in ("rf_height", "rf_width", "images", "dead")] == [29, 37, 6, 1]
+    assert [summary[name] for name in ("size", "diameter", "ratio")] == [field.size, field.diameter, field.ratio]
+    assert summary["size_maximum"] == field.size_at(reference="maximum")
+    assert (summary["low"], summary["high"]) == field.interval
+    assert (summary["mean_run_size"], summary["mean_run_low"], summary["mean_run_high"]) == field.mean_run_size
+    for name, values in (("sigma", field.sigma), ("fit_sigma", fit.sigma), ("excess_kurtosis", field.kurtosis)):
+        assert (summary[f"{name}_rows"], summary[f"{name}_columns"]) == values
+    assert [summary[name] for name in ("gaussian_r2", "clipped", "without_centre")] == [fit.r2, field.clipped, 0]
+    assert summary["largest_share"] == field.largest_share
+    for share in (20, 30, 50, 99):
+        found = summary[f"contribution_side_{share}"], summary[f"contribution_ratio_{share}"]
+        assert found == field.contribution_area(share / 100)
+
+
+def test_the_summary_names_its_numbers_as_the_tables_do():
+    import measure_snapshots
+
+    network = {"residual_scale": 1.0, "centre_light": 0}
+    settings = {
+        "training": {"dataset": "x", "network": network},
+        "seed": 0,
+        "snapshot": "best",
+        "epoch": 1,
+        "images": 1,
+    }
+    field = field_of(theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22)), (14, 22), settings=settings)
+    row, summary = measure_snapshots.table_row(field), field.summary()
+    shared = set(row) & set(summary)
+    assert shared == set(row) - {"dataset", "residual_scale", "centre_light", "seed", "snapshot", "epoch"} - {
+        "extent",
+        "theoretical_rf",  # rf_height and rf_width
+    }
+    for name in shared:
+        assert row[name] == pytest.approx(summary[name], nan_ok=True)
+
+
+def test_the_summary_of_a_dead_unit_has_no_sizes():
+    summary = field_of(np.zeros((5, 7))).summary()
+    there = {name for name, value in summary.items() if not np.isnan(value)}
+    assert there == {"row", "column", "height", "width", "rf_height", "rf_width", "clipped"} | {
+        "images",
+        "dead",
+        "without_centre",
+    }
+
+
+def test_a_field_in_words():
+    field = field_of(theory.uniform_map(20, 3))
+    assert str(field) == (
+        "ERF size 16.2 px, 39 % of its theoretical field's side; unit at row 20, column 20 of 41 x 41 px; images: 1,"
+        " dead: 0"
+    )
+    clipped = field_of(np.sqrt(theory.uniform_map(5, 3)))
+    assert str(clipped).startswith(f"ERF size {clipped.size:.1f} px, {100 * clipped.ratio:.0f} % of its theoretical")
+    assert "cut off by that field or the image" in str(clipped)
+    bootstrapped = dataclasses.replace(field, bootstrap=np.full(10, field.size), theoretical_rf=(np.inf, np.inf))
+    assert str(bootstrapped).startswith("ERF size 16.2 px (95 % interval 16.2 to 16.2); unit")
+    assert str(field_of(np.zeros((3, 3)))).startswith("ERF size nan px; unit at row 1")
 
 
 def test_dead_runs_are_counted_and_left_out():

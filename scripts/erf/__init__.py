@@ -3,6 +3,7 @@
     import erf
     field = erf.measure(model, images)      # how strongly each input pixel moves the centre unit
     field.size, field.sigma, field.map      # pixels, pixels, float64 (H, W)
+    field.summary(), field.plot()           # all its numbers, by name; matplotlib's axes
     erf.theory.uniform_map(20, 3)           # the closed form to hold it against
 
 The names below are loaded when first used, so that `import erf` costs nothing; `erf.field` and `erf.theory` need no

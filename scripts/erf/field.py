@@ -1,5 +1,6 @@
 """What a measurement is: the impact map, and the numbers that are read from it. numpy and SciPy only."""
 
+import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ import numpy as np
 from scipy.optimize import curve_fit
 
 from erf.errors import InputError
+from erf.extent import SHARES, contribution_square, radial_profile
 from erf.files import atomic, read_arrays
-from erf.intervals import positive_interval
+from erf.intervals import mean_interval, positive_interval
 from erf.theory import THRESHOLD, erf_size, gaussian_map, reference_impact
 
 
@@ -113,7 +115,41 @@ class ReceptiveField:
     @property
     def size(self) -> float:
         """ERF size (pixels) of the mean map; NaN if the centre has no impact; the magnitude of a signed map."""
-        return float(erf_size(np.abs(self.map), self.position, reference=self.reference))
+        return self.size_at()
+
+    def size_at(self, threshold: float = THRESHOLD, reference: str | None = None) -> float:
+        """`size` (pixels) by another rule: sqrt of the number of pixels above `threshold` of the impact at `reference`.
+
+        threshold : between 0 and 1; the paper's is 1 - 95.45 % = 4.55 %
+        reference : "centre" or "maximum"; the field's own if None
+
+        NaN if there is no impact at the reference. InputError for a threshold or reference that there is not.
+        """
+        return float(erf_size(np.abs(self.map), self.position, threshold, reference or self.reference))
+
+    def contribution_area(self, share: float) -> tuple[float, float]:
+        """Side (pixels) of the smallest square centred on the unit that holds `share` of the summed |impact|, and its
+        area over the map's: `erf.extent.contribution_square`. NaN for an empty map; InputError for a share outside of
+        (0, 1]."""
+        return contribution_square(np.abs(self.map), self.position, share)
+
+    @property
+    def contribution_areas(self) -> dict[float, tuple[float, float]]:
+        """`contribution_area` of the shares that RepLKNet reports: 20, 30, 50 and 99 %."""
+        return {share: self.contribution_area(share) for share in SHARES}
+
+    def radial_profile(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean |impact| by distance from the unit in bins one pixel wide: (distances in pixels, means), each (n,)."""
+        return radial_profile(np.abs(self.map), self.position)
+
+    @property
+    def mean_run_size(self) -> tuple[float, float, float]:
+        """Mean of the runs' (images') own sizes with its 95 % Student interval: (mean, low, high), pixels.
+
+        Each run's own map is noisier than their mean, and so its size is not the same quantity as `size`. NaN where
+        there are too few runs.
+        """
+        return mean_interval(self.own_sizes)
 
     @property
     def diameter(self) -> float:
@@ -184,6 +220,64 @@ class ReceptiveField:
             return unfitted  # the map is flat
         r2 = 1 - (residual**2).sum() / ((impact / scale - (impact / scale).mean()) ** 2).sum()
         return GaussianFit(float(peak * scale), tuple(sigma.tolist()), float(r2))
+
+    def summary(self) -> dict[str, float | int | bool]:
+        """All numbers by the names that the tables give them, as plain values; lengths in pixels.
+
+        NaN where there is no such number, and an infinite theoretical field where it is unbounded or unknown: strict
+        JSON has neither.
+        """
+        (row, column), (rf_height, rf_width) = self.position, self.theoretical_rf
+        (low, high), fit = self.interval, self.fit_gaussian()
+        mean_run_size, mean_run_low, mean_run_high = self.mean_run_size
+        numbers = {
+            "row": float(row),
+            "column": float(column),
+            "height": self.map.shape[0],
+            "width": self.map.shape[1],
+            "rf_height": float(rf_height),
+            "rf_width": float(rf_width),
+            "size": self.size,
+            "low": low,
+            "high": high,
+            "diameter": self.diameter,
+            "ratio": self.ratio,
+            "size_maximum": self.size_at(reference="maximum"),
+            "clipped": self.clipped,
+            "mean_run_size": mean_run_size,
+            "mean_run_low": mean_run_low,
+            "mean_run_high": mean_run_high,
+            "sigma_rows": self.sigma[0],
+            "sigma_columns": self.sigma[1],
+            "fit_sigma_rows": fit.sigma[0],
+            "fit_sigma_columns": fit.sigma[1],
+            "gaussian_r2": fit.r2,
+            "excess_kurtosis_rows": self.kurtosis[0],
+            "excess_kurtosis_columns": self.kurtosis[1],
+            "images": len(self.run_sizes),
+            "dead": self.dead,
+            "without_centre": len(self.run_sizes) - self.dead - len(self.own_sizes),
+            "largest_share": self.largest_share,
+        }
+        for share, (side, ratio) in self.contribution_areas.items():
+            numbers |= {f"contribution_side_{100 * share:g}": side, f"contribution_ratio_{100 * share:g}": ratio}
+        return numbers
+
+    def __str__(self) -> str:
+        (low, high), (row, column), (height, width) = self.interval, self.position, self.map.shape
+        interval = f" (95 % interval {low:.1f} to {high:.1f})" if math.isfinite(low) else ""
+        share = f", {100 * self.ratio:.0f} % of its theoretical field's side" if math.isfinite(self.ratio) else ""
+        clipped = ", cut off by that field or the image" if self.clipped else ""
+        return (
+            f"ERF size {self.size:.1f} px{interval}{share}{clipped}; unit at row {row:g}, column {column:g}"
+            f" of {height} x {width} px; images: {len(self.run_sizes)}, dead: {self.dead}"
+        )
+
+    def plot(self, axes=None):
+        """Draw the map with the bound of the ERF and the theoretical field, as `erf.display.draw_field` says, on
+        matplotlib's `axes` or in a new figure; returns the Axes. InputError without matplotlib."""
+        # By name: what is measured does not depend on how it is drawn, and is not measured anew when that changes.
+        return importlib.import_module("erf.display").draw_field(self, axes)
 
     def save(self, path: str | PathLike) -> None:
         """Write to `path` (.npz), whole or not at all; the same field gives the same bytes."""

@@ -315,7 +315,12 @@ def centre_impact(maps: np.ndarray, position: tuple[float, float]) -> np.ndarray
 
 
 def reference_impact(maps: np.ndarray, position: tuple[float, float], reference: str) -> np.ndarray:
-    """What the threshold is a share of: the impact at the "centre", the unit's position, or the "maximum"."""
+    """What the threshold is a share of: the impact at the "centre", the unit's position, or the "maximum".
+
+    maps (..., H, W), position (row, column); returns (...). InputError for another reference.
+    """
+    if reference not in ("centre", "maximum"):
+        raise InputError(f"unknown reference {reference!r}: choose 'centre' or 'maximum'")
     return centre_impact(maps, position) if reference == "centre" else maps.max((-2, -1))
 
 
@@ -325,8 +330,10 @@ def erf_size(
     """ERF size (pixels): square root of the number of pixels with more than `threshold` of the centre's impact.
 
     maps (..., H, W) of non-negative impacts; returns (...), NaN where the centre has none. reference "maximum" takes
-    the strongest pixel's impact in place of the centre's.
+    the strongest pixel's impact in place of the centre's. InputError for a threshold that is not between 0 and 1.
     """
+    if not 0 < threshold < 1:
+        raise InputError(f"the threshold must lie between 0 and 1, not {threshold}: it is a share of an impact")
     peak = reference_impact(maps, position, reference)
     count = (maps > threshold * peak[..., None, None]).sum((-2, -1))
     return np.where(peak > 0, np.sqrt(count), np.nan)

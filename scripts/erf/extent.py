@@ -1,0 +1,58 @@
+"""How far impact reaches from the unit: the square that holds a share of it, and its mean by distance. numpy only.
+
+Both are read from the linear map: of a logarithm or a power of it, as heat maps show, they depend on its scale.
+"""
+
+import math
+
+import numpy as np
+
+from erf.errors import InputError
+
+SHARES = (0.2, 0.3, 0.5, 0.99)  # for which RepLKNet reports the area
+
+
+def contribution_square(impact: np.ndarray, position: tuple[float, float], share: float) -> tuple[float, float]:
+    """Smallest square centred on the unit that holds `share` of the summed impact: (side, ratio of areas).
+
+    The high-contribution area of Ding et al., Scaling Up Your Kernels to 31x31 (RepLKNet, CVPR 2022), here of the
+    linear map: their script's numbers are those of log10(impact + 1).
+
+    impact (H, W) is not negative; position (row, column). The side, in pixels, is that of the square around whole
+    pixels: odd where the unit lies on a pixel, even where it lies between pixels on both axes. Where the square leaves
+    the map, it holds what lies in it, and the ratio is that of the area in it to the map's H x W: at most 1. NaN for an
+    empty map. InputError for a share that is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"the share of the impact must be above 0 and at most 1, not {share}")
+    if not impact.any():
+        return math.nan, math.nan
+    distances, ring = np.unique(np.maximum.outer(*_offsets(impact, position)), return_inverse=True)
+    held = np.bincount(ring.ravel(), impact.ravel()).cumsum()
+    enough = share * held[-1] * (1 - 1e-12)  # the rounding of sums must not cost a ring
+    half = float(distances[np.searchsorted(held, enough)]) + 0.5
+    within = [
+        min(centre + half, side - 0.5) - max(centre - half, -0.5)
+        for centre, side in zip(position, impact.shape, strict=True)
+    ]
+    return 2 * half, math.prod(within) / impact.size
+
+
+def radial_profile(impact: np.ndarray, position: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean impact by distance from the unit: (distances, means), each (n,), distances in pixels.
+
+    impact (H, W), position (row, column). A bin is one pixel wide, the first is up to half a pixel from the unit; its
+    distance is the mean over its pixels. Bins without a pixel are left out; beyond the map's nearest edge a bin has
+    only the pixels that the map has.
+    """
+    distance = np.hypot.outer(*_offsets(impact, position))
+    ring = (distance + 0.5).astype(int).ravel()
+    pixels = np.bincount(ring)
+    filled = pixels > 0
+    distances, means = (np.bincount(ring, values.ravel())[filled] / pixels[filled] for values in (distance, impact))
+    return distances, means
+
+
+def _offsets(impact: np.ndarray, position: tuple[float, float]) -> list[np.ndarray]:
+    """Distances (pixels) of the rows and of the columns from the unit."""
+    return [np.abs(np.arange(side) - centre) for side, centre in zip(impact.shape, position, strict=True)]
