@@ -16,6 +16,8 @@ from erf.field import ReceptiveField, load_fields
 from erf.plots import SCORE, WIDTH, draw_hollow, draw_map, error_bars, relative_map, save, smoothing, use_style
 
 COLUMNS = (4, 6)  # maps side by side, at least and at most
+SHOWN = ["size", "low", "high", "clipped", "rf_height", "rf_width", "ratio", "height", "width", "row", "column"]
+SHOWN += ["images", "dead"]
 RF_COLOUR = "#ff3030"  # shows on the map's dark and bright ends
 
 
@@ -23,13 +25,10 @@ def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
     """One row a model; lengths in pixels, infinite where the theoretical field is the whole image, or unknown."""
     rows = []
     for field in fields:
-        model, (low, high), (height, width) = field.settings["model"], field.interval, field.theoretical_rf
-        row = {"model": field.settings["name"], "weights": model["weights"], "layer": model["layer"]}
-        row |= {"size": field.size, "low": low, "high": high, "clipped": field.clipped}
-        row |= {"theoretical_height": height, "theoretical_width": width, "ratio": field.ratio}
-        row |= {"image_height": field.map.shape[0], "image_width": field.map.shape[1]}
-        rows.append(row | {"row": field.position[0], "column": field.position[1], "dead": field.dead})
-    return pd.DataFrame(rows).assign(images=[len(field.run_sizes) for field in fields])
+        numbers, model = field.summary(), field.settings["model"]
+        labels = {"model": field.settings["name"], "weights": model["weights"], "layer": model["layer"]}
+        rows.append(labels | {name: numbers[name] for name in SHOWN})
+    return pd.DataFrame(rows)
 
 
 def draw_model(axes: Axes, field: ReceptiveField, side: float):
@@ -54,13 +53,13 @@ def draw_sizes(axes: Axes, table: pd.DataFrame) -> None:
     axes.errorbar(table["size"], places, xerr=bars, fmt="o", color=SCORE, elinewidth=0.8, capsize=2, label="ERF size")
     clipped = table["clipped"].to_numpy(bool)
     draw_hollow(axes, table["size"][clipped], places[clipped], marker="o", color=SCORE)
-    theoretical = np.sqrt(table["theoretical_height"] * table["theoretical_width"])
+    theoretical = np.sqrt(table["rf_height"] * table["rf_width"])
     finite = np.isfinite(theoretical)
     axes.plot(theoretical[finite], places[finite], "|", color="0.2", markersize=8, markeredgewidth=1.4)
     for place in places[~finite]:
         options = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "right", "color": "0.2"}
         axes.annotate("∞", (1, place), **options)
-    sides = np.sqrt(table["image_height"] * table["image_width"])
+    sides = np.sqrt(table["height"] * table["width"])
     for side in sorted(set(sides)):
         axes.axvline(side, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
     axes.grid(axis="y", color="0.92", linewidth=0.6)

@@ -12,7 +12,7 @@ import torch
 
 from cli import command, json_object, new_parser, write_table
 from erf.devices import choose_device
-from erf.models import measure_model, numbers
+from erf.models import measure_model
 
 
 @command
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     field.settings["name"] = args.name
     field.save(args.out)
     labels = {"model": args.name, **{key: args.settings[key] for key in ("factory", "weights", "layer")}}
-    write_table(pd.DataFrame([labels | numbers(field)]), args.out.with_suffix(".csv"))
+    write_table(pd.DataFrame([labels | field.summary()]), args.out.with_suffix(".csv"))
     print(f"{args.name}: ERF size {field.size:.1f} px, theoretical {field.theoretical_rf[0]:.0f} px")
 
 

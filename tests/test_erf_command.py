@@ -74,7 +74,7 @@ def test_every_option_reaches_the_measurement(nets):
 def test_the_numbers_as_json(nets, capsys):
     assert measured("nets.py:box", *SMALL, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["size"], found["theoretical_height"], found["row"]) == (3, 3, 6)
+    assert (found["size"], found["rf_height"], found["row"]) == (3, 3, 6)
     assert measured("nets.py:square", *SMALL, "--count", "1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["low"] is None  # a single image
 
@@ -127,9 +127,9 @@ def test_wrong_arguments_end_in_their_use_and_2(capsys, words, message):
 
 def test_a_missing_package_is_named_before_anything_is_measured(nets, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    monkeypatch.delitem(sys.modules, "erf.display", raising=False)
     assert measured("no/such.py:model", "--figure", "x.png") == 1
-    assert capsys.readouterr().err == "error: --figure needs matplotlib: pip install matplotlib\n"
+    assert capsys.readouterr().err == "error: drawing needs matplotlib: python -m pip install matplotlib\n"
 
 
 # In a process of its own.

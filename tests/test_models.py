@@ -427,7 +427,7 @@ def test_the_script_writes_the_field_and_its_numbers(nets):
     (row,) = pd.read_csv("out/mine.csv").to_dict("records")
     assert (row["model"], row["factory"], row["layer"]) == ("mine", "nets.py:build", "conv")
     assert row["size"] == field.size and (row["low"], row["high"]) == pytest.approx(field.interval)
-    assert (row["theoretical_height"], row["theoretical_width"]) == (3, 3)
+    assert (row["rf_height"], row["rf_width"]) == (3, 3)
     assert (row["row"], row["column"], row["images"], row["dead"]) == (6, 5, 3, 0)
     record = json.loads(Path("out/mine.provenance.json").read_text())
     assert record["read"].keys() == {"nets.py"} and record["written"].keys() == {"mine.npz", "mine.csv"}
@@ -461,7 +461,7 @@ def test_the_figures_table_holds_what_the_fields_hold():
     table = figure_models.tabulate(FIELDS).set_index("model")
     assert table["size"].to_dict() == {"small": 5, "cut": 11, "wide": 9, "global": 7}
     assert table["clipped"].to_dict() == {"small": False, "cut": True, "wide": False, "global": False}
-    assert table.loc["wide", "theoretical_height"] == 90 and np.isinf(table.loc["global", "theoretical_width"])
+    assert table.loc["wide", "rf_height"] == 90 and np.isinf(table.loc["global", "rf_width"])
     assert table.loc["small", "ratio"] == pytest.approx(5 / 11) and np.isnan(table.loc["global", "ratio"])
 
 

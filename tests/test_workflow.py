@@ -183,7 +183,7 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     for name in models.index:
         field = ReceptiveField.load(folder / f"results/small/models/{name}.npz")
         assert models.loc[name, "size"] == pytest.approx(field.size, rel=1e-5)
-        assert models.loc[name, "theoretical_height"] == field.theoretical_rf[0]
+        assert models.loc[name, "rf_height"] == field.theoretical_rf[0]
         assert pd.read_csv(folder / f"results/small/models/{name}.csv").loc[0, "size"] == field.size
 
     convolution = pd.read_csv(folder / "figures/small/convolution.csv").query("panel == 'coefficients'")

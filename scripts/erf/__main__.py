@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 
 from erf.commands import exit_status
-from erf.extras import extra
 from erf.files import atomic
 
 MEASURE = """Measure the effective receptive field (ERF) of one unit of a model: how strongly each input pixel moves it.
@@ -85,11 +84,11 @@ def measure(args: argparse.Namespace) -> None:
     if len(args.input_size) > 2:
         args.complain("argument --input-size: one number or two")
     if args.figure:
-        extra("matplotlib", "matplotlib", "--figure")  # before anything is measured
+        import erf.display  # noqa: F401, so that matplotlib is missed before anything is measured
     import torch  # not above: --help and wrong arguments need not wait for it
 
     from erf.devices import choose_device
-    from erf.models import measure_model, numbers
+    from erf.models import measure_model
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -99,7 +98,7 @@ def measure(args: argparse.Namespace) -> None:
     with warnings.catch_warnings(action="ignore"):  # that there is no GPU: here that is nothing to wonder at
         device = choose_device(args.device)
     field = measure_model(settings, device, getattr(torch, args.dtype), args.batch_size)
-    found = numbers(field)
+    found = field.summary()
     if args.out:
         field.save(args.out)
     if args.figure:
@@ -108,21 +107,10 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def draw(field, path: Path) -> None:
-    """Write a picture of the map, with the bounds of the ERF and of the theoretical receptive field."""
+    """Write the field's picture, whole or not at all."""
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
-    from erf.theory import THRESHOLD, centre_impact
-
-    axes = Figure(figsize=(5, 4), dpi=200, layout="constrained").subplots()
-    image = axes.imshow(abs(field.map), cmap="viridis")
-    axes.contour(abs(field.map), levels=[THRESHOLD * centre_impact(abs(field.map), field.position)], colors="white")
-    (row, column), (height, width) = field.position, field.theoretical_rf
-    if math.isfinite(height * width):
-        corner = (column - width / 2, row - height / 2)
-        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="red", linestyle="--"))
-    axes.set(title=f"ERF size {field.size:.1f} px", xlabel="pixels")
-    axes.figure.colorbar(image, label="impact")
+    axes = field.plot(Figure(figsize=(3.5, 3.3), dpi=300, layout="constrained").subplots())  # without any display
     with atomic(path) as temporary:
         axes.figure.savefig(temporary)
 
@@ -132,13 +120,12 @@ def in_words(found: dict, field) -> str:
     measured, interval = field.settings, ""
     if not math.isnan(found["low"]):
         interval = f" [{found['low']:.1f}, {found['high']:.1f}], a 95 % bootstrap over images"
-    theory = f"{found['theoretical_height']:.0f} x {found['theoretical_width']:.0f} px, of which the ERF's side is"
+    theory = f"{found['rf_height']:.0f} x {found['rf_width']:.0f} px, of which the ERF's side is"
     theory = f"{theory} {found['ratio']:.3f}" if math.isfinite(found["ratio"]) else "the whole image, or unknown"
     layer = f"layer {measured['layer']}" if measured["layer"] else "its output"
-    height, width = field.map.shape
     rows = {
         "model": f"{measured['model']['factory']}, {layer}, unit {tuple(measured['unit'])}",
-        "looks at": f"pixel ({found['row']:g}, {found['column']:g}) of {height} x {width}",
+        "looks at": f"pixel ({found['row']:g}, {found['column']:g}) of {found['height']} x {found['width']}",
         "ERF size": f"{found['size']:.1f} px{interval}{', cut off' if found['clipped'] else ''}",
         "diameter": f"{found['diameter']:.1f} px",
         "sigma": f"{found['sigma_rows']:.1f} px along rows, {found['sigma_columns']:.1f} px along columns",

@@ -69,27 +69,6 @@ def measure_model(
     return field
 
 
-def numbers(field: ReceptiveField) -> dict[str, float | bool]:
-    """What `measure_model` has found, by name; lengths and positions in pixels, infinite where a field is the image."""
-    return {
-        "size": field.size,
-        "low": field.interval[0],
-        "high": field.interval[1],
-        "diameter": field.diameter,
-        "sigma_rows": field.sigma[0],
-        "sigma_columns": field.sigma[1],
-        "gaussian_r2": field.fit_gaussian().r2,
-        "theoretical_height": field.theoretical_rf[0],
-        "theoretical_width": field.theoretical_rf[1],
-        "ratio": field.ratio,
-        "clipped": field.clipped,
-        "row": field.position[0],
-        "column": field.position[1],
-        "images": len(field.run_sizes),
-        "dead": field.dead,
-    }
-
-
 def load_images(settings: dict) -> torch.Tensor:
     """The images of `settings` as `measure_model` has them, float32 (count, 3, height, width)."""
     count, size, seed = settings["count"], tuple(settings["input_size"]), settings["seed"]
