@@ -22,6 +22,7 @@ include: "workflow/rules/checks.smk"
 
 wildcard_constraints:
     network=one_of(config["networks"]),
+    model=one_of(config["models"]),
     training=one_of(config["trainings"]),
     reach=one_of(config["reach"]),
     seed=one_of(all_seeds()),
@@ -43,6 +44,7 @@ rule all:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/networks.smk"
 include: "workflow/rules/training.smk"
+include: "workflow/rules/models.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/replication.smk"
 

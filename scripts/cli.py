@@ -1,23 +1,19 @@
 """What every script here shares: errors in one line, a record beside what it makes, settings as JSON, tables."""
 
 import argparse
-import contextlib
 import functools
 import inspect
 import json
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from erf.errors import InputError, is_out_of_memory
+from erf.commands import exit_status
+from erf.errors import InputError
 from erf.files import atomic, checked
 from erf.provenance import recorded
-
-OUT_OF_MEMORY = "memory has run out: lower batch_size or width, or run it on a larger machine"
 
 
 def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | None], int]:
@@ -26,51 +22,13 @@ def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | N
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
-        try:
-            with stoppable(), recorded(inspect.getfile(main), sys.argv[1:] if argv is None else argv):
+        def run() -> None:
+            with recorded(inspect.getfile(main), sys.argv[1:] if argv is None else argv):
                 main(argv)
-        except Stopped as stopped:
-            with contextlib.suppress(OSError):  # Ctrl-C has also ended whoever reads it
-                print(f"error: stopped by {stopped.args[0].name}", file=sys.stderr)
-            return 128 + stopped.args[0]
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-        except OSError as error:
-            print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
-        else:
-            return 0
-        return 1
+
+        return exit_status(run)
 
     return wrapped
-
-
-class Stopped(BaseException):
-    """A signal, its argument, has asked the process to end."""
-
-
-def _stop(number: int, frame) -> None:
-    for again in (signal.SIGTERM, signal.SIGINT):  # a second one would break off the clean-up
-        signal.signal(again, signal.SIG_IGN)
-    raise Stopped(signal.Signals(number))
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """End by way of Python's own clean-up, which removes half-written files, when SIGTERM or SIGINT arrives."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may ask for signals
-        yield
-        return
-    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, _stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:

@@ -21,10 +21,23 @@ from erf.errors import InputError
 from erf.field import ReceptiveField, load_fields
 from erf.intervals import mean_interval
 from erf.labels import over_seeds, training_title
-from erf.plots import AFTER, BEFORE, WIDTH, draw_contour, draw_image, draw_map, map_table, relative_map, save, use_style
+from erf.plots import (
+    AFTER,
+    BEFORE,
+    LARGE,
+    WIDTH,
+    draw_contour,
+    draw_image,
+    draw_map,
+    map_table,
+    relative_map,
+    save,
+    smoothing,
+    use_style,
+)
 
 STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
-LARGE, BLOCK = 200, 4  # pixels: side from which on a map is large, and of the blocks that its table has
+BLOCK = 4  # pixels: side of the blocks that a large map's table has
 Stages = dict[str, list[ReceptiveField]]
 
 
@@ -99,11 +112,6 @@ def table_of(impact: np.ndarray, position: tuple[float, float], **labels) -> pd.
     table = map_table(blocks, tuple((centre - (BLOCK - 1) / 2) / BLOCK for centre in position), **labels)
     table[["row", "column"]] *= BLOCK
     return table
-
-
-def smoothing(impact: np.ndarray) -> float:
-    """Sigma (pixels) with which contours are smoothed: a hundredth of a large map's side; small maps are left alone."""
-    return impact.shape[0] / 100 if impact.shape[0] >= LARGE else 0.0
 
 
 def draw_plane(axes: Axes, image: np.ndarray, means: dict[str, np.ndarray], field: ReceptiveField) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from cli import json_object, new_parser
+from erf.devices import choose_device
 from erf.snapshots import measured_images
-from erf.training import choose_device
 
 
 def arguments(description: str, argv: list[str] | None, out: str) -> tuple[argparse.Namespace, torch.Tensor]:

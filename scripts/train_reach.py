@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from cli import command, json_object, new_parser, write_table
+from erf.devices import choose_device
 from erf.measure import measure
 from erf.networks import calibrate_batch_norm
 from erf.reach import ReachData, ReachNet
@@ -22,7 +23,6 @@ from erf.training import (
     Trainer,
     arithmetic,
     check_settings,
-    choose_device,
     exclusive,
     load_if_whole,
     save_state,

@@ -10,13 +10,13 @@ import torch
 from tqdm import tqdm
 
 from cli import json_object, new_parser, write_table
+from erf.devices import choose_device
 from erf.errors import InputError
 from erf.speed import bf16_peak, training_flops
 from erf.training import (
     LAST,
     Trainer,
     arithmetic,
-    choose_device,
     exclusive,
     load_snapshot,
     load_state,

@@ -18,6 +18,8 @@ import yaml
 from hypothesis import settings
 from PIL import Image
 
+from erf.models import load_model
+
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 settings.load_profile("no deadline")
 torch.set_num_threads(1)  # tests are small; more threads only wait for each other
@@ -179,6 +181,87 @@ def network_settings(**changes) -> dict:
     return {**defaults, "weights": "random", **changes}
 
 
+NETS = '''"""Models of milliseconds."""
+import torch
+from torch import nn
+
+WIDTH = 4
+
+
+class Net(nn.Module):
+    def __init__(self, scale=1.0, dropout=0.0):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH)
+        self.dropout, self.top = nn.Dropout(dropout), nn.Conv2d(WIDTH, 2, 3, stride=2, padding=1)
+        self.conv.weight.data *= scale
+        self.conv.bias.data *= scale
+
+    def forward(self, x):
+        return self.top(torch.tanh(self.norm(self.conv(self.dropout(x)))))
+
+
+def build(**options):
+    return Net(**options)
+
+
+def trained():
+    net = Net()
+    net.norm.running_mean += 0.5
+    return net
+
+
+def box():
+    """Each unit is three times the mean of each colour over 3 x 3 pixels."""
+    conv = nn.Conv2d(3, 1, 3, padding=1, bias=False)
+    nn.init.ones_(conv.weight)
+    return conv
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        return x * x
+
+
+def square():
+    return nn.Sequential(Square())
+
+
+def headed():
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(7, 2))
+
+
+def pooled():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
+
+
+def grey():
+    return nn.Conv2d(1, 1, 3)
+
+
+class Picky(nn.Module):
+    def forward(self, x):
+        assert x.shape[2:] == (16, 16), "16 x 16 only"
+
+
+def picky():
+    return Picky()
+
+
+def broken():
+    raise ValueError("in two\\nlines")
+
+
+def nothing():
+    pass
+'''
+
+
+def model_settings(**changes) -> dict:
+    """Settings of a model: the defaults of config.yaml on few small images, and a few changes."""
+    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())["model_defaults"]
+    return {**defaults, "input_size": [12, 10], "count": 3, **changes}
+
+
 SMALL = {
     "name": "small",
     "device": "cpu",
@@ -228,6 +311,12 @@ SMALL = {
         "subsampled": {"distances": [1, 5]},
         "plain_longer": {"recipe": {"epochs": 2}},
     },
+    "model_defaults": {"input_size": [48, 32], "count": 3},
+    "models": {
+        "noise": {"factory": "nets.py:build", "layer": "top"},
+        "photos": {"factory": "nets.py:build", "weights": "nets.pt", "layer": "top", "images": "photos"},
+        "library": {"factory": "torchvision.models:shufflenet_v2_x0_5", "layer": "stage3"},
+    },
     "figures": {
         "convolution": {"kernels": [2, 3], "depths": [1, 2, 4]},
         "gaussian_shape": {"depths": [5, 10]},
@@ -241,6 +330,7 @@ SMALL = {
             "trainings": ["cifar10", "cifar10_centre_light"],
         }
         | {"scores": {"cifar10": [0.12, 0.9]}},
+        "models": {"models": ["noise", "photos", "library"]},
     },
 }
 
@@ -253,12 +343,20 @@ def copy_project(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def write_models(folder: Path, mirror: Path) -> None:
+    """What the small configuration's models are made of and measured on."""
+    (folder / "nets.py").write_text(NETS)
+    torch.save(load_model(f"{folder}/nets.py:build", seed=1).state_dict(), folder / "nets.pt")
+    shutil.copytree(mirror / "CamVid/val", folder / "photos")
+
+
 class Project:
     """A copy of the pipeline with a small configuration."""
 
     def __init__(self, folder: Path, small_cifar: dict, small_camvid: dict):
         self.folder = folder
         copy_project(folder)
+        write_models(folder, small_camvid["mirror"])
         self.config = {**SMALL, "datasets": {"cifar10": small_cifar["dataset"], "camvid": small_camvid["dataset"]}}
         self.environment = {**os.environ, "ERF_DATA_MIRROR": str(small_cifar["mirror"])}
 

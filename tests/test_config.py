@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import datetime
 import functools
 import itertools
 import json
@@ -70,8 +71,9 @@ def changed(path: str | tuple, value: object, config: dict = PAPER) -> dict:
 
 # The schema's own account of what is good and bad, for every key that it has.
 
-# The paper's configuration, in which one network says everything itself: nothing of the schema is left out.
+# The paper's configuration, in which one network and one model say everything: nothing of the schema is left out.
 FULL = changed("networks.uniform", {**PAPER["network_defaults"], **PAPER["networks"]["uniform"]})
+FULL = changed("models.alexnet", {**PAPER["model_defaults"], **PAPER["models"]["alexnet"]}, FULL)
 Place = tuple  # keys and numbers of entries, from the top
 Part = tuple[Place, dict, dict]  # where settings lie that are held against a schema, the schema, and the settings
 
@@ -114,6 +116,9 @@ def good_values(schema: dict, value: object, root: dict) -> Iterator:
     match schema:
         case {"enum": choices}:
             yield from choices
+        case {"anyOf": branches}:
+            for branch, example in zip(branches, EXAMPLES_OF[schema["anyOfErrorMessage"]], strict=True):
+                yield from good_values(branch, example, root)
         case {"type": "integer" | "number"}:
             yield from ends(schema)
         case {"type": "string", "maxLength": longest} if re.fullmatch(schema["pattern"], "a" * longest):
@@ -137,6 +142,12 @@ def inner_schemas(schema: dict, section: dict) -> list[tuple[str, dict]]:
     return found
 
 
+EXAMPLES_OF = {  # one for each branch of what may be of several kinds
+    "center, or row and column as [7, 7]": ["center", [7, 7]],
+    "sum, each, or the number of a channel": ["sum", 3],
+}
+
+
 KIND = {"integer": int, "number": int | float, "string": str, "array": list, "object": dict}
 KINDS = [None, True, "text", 5, 5.5, math.nan, [], [[]], {}, {"a": 1}]
 BAD_NAMES = ["", "a\n", "a;b", "$(a)", "-a", "a" * 201, "é", 1, None, True]
@@ -145,6 +156,13 @@ BAD_NAMES = ["", "a\n", "a;b", "$(a)", "-a", "a" * 201, "é", 1, None, True]
 def bad_values(schema: dict, value: object, root: dict) -> Iterator[tuple[Place, object]]:
     """Values that a schema must refuse in place of `value`, each with the place in it of what is wrong."""
     schema = resolved(schema, root)
+    if "anyOf" in schema:
+        for branch, example in zip(schema["anyOf"], EXAMPLES_OF[schema["anyOfErrorMessage"]], strict=True):
+            others = tuple(KIND[other["type"]] for other in schema["anyOf"] if other is not branch and "type" in other)
+            for inner, bad in bad_values(branch, example, root):
+                if isinstance(bad, bool) or not isinstance(bad, others):
+                    yield inner if "0" * 400 in repr(bad) else (), bad  # too long a number is named by itself
+        return
     kind = schema.get("type")
     yield from (((), bad) for bad in KINDS if isinstance(bad, bool) or not kind or not isinstance(bad, KIND[kind]))
     if "enum" in schema:
@@ -463,6 +481,30 @@ BAD = [
         ["a\nb"],
         "datasets.cifar10.sources.0: must be a URL or a path, in one line and without braces, not",
     ),
+    ("models.alexnet.factory", ..., "models.alexnet.factory: missing"),
+    ("models.alexnet.layer", ..., "models.alexnet.layer: missing"),
+    ("models.alexnet.wieghts", "none", "models.alexnet.wieghts: not a setting; did you mean 'weights'?"),
+    ("models.alexnet.factory", "alexnet", "models.alexnet.factory: must be torchvision.models:resnet50, timm:NAME,"),
+    ("models.alexnet.unit", "corner", "models.alexnet.unit: must be center, or row and column as [7, 7], not 'corner'"),
+    ("models.alexnet.unit", [7], "models.alexnet.unit: must be center, or row and column as [7, 7], not a list"),
+    ("models.alexnet.channels", "all", "models.alexnet.channels: must be sum, each, or the number of a channel, not"),
+    ("models.alexnet.channels", 1.5, "models.alexnet.channels: must be sum, each, or the number of a channel, not 1.5"),
+    ("models.alexnet.weights", None, "models.alexnet.weights: must be text, not nothing"),
+    ("models.alexnet.weights", "no.pt", "models.alexnet.weights: there is no file 'no.pt'"),
+    ("models.alexnet.weights", "config", "models.alexnet.weights: there is no file 'config'"),
+    ("models.alexnet.factory", "no/net.py:build", "models.alexnet.factory: there is no file 'no/net.py'"),
+    ("models.alexnet.images", "photos", "models.alexnet.images: there is no folder 'photos'"),
+    (
+        "models.alexnet.kwargs",
+        {"since": datetime.date(2016, 12, 5)},
+        "models.alexnet.kwargs: only text, numbers, true, false, null, lists and sections can be handed on",
+    ),
+    ("model_defaults.std", [1, 0, 1], "model_defaults.std.1: must be more than 0, not 0"),
+    (
+        "figures.models.models",
+        ["alexnte"],
+        "figures.models.models.0: 'alexnte' is not in models; did you mean 'alexnet'?",
+    ),
     (
         "datasets.camvid.archive_folder",
         "a/../../etc",
@@ -665,12 +707,20 @@ NASTY = [
     *("a\u200b", "a\u202eb", "a\u2028b", "\ufeffa", "\ud800", "a" * 1001),
 ]
 NAMES = [  # where names and file names are given, and where they are used
-    *(("networks", ...), ("trainings", ...), ("reach", ...), ("datasets", "cifar10", "members", ...), ("figures", ...)),
+    *(
+        ("networks", ...),
+        ("models", ...),
+        ("trainings", ...),
+        ("reach", ...),
+        ("datasets", "cifar10", "members", ...),
+        ("figures", ...),
+    ),
     *(("name",), ("targets", 0), ("device",), ("datasets", "cifar10", "archive"), ("datasets", "cifar10", "folder")),
     *(("datasets", "camvid", name) for name in ("archive", "folder", "archive_folder", "sha256")),
     *(("trainings", "cifar10", "dataset"), ("networks", "relu", "weights"), ("reach", "plain", "structure")),
     *(("slopes", "networks", 0), ("slopes", "samples", "networks", 0), ("figures", "growth", "networks", 0)),
-    *(("figures", "reach", "reach", 0), ("figures", "units", "trainings", 0)),
+    *(("figures", "reach", "reach", 0), ("figures", "units", "trainings", 0), ("figures", "models", "models", 0)),
+    *(("models", "alexnet", "unit"), ("models", "alexnet", "channels")),
 ]
 
 
@@ -722,6 +772,10 @@ def test_a_shell_makes_of_every_command_the_words_that_are_meant(project):
     project.config["name"] = LONGEST
     project.config["networks"][LONGEST] = {"weights": "random", "activation": "gelu", "depths": [6], "runs": 4}
     project.config["figures"]["nonlinearity"] = {"networks": ["linear_20", LONGEST]}
+    project.config["models"] |= {
+        f"free_{number}": {"factory": "a:b", "layer": text} for number, text in enumerate(FREE)
+    }
+    project.config["figures"]["models"] = {"models": [f"free_{number}" for number in range(len(FREE))]}
     output = project.snakemake("all", "--dry-run", "--printshellcmds").stdout
     commands = re.findall(r"^ *(?:Shell command: )?(python scripts/.*)$", output, re.MULTILINE)
     jobs = int(re.search(r"^total +(\d+)$", output, re.MULTILINE)[1])

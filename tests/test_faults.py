@@ -140,7 +140,7 @@ BLOWS = [  # who is struck, and by what
 MADE_IN = {  # what each stage makes
     "download": ["data"],
     "training": ["results/small/trainings", "results/small/reach"],
-    "measuring": [f"results/small/{name}" for name in ("networks", "erf", "units", "slope_samples")],
+    "measuring": [f"results/small/{name}" for name in ("networks", "erf", "units", "slope_samples", "models")],
     "plotting": ["figures/small", "results/small/claims", "results/small/report"],
 }
 

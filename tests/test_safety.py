@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from conftest import ROOT, SCRIPTS, cifar_batch
 from erf.datasets import read_cifar10_batch
 from erf.errors import InputError
 from erf.field import load_fields
 from erf.files import read_arrays
+from erf.models import load_weights
 from erf.training import load_state
 
 SOURCES = sorted(SCRIPTS.rglob("*.py"))
@@ -97,6 +99,8 @@ def test_no_reader_unpickles_what_it_is_given(canary, tmp_path):
         lambda: load_fields(tmp_path / "evil.npz"),
         lambda: load_state(tmp_path / "evil.pt", "model"),
         lambda: load_state(tmp_path / "bare.pt", "model"),
+        lambda: load_weights(nn.Conv2d(1, 1, 1), tmp_path / "evil.pt", "a model"),
+        lambda: load_weights(nn.Conv2d(1, 1, 1), tmp_path / "bare.pt", "a model"),
     ):
         with pytest.raises(InputError):
             read()

@@ -23,6 +23,7 @@ import train_classifier
 import train_segmenter
 import training_command
 from conftest import SCRIPTS, classifier_settings, damage, segmenter_settings
+from erf.devices import choose_device
 from erf.errors import InputError
 from erf.field import load_fields
 from erf.reach import ReachData
@@ -33,7 +34,6 @@ from erf.training import (
     arithmetic,
     bf16_is_faster,
     check_settings,
-    choose_device,
     exclusive,
     load_snapshot,
     load_state,
@@ -327,7 +327,7 @@ def test_a_network_or_batch_too_large_for_memory_ends_in_one_line(tmp_path, smal
     )
     errors = [line for line in result.stderr.splitlines() if "rror" in line]
     assert result.returncode == 1
-    assert errors == ["error: memory has run out: lower batch_size or width, or run it on a larger machine"]
+    assert errors == ["error: memory has run out: lower batch_size, width or input_size, or run it on a larger machine"]
     assert not (tmp_path / "out").exists()
 
 

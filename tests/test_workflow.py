@@ -29,8 +29,9 @@ SHARED |= {"download_archive.py", "download_http.py"}
 PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name not in SHARED)
 OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
-FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1]]
+FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1], "models"]
 REPORT = {"replication_report"}
+OF_MODELS = {"measure_model", "figure_models"} | REPORT
 CLAIMS = {"check_claims", "figure_scorecard"} | REPORT
 
 
@@ -142,13 +143,13 @@ def test_the_pipeline_from_download_to_figures(finished_project):
             pixels = np.asarray(image.convert("L"))
         assert pixels.shape[1] >= 1000 and np.ptp(pixels) > 200
         assert (folder / f"figures/small/{figure}.pdf").read_bytes().startswith(b"%PDF")
-        assert len(pd.read_csv(folder / f"figures/small/{figure}.csv")) > 3
+        assert len(pd.read_csv(folder / f"figures/small/{figure}.csv")) >= 3
     assert not [path for path in (folder / "results/small/resume").rglob("*") if path.is_file()]
     assert not (folder / "figures/growth.png").exists()
 
 
 def test_the_figures_tables_hold_what_the_results_hold(finished_project):
-    from erf.field import load_fields
+    from erf.field import ReceptiveField, load_fields
     from erf.intervals import positive_interval
 
     folder = finished_project.folder
@@ -176,6 +177,14 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     shown = sensitivity.query("panel == 'sizes' and network == 'relu_1_channel'").set_index("mode")
     assert shown.loc["per run", "value"] == pytest.approx(np.nanmean(deepest.run_sizes), rel=1e-5)
     assert shown.loc["abs", "dead"] == deepest.dead
+
+    models = pd.read_csv(folder / "figures/small/models.csv").set_index("model")
+    assert list(models.index) == finished_project.config["figures"]["models"]["models"]
+    for name in models.index:
+        field = ReceptiveField.load(folder / f"results/small/models/{name}.npz")
+        assert models.loc[name, "size"] == pytest.approx(field.size, rel=1e-5)
+        assert models.loc[name, "rf_height"] == field.theoretical_rf[0]
+        assert pd.read_csv(folder / f"results/small/models/{name}.csv").loc[0, "size"] == field.size
 
     convolution = pd.read_csv(folder / "figures/small/convolution.csv").query("panel == 'coefficients'")
     exact = convolution.query("kernel == '2' and depth == 4")
@@ -206,11 +215,13 @@ CHANGES = [
     (
         "measure.py",
         {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
+        | {"measure_model"}
         | {f"figure_{name}" for name in FIGURES if name != "convolution"}
         | CLAIMS,
     ),
     ("plots.py", {f"figure_{name}" for name in FIGURES} | CLAIMS),
     ("reach.py", {"train_reach", "figure_reach"} | REPORT),
+    ("models.py", OF_MODELS),
     ("claims.py", CLAIMS),
     (
         "stacks.py",
@@ -245,6 +256,8 @@ SETTINGS = [
     (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
     (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
+    (("models", "photos", "seed"), 0, 1, OF_MODELS),
+    (("figures", "models", "models"), ["noise", "photos", "library"], ["photos", "noise"], {"figure_models"} | REPORT),
     (
         ("training_defaults", "camvid", "measure_images"),
         4,
@@ -274,6 +287,27 @@ def test_a_changed_setting_reruns_what_depends_on_it(finished_project, path, old
         assert finished_project.jobs_to_run() == rules
     finally:
         finished_project.config = kept
+
+
+@pytest.mark.parametrize("name", ["nets.py", "nets.pt", "photos/000.png"])
+def test_a_changed_file_of_a_model_reruns_what_depends_on_it(finished_project, name):
+    path = finished_project.folder / name
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    try:
+        assert finished_project.jobs_to_run() == OF_MODELS
+    finally:
+        path.write_bytes(before)
+    assert finished_project.jobs_to_run() == set()
+
+
+def test_one_more_image_of_a_model_reruns_what_depends_on_it(finished_project):
+    more = finished_project.folder / "photos/one_more.png"
+    more.write_bytes((finished_project.folder / "photos/000.png").read_bytes())
+    try:
+        assert finished_project.jobs_to_run() == OF_MODELS
+    finally:
+        more.unlink()
 
 
 def test_one_figure_is_remade_by_its_path(finished_project):

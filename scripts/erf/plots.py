@@ -21,6 +21,7 @@ mpl.use("Agg")
 
 WIDTH = 7.0  # inches: two columns of a journal page
 MAP_COLOURS = "viridis"
+LARGE = 200  # pixels: side from which on a map is large
 _PALETTE = sns.color_palette("colorblind")
 COLOURS = {  # of the untrained networks' series, by name, in every figure
     "uniform": _PALETTE[0],
@@ -135,6 +136,11 @@ def draw_contour(
         rows, columns = (np.arange(side) - centre for side, centre in zip(impact.shape, position, strict=True))
         shown = gaussian_filter(impact, smoothing) if smoothing else impact
         axes.contour(columns, rows, shown, levels=[level], **options)
+
+
+def smoothing(impact: np.ndarray) -> float:
+    """Sigma (pixels) with which contours are smoothed: a hundredth of a large map's side; small maps are left alone."""
+    return impact.shape[0] / 100 if impact.shape[0] >= LARGE else 0.0
 
 
 def map_table(relative: np.ndarray, position: tuple[float, float], **labels) -> pd.DataFrame:

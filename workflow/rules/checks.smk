@@ -25,6 +25,8 @@ def check_config():
     for name in config["networks"]:
         check_network(name)
     check_slopes()
+    for name in config["models"]:
+        check_model(name)
     for name, training in config["trainings"].items():
         dataset, settings = training["dataset"], merged(name)
         strict.check_schema(
@@ -36,7 +38,7 @@ def check_config():
         strict.check_schema({"$ref": "#/$defs/reach", "$defs": schema["$defs"]}, settings, "reach", name)
         check_reach(f"reach.{name}", settings)
     for figure, settings in config["figures"].items():
-        for section in ("networks", "trainings", "reach"):
+        for section in ("networks", "trainings", "reach", "models"):
             check_names(f"figures.{figure}.{section}", settings.get(section, []), section)
         if figure in config["targets"] and figure in TOLD_APART_BY:
             check_figure_of_networks(figure, settings["networks"])
@@ -44,6 +46,8 @@ def check_config():
             check_figure_of_trainings(figure, settings["trainings"])
     if "reach" in config["targets"]:
         check_figure_of_reach(config["figures"]["reach"]["reach"])
+    if "models" in config["targets"]:
+        check_figure_of_models(config["figures"]["models"]["models"])
     if (length := len(as_json(config))) > LONGEST_JSON:
         stop("(top level)", f"{length} characters of settings, as JSON; {LONGEST_JSON} can be handled")
     check_claims_file()
@@ -227,6 +231,29 @@ def check_figure_of_reach(names):
         twin = seen.setdefault((*traits(settings, "structure", "centre_light"), steps), name)
         if twin != name:
             stop(key, f"{name!r} and {twin!r} have the same structure, centre_light and number of steps")
+
+
+def check_model(name):
+    """What its factory is given can be handed on."""
+    try:
+        as_json(model_settings(name)["kwargs"])
+    except TypeError:  # YAML knows dates, and sets
+        stop(f"models.{name}.kwargs", "only text, numbers, true, false, null, lists and sections can be handed on")
+
+
+def check_figure_of_models(names):
+    """The files that its models need are there."""
+    for name in names:
+        settings = model_settings(name)
+        for key, path in (("factory", settings["factory"].rpartition(":")[0]), ("weights", settings["weights"])):
+            if (
+                path not in ("none", "default")
+                and (key == "weights" or path.endswith(".py"))
+                and not os.path.isfile(path)
+            ):
+                stop(f"models.{name}.{key}", f"there is no file {brief(path)}")
+        if settings["images"] != "noise" and not os.path.isdir(settings["images"]):
+            stop(f"models.{name}.images", f"there is no folder {brief(settings['images'])}")
 
 
 def check_slopes():

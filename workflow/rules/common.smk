@@ -41,6 +41,7 @@ FIGURES = {
         "convergence": "From three starts",
         "units": "Other units, layers and images",
         "reach": "How far a unit can use its receptive field",
+        "models": "Any model",
     },
 }
 
@@ -48,6 +49,22 @@ FIGURES = {
 def network_settings(name):
     """The defaults of all networks, and on top of them what this one sets."""
     return {**config["network_defaults"], **config["networks"][name]}
+
+
+def model_settings(name):
+    """The defaults of all models, and on top of them what this one sets."""
+    return {**config["model_defaults"], **config["models"][name]}
+
+
+def model_files(name):
+    """What a model is made of and measured on, as far as it is files: its factory's, weights, images."""
+    settings = model_settings(name)
+    place = settings["factory"].rpartition(":")[0]
+    paths = [place] if place.endswith(".py") else []
+    paths += [settings["weights"]] if settings["weights"] not in ("none", "default") else []
+    if settings["images"] != "noise":
+        paths += sorted(str(path) for path in Path(settings["images"]).rglob("*") if path.is_file())
+    return paths
 
 
 def on_top(defaults, changes):
@@ -214,6 +231,11 @@ def network_fields(figure):
     return [results(f"networks/{name}.npz") for name in figure_settings(figure)["networks"]]
 
 
+def model_fields(figure):
+    """Results of the models that a figure shows."""
+    return [results(f"models/{name}.npz") for name in figure_settings(figure)["models"]]
+
+
 def network_tables(names):
     """The numbers of networks."""
     return [results(f"networks/{name}.csv") for name in names]
@@ -316,7 +338,7 @@ def paper_trainings(path=""):
 
 
 def used(section):
-    """Names of the trainings, or reach experiments, of all targets."""
+    """Names of the trainings, reach experiments or models of all targets."""
     return sorted({name for figure in config["targets"] for name in config["figures"][figure].get(section, [])})
 
 
@@ -348,6 +370,7 @@ def report_facts():
         "untrained networks": {name: [network_settings(name)["seed"]] for name in measured_networks()},
         "trainings": {name: merged(name)["seeds"] for name in used("trainings")},
         "reach": {name: reach_settings(name)["seeds"] for name in used("reach")},
+        "models": {name: [model_settings(name)["seed"]] for name in used("models")},
     }
     runs = {dataset: len(every_training("{name}/{seed}", dataset)) for dataset in config["datasets"]}
     return {

@@ -254,6 +254,28 @@ rule figure_units:
         "python {input.script:q} --tables {input.tables} --out {output.png} > {log} 2>&1"
 
 
+rule figure_models:
+    input:
+        script=script("figure_models.py"),
+        modules=modules("figure_models.py"),
+        fields=lambda wildcards: model_fields("models"),
+    output:
+        png=shown("models"),
+        pdf=figures("models.pdf"),
+        csv=figures("models.csv"),
+        provenance=record(figures("models.png")),
+    log:
+        logs("figure_models.log"),
+    benchmark:
+        benchmarks("figure_models.tsv")
+    conda:
+        "../../environment.yml"
+    message:
+        "Figure: models compared"
+    shell:
+        "python {input.script:q} --fields {input.fields} --out {output.png} > {log} 2>&1"
+
+
 rule figure_initialization:
     input:
         script=script("figure_initialization.py"),

@@ -200,6 +200,8 @@ def explained(error: jsonschema.ValidationError) -> tuple[list, str]:
             return path, f"must be one of {', '.join(map(str, wanted))}, not {brief(value)}" + (
                 near(value, wanted) if isinstance(value, str) else ""
             )
+        case "anyOf":
+            return path, f"must be {error.schema['anyOfErrorMessage']}, not {brief(value)}"
         case "pattern" if "patternErrorMessage" in error.schema:
             return path, f"must be {error.schema['patternErrorMessage']}, not {brief(value)}"
         case "not":

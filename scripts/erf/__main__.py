@@ -1,0 +1,187 @@
+"""The effective receptive field (ERF) of any PyTorch model, from the command line."""
+
+import argparse
+import json
+import math
+import sys
+import warnings
+from pathlib import Path
+
+from erf.commands import exit_status
+from erf.files import atomic
+
+MEASURE = """Measure the effective receptive field (ERF) of one unit of a model: how strongly each input pixel moves it.
+
+The model is built by a factory, MODEL, which is one of
+  torchvision.models:resnet50        a function of torchvision, or of any other package or module
+  timm:convnext_tiny                 a name of timm's
+  path/to/file.py:function           a function in a file
+and which may have weights that it draws at random or loads by itself, or be given some by --weights."""
+EXAMPLES = """examples:
+  erf measure torchvision.models:resnet50 --layer layer4
+  erf measure torchvision.models:resnet50 --layer layer4 --weights default --images photographs/ --count 50
+  erf measure net.py:build --kwargs '{"width": 64}' --weights best.pt --layer encoder --out erf.npz --figure erf.png
+  erf measure timm:vit_base_patch16_224 --layer blocks.11 --input-size 224 --json
+
+exit status: 0 if all went well, 1 for what a line on stderr names, 2 for wrong arguments, 130 after Ctrl-C"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `erf`; its exit status."""
+    options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
+    parser = argparse.ArgumentParser("erf", description=__doc__, **options)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    words = {"usage": "erf measure MODEL [options]", "description": MEASURE, "help": "measure one unit of a model"}
+    add_arguments(commands.add_parser("measure", **words, **options))
+    args = parser.parse_args(argv)
+    return exit_status(lambda: measure(args))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `erf measure`."""
+    parser.add_argument("factory", metavar="MODEL", help="what builds the model, see above")
+    model = parser.add_argument_group("the model")
+    model.add_argument("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments for MODEL")
+    text = "none (default): as MODEL gives it, with batch norms calibrated if they are new; default: the library's "
+    text += "own, trained; or a file with a state dict"
+    model.add_argument("--weights", default="none", metavar="WEIGHTS", help=text)
+    model.add_argument("--seed", type=int, default=0, help="of random weights, noise and drawn images (0)")
+    unit = parser.add_argument_group("the unit")
+    unit.add_argument("--layer", default="", help="submodule in whose output it is (the model's own output)")
+    unit.add_argument("--unit", type=whole, nargs=2, metavar=("ROW", "COLUMN"), help="where in the output (the middle)")
+    text = "sum (default) of them, each by itself, or the number of one"
+    unit.add_argument("--channels", type=sum_each_or_one, default="sum", metavar="CHANNELS", help=text)
+    modes, text = ["abs", "square", "signed", "positive"], "what of the gradient is averaged (abs)"
+    unit.add_argument("--mode", choices=modes, default="abs", help=text)
+    images = parser.add_argument_group("the images")
+    images.add_argument("--images", default="noise", metavar="FOLDER", help="of images (normal noise)")
+    images.add_argument("--count", type=positive, default=16, help="how many to average over (16)")
+    text = "one number for a square (224)"
+    images.add_argument(
+        "--input-size", type=positive, nargs="+", default=[224], metavar="PIXELS", help=f"height and width, {text}"
+    )
+    for name, text in (("mean", "0.485 0.456 0.406"), ("std", "0.229 0.224 0.225")):
+        values = {"type": float, "nargs": 3, "default": [float(value) for value in text.split()]}
+        images.add_argument(f"--{name}", **values, metavar=("R", "G", "B"), help=f"of their normalisation ({text})")
+    run = parser.add_argument_group("the run")
+    run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    run.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    run.add_argument(
+        "--batch-size", type=positive, metavar="N", help="images in one pass (as many as make 2^18 pixels)"
+    )
+    run.add_argument("--threads", type=positive, metavar="N", help="of the CPU (torch's default)")
+    output = parser.add_argument_group("what comes of it")
+    output.add_argument("--out", type=with_suffix(".npz"), metavar="FILE.npz", help="for erf.ReceptiveField.load")
+    output.add_argument(
+        "--figure", type=with_suffix(".png", ".pdf", ".svg"), metavar="FILE.png", help="or .pdf or .svg"
+    )
+    output.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.set_defaults(complain=parser.error)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """The command `erf measure`."""
+    if len(args.input_size) > 2:
+        args.complain("argument --input-size: one number or two")
+    if args.figure:
+        import erf.display  # noqa: F401, so that matplotlib is missed before anything is measured
+    import torch  # not above: --help and wrong arguments need not wait for it
+
+    from erf.devices import choose_device
+    from erf.models import measure_model
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    described = ("factory", "kwargs", "weights", "seed", "layer", "channels", "mode", "images", "count", "mean", "std")
+    settings = {name: getattr(args, name) for name in described}
+    settings |= {"unit": args.unit or "center", "input_size": [args.input_size[0], args.input_size[-1]]}
+    with warnings.catch_warnings(action="ignore"):  # that there is no GPU: here that is nothing to wonder at
+        device = choose_device(args.device)
+    field = measure_model(settings, device, getattr(torch, args.dtype), args.batch_size)
+    found = field.summary()
+    if args.out:
+        field.save(args.out)
+    if args.figure:
+        draw(field, args.figure)
+    print(as_json(found) if args.json else in_words(found, field))
+
+
+def draw(field, path: Path) -> None:
+    """Write the field's picture, whole or not at all."""
+    from matplotlib.figure import Figure
+
+    axes = field.plot(Figure(figsize=(3.5, 3.3), dpi=300, layout="constrained").subplots())  # without any display
+    with atomic(path) as temporary:
+        axes.figure.savefig(temporary)
+
+
+def in_words(found: dict, field) -> str:
+    """The numbers for a reader."""
+    measured, interval = field.settings, ""
+    if not math.isnan(found["low"]):
+        interval = f" [{found['low']:.1f}, {found['high']:.1f}], a 95 % bootstrap over images"
+    theory = f"{found['rf_height']:.0f} x {found['rf_width']:.0f} px, of which the ERF's side is"
+    theory = f"{theory} {found['ratio']:.3f}" if math.isfinite(found["ratio"]) else "the whole image, or unknown"
+    layer = f"layer {measured['layer']}" if measured["layer"] else "its output"
+    rows = {
+        "model": f"{measured['model']['factory']}, {layer}, unit {tuple(measured['unit'])}",
+        "looks at": f"pixel ({found['row']:g}, {found['column']:g}) of {found['height']} x {found['width']}",
+        "ERF size": f"{found['size']:.1f} px{interval}{', cut off' if found['clipped'] else ''}",
+        "diameter": f"{found['diameter']:.1f} px",
+        "sigma": f"{found['sigma_rows']:.1f} px along rows, {found['sigma_columns']:.1f} px along columns",
+        "Gaussian": f"R2 {found['gaussian_r2']:.3f}",
+        "theory": theory,
+        "images": f"{found['images']}, {found['dead']} of them with no gradient",
+    }
+    return "\n".join(f"{name:<10}{text}" for name, text in rows.items())
+
+
+def as_json(found: dict) -> str:
+    """The numbers for a program; null for those that are infinite or undefined."""
+    plain = {name: value if math.isfinite(value) else None for name, value in found.items()}
+    return json.dumps(plain, indent=1)
+
+
+def json_object(text: str) -> dict:
+    """For argparse: an object in JSON."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no object in JSON, such as '{{\"width\": 64}}'")
+    return value
+
+
+def whole(text: str) -> int:
+    """For argparse: a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """For argparse: a whole number from 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def sum_each_or_one(text: str) -> str | int:
+    """For argparse: which channels."""
+    return text if text in ("sum", "each") else whole(text)
+
+
+def with_suffix(*suffixes: str):
+    """For argparse: a path that ends in one of these."""
+
+    def path(text: str) -> Path:
+        if Path(text).suffix not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(suffixes)}")
+        return Path(text)
+
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

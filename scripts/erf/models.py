@@ -1,0 +1,239 @@
+"""Any model: built by a function that is given by name, with weights, and measured.
+
+A factory is `torchvision.models:resnet50`, or any other `package.module:function`; `timm:NAME`; or a function in a
+file, `path/to/file.py:function`. It is called with keyword arguments and gives a torch.nn.Module.
+"""
+
+import difflib
+import functools
+import importlib.util
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import nn
+
+from erf import images
+from erf.errors import InputError, is_damage, is_out_of_memory
+from erf.extras import extra
+from erf.field import ReceptiveField
+from erf.files import checked
+from erf.measure import measure
+from erf.networks import batch_norms, calibrate_batch_norm
+from erf.seeds import seed_for
+from erf.structure import evaluating, layer_output
+from erf.vision import import_torchvision, with_torchvision
+
+CALIBRATION = 32  # images, at most, for the statistics of an untrained model's batch norms
+BATCH = 2**18  # pixels of images in one backward pass, which bounds its memory
+WRAPPERS = ("state_dict", "model")  # keys under which files of weights have them, beside an optimiser's and the like
+
+
+def measure_model(
+    settings: dict, device: torch.device, dtype: torch.dtype, batch_size: int | None = None
+) -> ReceptiveField:
+    """The field of a unit of a model, with a bootstrap over images.
+
+    settings : `factory`, `kwargs`, `weights` and `seed` as in `load_model`; `layer` ("" for the model's own output),
+        `unit` ("center" or [row, column]), `channels` and `mode` as in `erf.measure`; `images`, "noise" or a folder,
+        of which `count` are taken, of `input_size` (height, width), and normalised by `mean` and `std`
+    batch_size : images in one backward pass; by default as many as make BATCH pixels
+
+    InputError for whatever is wrong with these. The same settings give the same field, and all models with the same
+    seed get the same noise.
+    """
+    height, width = settings["input_size"]
+    model = load_model(settings["factory"], settings["kwargs"], settings["weights"], settings["seed"])
+    shown = load_images(settings)
+    model, layer = model.to(device, dtype), settings["layer"] or None
+    check_it_runs(model, shown[:1].to(device, dtype), layer, settings["factory"])
+    if settings["weights"] == "none" and is_untrained(model):
+        run = functools.partial(run_to_layer, model, layer=layer, name=settings["factory"])
+        calibrate_batch_norm(model, shown[:CALIBRATION].to(device, dtype), run)
+    field = measure(
+        model,
+        shown,
+        layer,
+        channels=settings["channels"],
+        mode=settings["mode"],
+        batch_size=batch_size or max(1, BATCH // (height * width)),
+        rng=np.random.default_rng(seed_for(settings["seed"], "bootstrap")),
+        **({} if settings["unit"] == "center" else {"unit": tuple(settings["unit"])}),
+    )
+    field.settings.update(model=settings)
+    return field
+
+
+def load_images(settings: dict) -> torch.Tensor:
+    """The images of `settings` as `measure_model` has them, float32 (count, 3, height, width)."""
+    count, size, seed = settings["count"], tuple(settings["input_size"]), settings["seed"]
+    if settings["images"] == "noise":
+        return images.noise(count, size, seed)
+    return images.from_folder(Path(settings["images"]), count, size, settings["mean"], settings["std"], seed)
+
+
+def load_model(factory: str, kwargs: dict | None = None, weights: str = "none", seed: int = 0) -> nn.Module:
+    """What a factory builds.
+
+    weights : "none" leaves the model as the factory gives it, which draws its random weights from a stream that
+        follows from `seed`; "default" asks torchvision or timm for its own, which it may have to download; else the
+        path of a state dict, alone or under the key "state_dict" or "model"
+
+    InputError for a factory that is not there or fails, and for weights that are damaged or another model's.
+    """
+    build, arguments = load_factory(factory), dict(kwargs or {})
+    if weights == "default":
+        arguments |= library_weights(factory, build)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_for(seed, "weights"))
+            model = build(**arguments)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        if weights == "default" and isinstance(error, OSError):
+            problem = "cannot be fetched; without a network give the path of a file, or none"
+            raise InputError(f"the default weights of {factory} {problem} ({in_one_line(error)})") from error
+        raise InputError(f"{factory} fails: {in_one_line(error, factory)}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{factory} gives a value of type {type(model).__name__}, not a torch.nn.Module")
+    if weights not in ("none", "default"):
+        load_weights(model, Path(weights), factory)
+    return model
+
+
+def load_factory(name: str) -> Callable[..., nn.Module]:
+    """The function that a factory's name stands for; InputError if there is none."""
+    place, _, function = name.rpartition(":")
+    if not place or not function:
+        forms = "torchvision.models:resnet50, timm:NAME, package.module:function or path/to/file.py:function"
+        raise InputError(f"{name!r} names no factory: write {forms}")
+    if place == "timm":
+        timm = with_torchvision(lambda: extra("timm", "timm", name))
+        if not timm.is_model(function):
+            raise InputError(f"timm has no model {function!r}{near(function, timm.list_models())}")
+        return functools.partial(timm.create_model, function)
+    module = module_in_file(Path(place)) if place.endswith(".py") else module_by_name(place)
+    if not callable(getattr(module, function, None)):
+        known = [known for known, value in vars(module).items() if callable(value)]
+        raise InputError(f"{place} has no function {function!r}{near(function, known)}")
+    return getattr(module, function)
+
+
+def module_by_name(name: str) -> ModuleType:
+    """An installed module, or one in the working folder."""
+    sys.path.append(str(Path.cwd()))
+    try:
+        return with_torchvision(lambda: importlib.import_module(name))
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise InputError(f"{name} cannot be imported: {in_one_line(error)}") from error
+        parent, _, missing = error.name.rpartition(".")
+        beside = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
+        known = [module.name for module in pkgutil.iter_modules(beside)]
+        raise InputError(f"there is no module {error.name!r}{near(missing, known)}") from error
+    except Exception as error:
+        raise InputError(f"{name} cannot be imported: {in_one_line(error)}") from error
+    finally:
+        sys.path.pop()
+
+
+def module_in_file(path: Path) -> ModuleType:
+    """A file run as a module, which may import what lies beside it."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    spec = importlib.util.spec_from_file_location(f"factory_in_{path.stem}", checked(path))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
+    sys.path.append(str(path.parent))
+    try:
+        with_torchvision(lambda: spec.loader.exec_module(module))
+    except Exception as error:
+        raise InputError(f"{path} cannot be imported: {in_one_line(error, f'{path}:')}") from error
+    finally:
+        sys.path.pop()
+    return module
+
+
+def library_weights(factory: str, build: Callable) -> dict:
+    """Keyword arguments with which a library's factory gives its own trained weights."""
+    if factory.startswith("timm:"):
+        return {"pretrained": True}
+    if factory.startswith("torchvision."):
+        try:
+            return {"weights": import_torchvision().models.get_model_weights(build).DEFAULT}
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"torchvision has no weights for {factory}") from error
+    raise InputError(f"{factory} has no default weights, which are torchvision's and timm's: give a file, or none")
+
+
+def load_weights(model: nn.Module, path: Path, name: str) -> None:
+    """Load the state dict in a file into the model, all of it; `name` is the model's in errors."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights")
+    try:
+        state = torch.load(checked(path), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file brings torch, zipfile and the unpickler to
+        if not is_damage(error):
+            raise
+        raise InputError(f"{path}: damaged, or more than tensors: save a model's state_dict()") from error
+    while isinstance(state, dict) and (wrapper := next((key for key in WRAPPERS if key in state), None)):
+        state = state[wrapper]
+    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: no state dict in it: save a model's state_dict()")
+    state = {key.removeprefix("module."): value for key, value in state.items()}  # DataParallel's prefix
+    own = model.state_dict()
+    for key in own.keys() & state.keys():
+        if (found := getattr(state[key], "shape", None)) != own[key].shape:
+            shapes = [" x ".join(map(str, shape)) or "a number" for shape in (found or (), own[key].shape)]
+            raise InputError(f"{path}: not the weights of {name}: {key} is {shapes[0]}, not {shapes[1]}")
+    missing, unknown = model.load_state_dict(state, strict=False)
+    if missing or unknown:
+        first = f"{missing[0]} is missing{near(missing[0], state)}" if missing else f"{unknown[0]} is not in it"
+        more = f", and {len(missing) + len(unknown) - 1} others" if len(missing) + len(unknown) > 1 else ""
+        raise InputError(f"{path}: not the weights of {name}: {first}{more}")
+
+
+def is_untrained(model: nn.Module) -> bool:
+    """Whether all batch norms have the statistics that they begin with: a factory may give trained ones."""
+    norms = [norm for norm in batch_norms(model) if norm.running_mean is not None]
+    return bool(norms) and not any(norm.running_mean.any() or (norm.running_var != 1).any() for norm in norms)
+
+
+def check_it_runs(model: nn.Module, batch: torch.Tensor, layer: str | None, name: str) -> None:
+    """InputError if the model does not take such images."""
+    with evaluating(model), torch.no_grad():
+        run_to_layer(model, batch, layer, name)
+
+
+def run_to_layer(model: nn.Module, batch: torch.Tensor, layer: str | None, name: str) -> None:
+    """Compute the layer; what the model itself raises meanwhile is an InputError."""
+    try:
+        layer_output(model, batch, layer)
+    except InputError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        size = " x ".join(map(str, batch.shape))
+        raise InputError(f"{name} fails on images of {size}: {in_one_line(error, name)}") from error
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, if anything comes near."""
+    found = difflib.get_close_matches(name, known, n=3)
+    return f": did you mean {', '.join(found)}?" if found else ""
+
+
+def in_one_line(error: Exception, factory: str = "") -> str:
+    """An exception in words, with the line of the factory's file in which it was raised, if it is in a file."""
+    file = factory.rpartition(":")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == Path(file).absolute()]
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 300 else f"{text[:300]}…"
+    return f"{type(error).__name__}: {text}" + (f" ({file}, line {lines[-1]})" if lines else "")

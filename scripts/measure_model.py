@@ -1,0 +1,37 @@
+"""Effective receptive field of one unit of any model, built by a factory: torchvision's, timm's or anybody's.
+
+Writes the field, and beside it a table of its numbers, .csv. `python -m erf measure` does the same without settings in
+JSON.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from cli import command, json_object, new_parser, write_table
+from erf.devices import choose_device
+from erf.models import measure_model
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("--name", required=True, help="name of the model in tables and figures")
+    parser.add_argument("--settings", type=json_object, required=True, help="the model's settings, JSON")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True, help="the field, .npz; its numbers come beside it as .csv")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    field = measure_model(args.settings, choose_device(args.device), torch.float32)
+    field.settings["name"] = args.name
+    field.save(args.out)
+    labels = {"model": args.name, **{key: args.settings[key] for key in ("factory", "weights", "layer")}}
+    write_table(pd.DataFrame([labels | field.summary()]), args.out.with_suffix(".csv"))
+    print(f"{args.name}: ERF size {field.size:.1f} px, theoretical {field.theoretical_rf[0]:.0f} px")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,500 @@
+"""Any model: factories, weights and images as users give them, and what is said of those that cannot be used."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+from torch import nn
+
+import figure_models
+import measure_model as script
+from conftest import NETS, SCRIPTS, model_settings
+from erf import images
+from erf.errors import InputError
+from erf.field import ReceptiveField
+from erf.measure import measure
+from erf.models import load_model, measure_model
+from erf.networks import batch_norms
+from erf.seeds import torch_generator
+from erf.vision import import_torchvision
+
+RESNET = "torchvision.models:resnet18"
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch) -> Path:
+    """A working folder with nets.py in it."""
+    (tmp_path / "nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def measured(**changes) -> ReceptiveField:
+    return measure_model(model_settings(**changes), torch.device("cpu"), torch.float32)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+# Factories.
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = load_model(RESNET, {"num_classes": 3})
+    assert torch.equal(torch.rand(3), expected)
+    assert same(first, load_model(RESNET, {"num_classes": 3}))
+    assert not torch.equal(first.fc.weight, load_model(RESNET, {"num_classes": 3}, seed=1).fc.weight)
+    assert first.fc.out_features == 3
+
+
+def test_a_factory_in_a_file_may_import_what_lies_beside_it(nets):
+    folder = nets / "elsewhere"
+    folder.mkdir()
+    (folder / "beside_it.py").write_text("WIDTH = 7\n")
+    (folder / "net.py").write_text(
+        "from dataclasses import dataclass\nfrom torch import nn\nfrom beside_it import WIDTH\n"
+        "@dataclass\nclass Settings:\n    width: int = WIDTH\n"
+        "def build():\n    return nn.Conv2d(3, Settings().width, 3)\n"
+    )
+    assert load_model("elsewhere/net.py:build").out_channels == 7
+    assert str(folder) not in sys.path and "elsewhere" not in sys.path
+
+
+@pytest.mark.parametrize("factory", ["own.py:build", "own:build", "torchvision.models:resnet18"])
+def test_a_factory_may_import_torchvision_beside_any_torch(nets, factory):
+    """In a new process, where nobody has imported it before, and torch's CPU build lacks its compiled operators."""
+    (nets / "own.py").write_text("import torchvision\ndef build():\n    return torchvision.models.resnet18()\n")
+    code = "import sys; from erf.models import load_model; print(type(load_model(sys.argv[1])).__name__)"
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    result = subprocess.run([sys.executable, "-c", code, factory], env=environment, capture_output=True, text=True)
+    assert result.stdout == "ResNet\n", result.stderr
+
+
+def test_a_factory_in_a_module_of_the_working_folder_and_a_class(nets):
+    (nets / "own_package").mkdir()
+    (nets / "own_package/part.py").write_text("from torch.nn import Conv2d\n")
+    model = load_model("own_package.part:Conv2d", {"in_channels": 3, "out_channels": 2, "kernel_size": 1})
+    assert isinstance(model, nn.Conv2d)
+    assert str(nets) not in sys.path
+
+
+def test_timms_models_by_name(monkeypatch):
+    calls = []
+
+    def create_model(name, **options):
+        calls.append((name, options))
+        return nn.Conv2d(3, 2, 1)
+
+    known = ["convnext_tiny", "resnet50.a1_in1k"]
+    timm = types.SimpleNamespace(create_model=create_model, list_models=lambda: known, is_model=known.__contains__)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    load_model("timm:convnext_tiny", {"in_chans": 1})
+    load_model("timm:resnet50.a1_in1k", weights="default")
+    assert calls == [("convnext_tiny", {"in_chans": 1}), ("resnet50.a1_in1k", {"pretrained": True})]
+    with pytest.raises(InputError, match=r"timm has no model 'convnxt_tiny': did you mean convnext_tiny\?"):
+        load_model("timm:convnxt_tiny")
+
+
+def test_what_timm_needs_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"^timm:resnet50 needs timm: pip install timm$"):
+        load_model("timm:resnet50")
+
+
+@pytest.mark.parametrize(
+    "factory, kwargs, message",
+    [
+        ("resnet18", {}, "'resnet18' names no factory: write torchvision.models:resnet50, timm:NAME, package.module"),
+        ("torchvision.models:", {}, "'torchvision.models:' names no factory"),
+        ("torchvision.models:resnet19", {}, r"torchvision.models has no function 'resnet19': did you mean resnet1"),
+        ("torchvision.modles:resnet18", {}, r"there is no module 'torchvision.modles': did you mean models\?"),
+        ("torchvison:resnet18", {}, "there is no module 'torchvison': did you mean torchvision"),
+        ("nets.py:biuld", {}, r"nets.py has no function 'biuld': did you mean build\?"),
+        ("nets:biuld", {}, r"nets has no function 'biuld': did you mean build\?"),
+        ("net.py:build", {}, "net.py: no such file"),
+        ("nets.py:WIDTH", {}, "nets.py has no function 'WIDTH'"),
+        (
+            "nets.py:build",
+            {"wdith": 3},
+            r"nets.py:build fails: TypeError: Net.__init__\(\) got an unexpected .* \(nets.py, line \d+\)$",
+        ),
+        ("nets.py:broken", {}, r"nets.py:broken fails: ValueError: in two lines \(nets.py, line \d+\)$"),
+        ("nets.py:nothing", {}, "nets.py:nothing gives a value of type NoneType, not a torch.nn.Module"),
+        (
+            "faulty.py:build",
+            {},
+            r"faulty.py cannot be imported: ZeroDivisionError: division by zero \(faulty.py, line 2",
+        ),
+        ("faulty:build", {}, "faulty cannot be imported: ZeroDivisionError"),
+        ("unfinished.py:build", {}, "unfinished.py cannot be imported: SyntaxError"),
+        ("needy.py:build", {}, "needy.py cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("needy:build", {}, "needy cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+    ],
+)
+def test_a_factory_that_cannot_be_used_is_named_with_the_reason_in_one_line(nets, factory, kwargs, message):
+    (nets / "faulty.py").write_text("\n1 / 0\n")
+    (nets / "unfinished.py").write_text("def build(:\n")
+    (nets / "needy.py").write_text("import no_such_package\n")
+    with pytest.raises(InputError, match=f"^{message}") as caught:
+        load_model(factory, kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_running_out_of_memory_is_not_the_factorys_fault(nets):
+    (nets / "huge.py").write_text("def build():\n    raise MemoryError\n")
+    with pytest.raises(MemoryError):
+        load_model("huge.py:build")
+
+
+# Weights.
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {"model": {"state_dict": state}},
+    ],
+    ids=["alone", "state_dict", "model, parallel", "nested"],
+)
+def test_weights_of_a_file(nets, wrap):
+    other = load_model("nets.py:build", seed=1)
+    torch.save(wrap(other.state_dict()), "weights.pt")
+    assert same(load_model("nets.py:build", weights="weights.pt"), other)
+    assert not same(load_model("nets.py:build"), other)
+
+
+def test_weights_that_do_not_fit_are_named(nets):
+    def message(state) -> str:
+        torch.save(state, "weights.pt")
+        with pytest.raises(InputError) as caught:
+            load_model("nets.py:build", weights="weights.pt")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    good = load_model("nets.py:build").state_dict()
+    renamed = {key.replace("conv", "cnv"): value for key, value in good.items()}
+    prefix = "weights.pt: not the weights of nets.py:build: "
+    assert message(renamed).startswith(f"{prefix}conv.weight is missing: did you mean cnv.weight, ")
+    assert message(renamed).endswith("?, and 3 others")
+    assert message(good | {"more": torch.zeros(1)}) == f"{prefix}more is not in it"
+    assert message(good | {"conv.bias": torch.zeros(9, 1)}) == f"{prefix}conv.bias is 9 x 1, not 4"
+    assert message(good | {"conv.bias": 3}) == f"{prefix}conv.bias is a number, not 4"
+    for strange in (torch.zeros(3), {"epoch": 3}, [], {"state_dict": 5}):
+        assert message(strange) == "weights.pt: no state dict in it: save a model's state_dict()"
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", None], ids=["empty", "text", "cut"])
+def test_damaged_weights_are_named(nets, content):
+    torch.save(load_model("nets.py:build").state_dict(), "weights.pt")
+    whole = Path("weights.pt").read_bytes()
+    Path("weights.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(InputError, match=r"^weights.pt: damaged, or more than tensors: save a model's state_dict"):
+        load_model("nets.py:build", weights="weights.pt")
+    with pytest.raises(InputError, match=r"^elsewhere.pt: no such file of weights$"):
+        load_model("nets.py:build", weights="elsewhere.pt")
+
+
+def test_a_librarys_own_weights(monkeypatch):
+    api = import_torchvision().models._api
+    other = load_model(RESNET, seed=1)
+    asked = []
+
+    def download(url, *arguments, **options):
+        asked.append(url)
+        return other.state_dict()
+
+    monkeypatch.setattr(api, "load_state_dict_from_url", download)
+    assert same(load_model(RESNET, weights="default"), other)
+    assert len(asked) == 1 and re.search(r"resnet18-\w+\.pth$", asked[0])
+
+    def no_network(*arguments, **options):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(api, "load_state_dict_from_url", no_network)
+    with pytest.raises(
+        InputError, match=r"^the default weights of .*resnet18 cannot be fetched; without a network give"
+    ):
+        load_model(RESNET, weights="default")
+
+
+def test_default_weights_are_those_of_a_library(nets):
+    with pytest.raises(InputError, match=r"^nets.py:build has no default weights, which are torchvision's and timm's"):
+        load_model("nets.py:build", weights="default")
+    with pytest.raises(InputError, match=r"^torchvision has no weights for torchvision.ops:Conv2dNormActivation$"):
+        load_model("torchvision.ops:Conv2dNormActivation", weights="default")
+
+
+# Images.
+
+
+def picture(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path)
+
+
+def test_noise_is_normal_and_follows_the_seed():
+    drawn = images.noise(20, (30, 40), seed=3)
+    assert drawn.shape == (20, 3, 30, 40) and drawn.dtype == torch.float32
+    assert abs(drawn.mean().item()) < 0.01 and abs(drawn.std().item() - 1) < 0.01
+    assert torch.equal(images.noise(20, (30, 40), seed=3), drawn)
+    assert not torch.equal(images.noise(20, (30, 40), seed=4), drawn)
+
+
+def test_images_are_drawn_from_a_folder_and_the_folders_in_it(tmp_path):
+    for number, name in enumerate(["b.png", "a.JPG", "deep/er/c.bmp", "d.tiff", "deep/e.webp"]):
+        picture(tmp_path / name, np.full((8, 8, 3), 10 * number, np.uint8))
+    (tmp_path / "notes.txt").write_text("no image")
+    names = [path.relative_to(tmp_path).as_posix() for path in images.image_paths(tmp_path)]
+    assert names == ["a.JPG", "b.png", "d.tiff", "deep/e.webp", "deep/er/c.bmp"]
+
+    def levels(count: int, seed: int) -> list[int]:
+        drawn = images.from_folder(tmp_path, count, (4, 4), (0, 0, 0), (1, 1, 1), seed)
+        return [round(255 * image.mean().item()) for image in drawn]
+
+    assert levels(5, 0) == [10, 0, 30, 40, 20]
+    draws = {tuple(levels(3, seed)) for seed in range(20)}
+    assert len(draws) > 5 and all(len(set(draw)) == 3 for draw in draws)
+    assert levels(3, 7) == levels(3, 7)
+
+
+def test_an_image_is_cropped_around_its_middle_resized_and_normalised(tmp_path):
+    pixels = np.zeros((10, 40, 3), np.uint8)
+    pixels[:, 10:30] = (255, 128, 64)  # the middle 20 columns, as wide as 10 x 20 pixels
+    picture(tmp_path / "wide.png", pixels)
+    (shown,) = images.from_folder(tmp_path, 1, (5, 10), (0.5, 0.25, 0), (0.5, 1, 2), seed=0)
+    assert shown.shape == (3, 5, 10) and shown.dtype == torch.float32
+    expected = torch.tensor([1, 128 / 255 - 0.25, 64 / 255 / 2])
+    inside = shown[:, :, 2:-2]  # at the rim the colours beside it are mixed in
+    assert torch.allclose(inside, expected[:, None, None].expand_as(inside), atol=1e-6)
+    upright = np.zeros((40, 10, 3), np.uint8)
+    upright[:20] = 255
+    picture(tmp_path / "wide.png", upright)
+    (shown,) = images.from_folder(tmp_path, 1, (10, 10), (0, 0, 0), (1, 1, 1), seed=0)
+    assert (shown[:, :4] == 1).all() and (shown[:, 6:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_any_kind_of_picture_becomes_rgb(tmp_path, mode):
+    picture(tmp_path / "x.tiff", np.full((6, 6, 3), 255, np.uint8), mode)
+    assert (images.read_image(tmp_path / "x.tiff", (3, 3)) == 1).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "cut"])
+def test_a_file_that_is_no_picture_is_named(tmp_path, content):
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name, rng.integers(255, size=(30, 30, 3), dtype=np.uint8))
+    whole = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(InputError, match=r"b\.png: not an image that can be read") as caught:
+        images.from_folder(tmp_path, 2, (4, 4), (0, 0, 0), (1, 1, 1), seed=0)
+    assert "a.png" not in str(caught.value)
+
+
+def test_a_folder_without_enough_pictures_is_named(tmp_path):
+    def message(folder: Path, count: int = 1) -> str:
+        with pytest.raises(InputError) as caught:
+            images.from_folder(folder, count, (4, 4), (0, 0, 0), (1, 1, 1), seed=0)
+        return str(caught.value)
+
+    assert message(tmp_path / "x") == f"{tmp_path / 'x'}: no such folder of images"
+    assert message(tmp_path).startswith(f"{tmp_path}: no image in it, which are files named .bmp, .jpeg")
+    picture(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    assert message(tmp_path / "a.png") == f"{tmp_path / 'a.png'}: no such folder of images"
+    assert message(tmp_path, 2) == f"{tmp_path}: 2 images are wanted, but there are only 1"
+
+
+# Measuring.
+
+
+def test_the_field_of_a_known_map(nets):
+    field = measured(factory="nets.py:box", layer="", input_size=[9, 11], unit=[2, 3])
+    expected = np.zeros((9, 11))
+    expected[1:4, 2:5] = 1
+    np.testing.assert_allclose(field.map, expected, atol=1e-6)
+    assert field.position == (2, 3) and field.theoretical_rf == (3, 3) and field.size == 3
+    middle = measured(factory="nets.py:box", layer="", input_size=[9, 11])
+    assert middle.position == (4, 5) and middle.settings["model"]["factory"] == "nets.py:box"
+
+
+def test_settings_reach_the_measurement(nets):
+    settings = model_settings(factory="nets.py:trained", channels=1, mode="square", layer="top")
+    direct = measure(load_model("nets.py:trained"), images.noise(3, (12, 10), 0), "top", channels=1, mode="square")
+    field = measure_model(settings, torch.device("cpu"), torch.float32)
+    np.testing.assert_array_equal(field.map, direct.map)
+    assert len(field.bootstrap) and field.settings["mode"] == "square" and field.settings["layer"] == "top"
+    again = measure_model(settings, torch.device("cpu"), torch.float32, batch_size=1)
+    np.testing.assert_allclose(again.map, field.map, rtol=1e-5)
+    double = measure_model(settings, torch.device("cpu"), torch.float64)
+    np.testing.assert_allclose(double.map, field.map, rtol=1e-5)
+    assert (double.map != field.map).any()
+
+
+def test_models_of_one_seed_see_the_same_noise(nets):
+    one, other = (measured(factory="nets.py:square", layer=layer) for layer in ("", "0"))
+    np.testing.assert_array_equal(one.map, other.map)
+    assert (measured(factory="nets.py:square", layer="", seed=1).map != one.map).any()
+
+
+def test_images_of_a_folder_are_measured(nets):
+    for number in range(3):
+        picture(nets / f"photos/{number}.png", np.full((20, 20, 3), 255 * (number == 1), np.uint8))
+    field = measured(factory="nets.py:square", layer="", images="photos", mean=[0, 0, 0], std=[0.5, 0.5, 0.5])
+    assert field.map.max() == pytest.approx(2 * 2)  # d(x^2)/dx = 2x, at 2 in one image, at 0 in the others
+    assert field.dead == 2
+
+
+def test_new_batch_norms_are_calibrated_and_trained_ones_left_alone(nets):
+    plain, tripled = (
+        measured(factory="nets.py:build", kwargs={"scale": scale}, layer="", count=8) for scale in (1.0, 3.0)
+    )
+    np.testing.assert_allclose(tripled.map / tripled.map.max(), plain.map / plain.map.max(), rtol=1e-3, atol=1e-3)
+    trained = measured(factory="nets.py:trained", layer="")
+    direct = measure(load_model("nets.py:trained"), images.noise(3, (12, 10), 0))
+    np.testing.assert_array_equal(trained.map, direct.map)
+    model = load_model("nets.py:build")
+    torch.save(model.state_dict(), "weights.pt")  # given weights are not new, whatever they are
+    given = measured(factory="nets.py:build", weights="weights.pt", layer="")
+    np.testing.assert_array_equal(given.map, measure(model, images.noise(3, (12, 10), 0)).map)
+
+
+def test_calibration_counts_no_dropout_among_what_batch_norms_see(nets):
+    dropped, kept = (measured(factory="nets.py:build", kwargs={"dropout": rate}, layer="") for rate in (0.9, 0.0))
+    np.testing.assert_array_equal(dropped.map, kept.map)
+    assert len(batch_norms(load_model("nets.py:build"))) == 1
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"factory": "nets.py:picky"},
+            r"nets.py:picky fails on images of 1 x 3 x 12 x 10: AssertionError: 16 x 16 only",
+        ),
+        ({"factory": "nets.py:grey"}, r"nets.py:grey fails on images of 1 x 3 x 12 x 10: RuntimeError: Given groups=1"),
+        ({"factory": "nets.py:build", "layer": "cnov"}, "unknown layer 'cnov': did you mean conv"),
+        (
+            {"factory": "nets.py:pooled", "count": 1},
+            "nets.py:pooled fails on images of 1 x 3 x 12 x 10: ValueError: Exp",
+        ),
+        ({"factory": "nets.py:box", "unit": [12, 0]}, r"unit \(12, 0\) is outside"),
+        ({"factory": "nets.py:box", "channels": 5}, "unknown channels 5"),
+        ({"factory": "nets.py:box", "images": "no/where"}, "no/where: no such folder of images"),
+    ],
+)
+def test_what_cannot_be_measured_is_named_in_one_line(nets, changes, message):
+    with pytest.raises(InputError, match=f"^{message}") as caught:
+        measured(**{"layer": "", **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_does_not_fit_the_images_is_not_run(nets):
+    assert measured(factory="nets.py:headed", layer="0").theoretical_rf == (3, 3)
+    with pytest.raises(InputError, match="fails on images of 1 x 3 x 12 x 10"):
+        measured(factory="nets.py:headed", layer="")
+
+
+# The scripts.
+
+
+def test_the_script_writes_the_field_and_its_numbers(nets):
+    settings = model_settings(factory="nets.py:build", layer="conv")
+    arguments = ["--name", "mine", "--settings", json.dumps(settings), "--device", "cpu", "--out", "out/mine.npz"]
+    assert script.main(arguments) == 0
+    field, direct = ReceptiveField.load("out/mine.npz"), measured(factory="nets.py:build", layer="conv")
+    np.testing.assert_array_equal(field.map, direct.map)
+    assert field.settings["name"] == "mine" and field.settings["model"] == settings
+    (row,) = pd.read_csv("out/mine.csv").to_dict("records")
+    assert (row["model"], row["factory"], row["layer"]) == ("mine", "nets.py:build", "conv")
+    assert row["size"] == field.size and (row["low"], row["high"]) == pytest.approx(field.interval)
+    assert (row["rf_height"], row["rf_width"]) == (3, 3)
+    assert (row["row"], row["column"], row["images"], row["dead"]) == (6, 5, 3, 0)
+    record = json.loads(Path("out/mine.provenance.json").read_text())
+    assert record["read"].keys() == {"nets.py"} and record["written"].keys() == {"mine.npz", "mine.csv"}
+
+
+def test_the_script_says_a_users_mistake_in_one_line(nets, capsys):
+    settings = json.dumps(model_settings(factory="nets.py:broken"))
+    assert script.main(["--name", "mine", "--settings", settings, "--device", "cpu", "--out", "mine.npz"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: nets.py:broken fails: ValueError") and error.count("\n") == 1
+    assert not list(nets.glob("*mine*"))
+
+
+def field_of(name: str, size: int, theoretical_rf: tuple[float, float], side: int = 40) -> ReceptiveField:
+    """A square of impact in an image."""
+    maps = np.zeros((2, side, side))
+    maps[:, 20 - size // 2 : 20 - size // 2 + size, 20 - size // 2 : 20 - size // 2 + size] = 1
+    settings = {"name": name, "model": model_settings(layer="top")}
+    return ReceptiveField.from_runs(maps, (20, 20), theoretical_rf, settings, np.random.default_rng(0))
+
+
+FIELDS = [
+    field_of("small", 5, (11, 11)),
+    field_of("cut", 11, (11, 11)),
+    field_of("wide", 9, (90, 90)),
+    field_of("global", 7, (np.inf, np.inf)),
+]
+
+
+def test_the_figures_table_holds_what_the_fields_hold():
+    table = figure_models.tabulate(FIELDS).set_index("model")
+    assert table["size"].to_dict() == {"small": 5, "cut": 11, "wide": 9, "global": 7}
+    assert table["clipped"].to_dict() == {"small": False, "cut": True, "wide": False, "global": False}
+    assert table.loc["wide", "rf_height"] == 90 and np.isinf(table.loc["global", "rf_width"])
+    assert table.loc["small", "ratio"] == pytest.approx(5 / 11) and np.isnan(table.loc["global", "ratio"])
+
+
+def test_the_figure_frames_fields_that_fit_and_marks_what_is_cut_off_or_infinite():
+    figure, table = figure_models.draw(FIELDS)
+    panels = {panel.get_title(): panel for panel in figure.axes if panel.get_title()}
+    assert list(panels) == ["small", "cut", "wide", "global"]
+    assert {name: len(panel.patches) for name, panel in panels.items()} == {
+        "small": 1,
+        "cut": 1,
+        "wide": 0,
+        "global": 0,
+    }
+    frame = panels["small"].patches[0]
+    assert (frame.get_x(), frame.get_y(), frame.get_width()) == (-5.5, -5.5, 11)
+    assert len({(panel.get_xlim(), panel.get_ylim()) for panel in panels.values()}) == 1  # one scale
+    (chart,) = (axes for axes in figure.axes if axes.get_xlabel() == "pixels")
+    hollow = [line for line in chart.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xydata().tolist() for line in hollow] == [[[11, 1]]]
+    assert [(text.get_text(), text.xy[1]) for text in chart.texts] == [("∞", 3)]
+    (marks,) = (line for line in chart.lines if line.get_marker() == "|" and line.get_color() == "0.2")
+    assert marks.get_xydata().tolist() == [[11, 0], [11, 1], [90, 2]]
+    assert [label.get_text() for label in chart.get_yticklabels()] == list(table["model"])
+    plt.close(figure)
+
+
+def test_the_figure_of_one_model_that_sees_everything():
+    figure, table = figure_models.draw(FIELDS[3:])
+    figure.canvas.draw()
+    assert len(table) == 1
+    plt.close(figure)
+
+
+def test_one_generator_draws_images_and_another_noise():
+    noise, drawn = (torch.rand(1, generator=torch_generator(0, name)) for name in ("noise images", "drawn images"))
+    assert noise != drawn
