@@ -30,8 +30,8 @@ import erf
 from erf.vision import import_torchvision
 
 MODELS = {"resnet18": "layer4", "resnet50": "layer4", "convnext_tiny": "features", "unet": None}
-SIDES = {224: 16, 512: 8, 1024: 8}  # with the number of images
-RUNS = (1, 2, 4, 8, 16)
+SIDES = {224: 16, 512: 4, 1024: 3}  # with the number of images
+RUNS = (1, 2, 4, 8)
 DEPTHS = (10, 20, 40, 80)
 
 

@@ -389,13 +389,13 @@ def test_calibration_counts_no_dropout_among_what_batch_norms_see(nets):
     [
         (
             {"factory": "nets.py:picky"},
-            r"nets.py:picky fails on images of 1 x 3 x 12 x 10: AssertionError: 16 x 16 only",
+            r"the model fails on images of 1 x 3 x 12 x 10: AssertionError: 16 x 16 only",
         ),
-        ({"factory": "nets.py:grey"}, r"nets.py:grey fails on images of 1 x 3 x 12 x 10: RuntimeError: Given groups=1"),
+        ({"factory": "nets.py:grey"}, r"the model fails on images of 1 x 3 x 12 x 10: RuntimeError: Given groups=1"),
         ({"factory": "nets.py:build", "layer": "cnov"}, "unknown layer 'cnov': did you mean conv"),
         (
             {"factory": "nets.py:pooled", "count": 1},
-            "nets.py:pooled fails on images of 1 x 3 x 12 x 10: ValueError: Exp",
+            "the model fails on images of 1 x 3 x 12 x 10: ValueError: Exp",
         ),
         ({"factory": "nets.py:box", "unit": [12, 0]}, r"unit \(12, 0\) is outside"),
         ({"factory": "nets.py:box", "channels": 5}, "unknown channels 5"),

@@ -19,7 +19,7 @@ SEGMENTATION = MODELS.list_models(module=MODELS.segmentation)
 ZOO = MODELS.list_models(module=MODELS) + SEGMENTATION
 
 # What others have found. The first three are from Araujo, Norris and Sim, "Computing receptive fields of convolutional
-# neural networks" (Distill, 2019); that of ResNet-18 is well known; torchvision's ResNet-50 strides in its 3 x 3 layers.
+# neural networks" (Distill, 2019); ResNet-18's is well known; torchvision's ResNet-50 strides in its 3 x 3 layers.
 KNOWN = {"alexnet": 195, "vgg16": 212, "inception_v3": 1311, "resnet18": 435, "resnet50": 427}
 # Families by what they are made of: those that see the whole image by squeeze-and-excitation, by attention, by pooling.
 GLOBAL = ("efficientnet", "mobilenet_v3", "regnet_y", "swin", "vit", "maxvit", "deeplabv3", "lraspp")

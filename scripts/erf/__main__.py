@@ -66,9 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("the run")
     run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     run.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    run.add_argument(
-        "--batch-size", type=positive, metavar="N", help="images in one pass (as many as make 2^18 pixels)"
-    )
+    run.add_argument("--batch-size", type=positive, metavar="N", help="images in one pass (as many as memory suggests)")
     run.add_argument("--threads", type=positive, metavar="N", help="of the CPU (torch's default)")
     output = parser.add_argument_group("what comes of it")
     output.add_argument("--out", type=with_suffix(".npz"), metavar="FILE.npz", help="for erf.ReceptiveField.load")
@@ -97,7 +95,8 @@ def measure(args: argparse.Namespace) -> None:
     settings |= {"unit": args.unit or "center", "input_size": [args.input_size[0], args.input_size[-1]]}
     with warnings.catch_warnings(action="ignore"):  # that there is no GPU: here that is nothing to wonder at
         device = choose_device(args.device)
-    field = measure_model(settings, device, getattr(torch, args.dtype), args.batch_size)
+    dtype, progress = getattr(torch, args.dtype), sys.stderr.isatty()
+    field = measure_model(settings, device, dtype, args.batch_size, progress)
     found = field.summary()
     if args.out:
         field.save(args.out)
@@ -121,7 +120,10 @@ def in_words(found: dict, field) -> str:
     if not math.isnan(found["low"]):
         interval = f" [{found['low']:.1f}, {found['high']:.1f}], a 95 % bootstrap over images"
     theory = f"{found['rf_height']:.0f} x {found['rf_width']:.0f} px, of which the ERF's side is"
-    theory = f"{theory} {found['ratio']:.3f}" if math.isfinite(found["ratio"]) else "the whole image, or unknown"
+    if measured["sees_all"]:
+        theory = f"the whole image, or what is not known: {measured['sees_all']}"
+    else:
+        theory = f"{theory} {found['ratio']:.3f}"
     layer = f"layer {measured['layer']}" if measured["layer"] else "its output"
     rows = {
         "model": f"{measured['model']['factory']}, {layer}, unit {tuple(measured['unit'])}",

@@ -187,7 +187,8 @@ class ReceptiveField:
     @property
     def kurtosis(self) -> tuple[float, float]:
         """Excess kurtosis (rows, columns) of |impact| as a distribution: 0 for a Gaussian, -1.2 for a uniform one."""
-        return tuple((self._moments(4) / self._moments(2) ** 2 - 3).tolist())
+        with np.errstate(invalid="ignore"):  # a map of one pixel has none
+            return tuple((self._moments(4) / self._moments(2) ** 2 - 3).tolist())
 
     def _moments(self, order: int) -> np.ndarray:
         """Moments (rows, columns) of |impact| about the unit's position."""

@@ -53,8 +53,8 @@ def layer_output(model: nn.Module, images: torch.Tensor, layer: str | None) -> t
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"the model fails on images of shape {tuple(images.shape)}: {reason[0]}") from error
+        size, reason = " x ".join(map(str, images.shape)), (str(error).strip().splitlines() or [""])[0][:300]
+        raise InputError(f"the model fails on images of {size}: {type(error).__name__}: {reason}") from error
     if not isinstance(output, torch.Tensor):
         content = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
         raise NoPlane(f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor: choose a layer")

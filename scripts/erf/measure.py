@@ -108,7 +108,7 @@ def measure(
     total = len(images) if isinstance(images, Images) else None
     with tqdm(total=total, unit=" images", disable=not progress) as bar:
         for batch in _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng):
-            for own, (gradient, where) in zip(maps, batch, strict=True):
+            for own, (gradient, _) in zip(maps, batch, strict=True):
                 own.append(impact_maps(gradient, mode))
             found = [where for _, where in batch]  # the same for every batch
             bar.update(len(maps[0][-1]))

@@ -23,47 +23,50 @@ from erf.errors import InputError, is_damage, is_out_of_memory
 from erf.extras import extra
 from erf.field import ReceptiveField
 from erf.files import checked
+from erf.layers import layer_output
 from erf.measure import measure
 from erf.networks import batch_norms, calibrate_batch_norm
 from erf.seeds import seed_for
-from erf.structure import evaluating, layer_output
 from erf.vision import import_torchvision, with_torchvision
 
 CALIBRATION = 32  # images, at most, for the statistics of an untrained model's batch norms
-BATCH = 2**18  # pixels of images in one backward pass, which bounds its memory
 WRAPPERS = ("state_dict", "model")  # keys under which files of weights have them, beside an optimiser's and the like
 
 
 def measure_model(
-    settings: dict, device: torch.device, dtype: torch.dtype, batch_size: int | None = None
+    settings: dict,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int | None = None,
+    progress: bool = False,
 ) -> ReceptiveField:
     """The field of a unit of a model, with a bootstrap over images.
 
     settings : `factory`, `kwargs`, `weights` and `seed` as in `load_model`; `layer` ("" for the model's own output),
         `unit` ("center" or [row, column]), `channels` and `mode` as in `erf.measure`; `images`, "noise" or a folder,
         of which `count` are taken, of `input_size` (height, width), and normalised by `mean` and `std`
-    batch_size : images in one backward pass; by default as many as make BATCH pixels
+    batch_size, progress : as in `erf.measure`
 
     InputError for whatever is wrong with these. The same settings give the same field, and all models with the same
     seed get the same noise.
     """
-    height, width = settings["input_size"]
     model = load_model(settings["factory"], settings["kwargs"], settings["weights"], settings["seed"])
     shown = load_images(settings)
     model, layer = model.to(device, dtype), settings["layer"] or None
-    check_it_runs(model, shown[:1].to(device, dtype), layer, settings["factory"])
     if settings["weights"] == "none" and is_untrained(model):
-        run = functools.partial(run_to_layer, model, layer=layer, name=settings["factory"])
-        calibrate_batch_norm(model, shown[:CALIBRATION].to(device, dtype), run)
+        calibrate_batch_norm(
+            model, shown[:CALIBRATION].to(device, dtype), lambda batch: layer_output(model, batch, layer)
+        )
     field = measure(
         model,
         shown,
         layer,
-        channels=settings["channels"],
-        mode=settings["mode"],
-        batch_size=batch_size or max(1, BATCH // (height * width)),
+        settings["unit"] if settings["unit"] == "center" else tuple(settings["unit"]),
+        settings["channels"],
+        settings["mode"],
+        batch_size=batch_size,
         rng=np.random.default_rng(seed_for(settings["seed"], "bootstrap")),
-        **({} if settings["unit"] == "center" else {"unit": tuple(settings["unit"])}),
+        progress=progress,
     )
     field.settings.update(model=settings)
     return field
@@ -202,25 +205,6 @@ def is_untrained(model: nn.Module) -> bool:
     """Whether all batch norms have the statistics that they begin with: a factory may give trained ones."""
     norms = [norm for norm in batch_norms(model) if norm.running_mean is not None]
     return bool(norms) and not any(norm.running_mean.any() or (norm.running_var != 1).any() for norm in norms)
-
-
-def check_it_runs(model: nn.Module, batch: torch.Tensor, layer: str | None, name: str) -> None:
-    """InputError if the model does not take such images."""
-    with evaluating(model), torch.no_grad():
-        run_to_layer(model, batch, layer, name)
-
-
-def run_to_layer(model: nn.Module, batch: torch.Tensor, layer: str | None, name: str) -> None:
-    """Compute the layer; what the model itself raises meanwhile is an InputError."""
-    try:
-        layer_output(model, batch, layer)
-    except InputError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        size = " x ".join(map(str, batch.shape))
-        raise InputError(f"{name} fails on images of {size}: {in_one_line(error, name)}") from error
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ Images of any size cost nothing, and the model does not notice.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -31,7 +32,7 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
     without_data = FakeTensorMode(allow_non_fake_inputs=True)
     with _left_alone(model), _names_of_modules(model) as running, torch.inference_mode(False), torch.enable_grad():
         try:
-            with without_data:
+            with without_data, _quiet("torch._subclasses.fake_tensor"):
                 source = torch.empty(images.shape, dtype=images.dtype, device=images.device, requires_grad=True)
                 recorder = _Recorder(source, running)
                 with recorder:
@@ -105,6 +106,17 @@ def _needed_for(output: Value) -> list[Operation]:
             pending.append((operation, True))
             pending.extend((operand.value.made_by, False) for operand in operation.operands)
     return order
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without what a logger says of an error, which is said here."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextlib.contextmanager
