@@ -14,10 +14,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from conftest import ROOT, SCRIPTS, copy_project
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-sys.path.insert(0, str(SCRIPTS))
-
+from conftest import ROOT, copy_project
 from erf.measure import input_gradients
 from erf.seeds import torch_generator
 from erf.stacks import structure

@@ -22,11 +22,10 @@ import torch
 from matplotlib import pyplot as plt
 from torch import nn
 
-from conftest import ROOT, SCRIPTS
-
-sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import erf
+from conftest import ROOT
 from erf.vision import import_torchvision
 
 MODELS = {"resnet18": "layer4", "resnet50": "layer4", "convnext_tiny": "features", "unet": None}
