@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 import erf
-from dags import dags
+from dags import dags, pairs
 from erf.errors import InputError
+from erf.sliding import _OfAnImage
 
 MEASURE = importlib.import_module("erf.measure")  # the module: erf.measure is the function
 
@@ -64,6 +65,19 @@ def test_in_single_precision_where_channels_lie_last_in_memory(drawn, seed):
         return
     part = erf.measure(model, images, mode="signed")
     assert np.abs(part.map - whole.map).sum() <= 1e-4 * np.abs(whole.map).sum()
+
+
+@settings(max_examples=40)
+@given(kernel=pairs(1, 7), stride=pairs(1, 4), size=pairs(14, 19), seed=st.integers(0, 99))
+def test_the_gradient_of_a_convolution_of_an_image(kernel, stride, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(shape, dtype=torch.float64, generator=generator)  # noqa: E731
+    image, weight, bias = draw(2, 3, *size).requires_grad_(), draw(5, 3, *kernel), draw(5)
+    expected = F.conv2d(image, weight, bias, stride)
+    result = _OfAnImage.apply(image, weight, bias, list(stride))
+    into = draw(*expected.shape)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y, image, into)[0] for y in (result, expected)))
 
 
 def equal_to_whole(model, shape=(1, 2, 30, 34), unit="center", **kwargs):

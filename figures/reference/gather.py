@@ -30,7 +30,7 @@ TABLES = {  # by name here: where they lie under results/
 }
 FIGURES = [  # the maps' tables are too large to keep
     *("convolution", "structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units"),
-    *("initialization", "scorecard"),
+    *("initialization", "scorecard", "models"),
 ]
 
 ORIGIN = ("script", "finished", "seconds", "commit", "processor", "cores", "GPU", "Python", "torch", "numpy")
@@ -54,6 +54,8 @@ def gather(name: str) -> None:
             gathered = pd.concat([labelled(path, results) for path in paths], ignore_index=True)
             gathered.to_csv(out / f"{table}.csv", index=False, lineterminator="\n")
     pd.DataFrame(origins).to_csv(out / "provenance.csv", index=False, lineterminator="\n")
+    for path in (PROJECT / "benchmarks").glob("measure.*") if not name else []:  # of `make bench`
+        shutil.copyfile(path, out / path.name)
     if (results / "claims.json").exists():
         shutil.copyfile(results / "claims.json", out / "claims.json")
     for path in HERE.glob("*.*") if name else []:

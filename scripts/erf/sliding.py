@@ -11,10 +11,11 @@ import torch
 from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
 from erf.graph import Operand, Operation
-from erf.layouts import Windows, axis_of, cut, fastest_format, is_plain, plain, sliced
+from erf.layouts import Windows, axis_of, cut, fastest_format, format_of, is_plain, plain, sliced
 from erf.rules import EVERYTHING, Everything, along_plain, clipped, through
 
 ROUNDING = 1e-9  # of positions between pixels
+FEW = 4  # channels, such as an image's
 
 
 class Neighbourhood(Everything):
@@ -135,7 +136,37 @@ class Convolution(Sliding):
             tensor = sliced(tensor, [slice(None), slice(None), *(slice(None, None, step) for step in pair(stride))])
             result = F.linear(tensor.permute(0, 2, 3, 1).contiguous(), weight.flatten(1), bias)
             return [result.permute(0, 3, 1, 2)]
+        if weight.shape[1] <= FEW and rest[-1] == max(dilation) == 1 < max(stride) and not any(padding):
+            return [_OfAnImage.apply(tensor, weight, bias, pair(stride))]
         return [self.operation.function(tensor, weight, bias, stride, padding, dilation, *rest)]
+
+
+class _OfAnImage(torch.autograd.Function):
+    """A convolution of few channels with strides, whose gradient is computed by one without, three times as fast.
+
+    In every stride x stride pixels each has its own taps of the kernel: they are computed as channels, and then put
+    side by side.
+    """
+
+    @staticmethod
+    def forward(ctx, tensor, weight, bias, stride):
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.stride = tensor.shape, stride
+        return F.conv2d(tensor, weight, bias, stride)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (weight,) = ctx.saved_tensors
+        (down, right), kernel = ctx.stride, weight.shape[2:]
+        rows, columns = taps = [-(-length // step) for length, step in zip(kernel, ctx.stride, strict=True)]
+        split = F.pad(weight, (0, columns * right - kernel[1], 0, rows * down - kernel[0]))
+        split = split.unflatten(3, (columns, right)).unflatten(
+            2, (rows, down)
+        )  # (outputs, C, rows, down, columns, right)
+        phases = split.permute(1, 3, 5, 0, 2, 4).flatten(0, 2).flip(2, 3).contiguous(memory_format=format_of(gradient))
+        pixels = F.conv2d(gradient, phases, padding=[count - 1 for count in taps]).unflatten(1, (-1, down, right))
+        whole = pixels.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        return F.pad(whole, (0, ctx.shape[3] - whole.shape[3], 0, ctx.shape[2] - whole.shape[2])), None, None, None
 
 
 class TransposedConvolution(Convolution):
