@@ -201,7 +201,7 @@ def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
             raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found}")
         if not chunk.is_floating_point():
             raise InputError(f"images are {chunk.dtype}: give floats, scaled and normalised as the model expects")
-        if not chunk.isfinite().all():
+        if not torch.stack(chunk.aminmax()).isfinite().all():
             raise InputError("the images hold values that are not finite")
         if shape not in (None, chunk.shape[1:]):
             raise InputError(f"images of different sizes, {tuple(shape)} and {tuple(chunk.shape[1:])}: make them alike")
