@@ -90,8 +90,19 @@ def test_a_global_layer_sees_everything():
     field = erf.theoretical_rf(model, input_shape=(1, 9, 9))
     assert field.size == (math.inf, math.inf)
     assert field.sees_all == "mean in '1'"
-    assert field.stride == (9 / 7, 9 / 7)  # an even division of the image
-    assert field.offset == pytest.approx((1 / 7, 1 / 7))
+    assert (field.stride, field.offset) == ((1, 1), (1, 1))  # beside the gate
+
+
+def test_units_that_see_nothing_but_everything_divide_the_image_evenly():
+    class Fourier(nn.Module):
+        def forward(self, x):
+            return torch.fft.fft2(x).real
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), Fourier())
+    field = erf.theoretical_rf(model, input_shape=(1, 9, 16))
+    assert field.size == (math.inf, math.inf)
+    assert field.stride == pytest.approx((9 / 7, 16 / 14))
+    assert field.offset == pytest.approx((1 / 7, 1 / 14))
 
 
 @pytest.mark.parametrize("gate", [nn.AvgPool2d(7, 1), nn.Conv2d(1, 1, 7)])

@@ -1,16 +1,17 @@
 """The theoretical receptive field: which pixels the units of a layer can see at all, whatever the weights are."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from erf.cone import all_windows
+from erf.cone import windows_of
 from erf.errors import InputError
 from erf.graph import Graph
 from erf.layers import NoPlane, Plane, evaluating, last_layer, layer_output, plane_of
+from erf.layouts import AXES
+from erf.rules import EVERYTHING
 from erf.trace import Untraceable, trace
 
 
@@ -21,7 +22,8 @@ class TheoreticalRF:
     size : height and width of the field, not clipped by the image; infinite where all of it is seen, or where it is not
         known what is seen. The largest, where it depends on the unit, as it does behind interpolation.
     stride : from one unit to the next
-    offset : the middle of unit (0, 0)'s field; that of unit u is offset + stride * u, behind interpolation about so
+    offset : the middle of unit (0, 0)'s field; that of unit u is offset + stride * u, behind interpolation about so.
+        Stride and offset are those of local paths where there are any, or else of an even division of the image
     sees_all : what makes it infinite, if anything does
     """
 
@@ -33,39 +35,36 @@ class TheoreticalRF:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the units of a plane look: windows (2, 2 * units) along rows and along columns (`erf.cone.all_windows`)."""
+    """Where the units of a plane look.
+
+    windows : (2, 2 * units) along rows and along columns, what the units see (`erf.cone.windows_of`)
+    places : the same by local paths alone, in whose middle a unit looks; where all paths see everything, that is the
+        middle of the unit's cell in an even division of the image
+    """
 
     plane: Plane
     image: tuple[int, int]
     windows: tuple[np.ndarray, np.ndarray]
+    places: tuple[np.ndarray, np.ndarray]
     sees_all: str | None = None
 
     def field(self, unit: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Middle (row, column) and size (height, width) of one unit's theoretical field, in pixels.
-
-        A unit that sees everything has no place by its structure; it is put in the middle of its cell in an even
-        division of the image.
-        """
+        """Middle (row, column) and size (height, width) of one unit's theoretical field, in pixels."""
         position, size = [], []
         for axis, index in enumerate(unit):
             first, last = self.windows[axis][:, index]
             if first > last:
                 raise InputError(f"unit {unit} does not depend on the input: choose another")
-            cell = self.image[axis] / (self.plane.rows, self.plane.columns)[axis]
-            position.append((index + 0.5) * cell - 0.5 if math.isinf(last - first) else (first + last) / 2)
+            position.append(self.places[axis][:, index].mean())
             size.append(last - first + 1)
         return tuple(map(float, position)), tuple(map(float, size))
 
     def summary(self) -> TheoreticalRF:
         sizes, strides, offsets = [], [], []
         for axis, count in enumerate((self.plane.rows, self.plane.columns)):
-            first, last = self.windows[axis][:, : 2 * count]
-            sizes.append(float((last - first)[:count].max() + 1))
-            if math.isinf(sizes[-1]):
-                strides.append(self.image[axis] / count)
-                offsets.append((strides[-1] - 1) / 2)
-                continue
-            middle = (first + last) / 2
+            first, last = self.windows[axis][:, :count]
+            sizes.append(float((last - first).max() + 1))
+            middle = self.places[axis].mean(0)
             strides.append(float((middle[count:] - middle[:count]).mean() / count))
             offsets.append(float((middle[:count] - strides[-1] * np.arange(count)).mean()))
         return TheoreticalRF(tuple(sizes), tuple(strides), tuple(offsets), self.sees_all)
@@ -73,15 +72,20 @@ class Geometry:
 
 def geometry(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, int]) -> Geometry:
     """From the graph; without one, for the `reason` given, all units see everything."""
-    if graph is None:
-        everything = [np.array([[-math.inf], [math.inf]]).repeat(2 * n, 1) for n in (plane.rows, plane.columns)]
-        return Geometry(plane, image, tuple(everything), reason)
-    rows, columns, culprit = all_windows(graph)
-    windows = [
-        w if w.shape[1] == 2 * n else w[:, :1].repeat(2 * n, 1)
-        for w, n in zip((rows, columns), (plane.rows, plane.columns), strict=True)
-    ]
-    return Geometry(plane, image, tuple(windows), culprit)
+    windows, places, culprits = [], [], [reason] if graph is None else []
+    for axis, count, side in zip(AXES, (plane.rows, plane.columns), image, strict=True):
+        found, local = EVERYTHING, None
+        if graph is not None:
+            found, culprit = windows_of(graph, axis)
+            local, _ = windows_of(graph, axis, local=True)
+            culprits += [culprit] if culprit else []
+        if found is None:
+            raise InputError("the unit does not depend on the input by any gradient: choose another layer")
+        middle = (np.arange(2 * count) + 0.5) * (side / count) - 0.5
+        usable = local is not None and local.shape[1] == 2 * count and (local[0] <= local[1]).all()
+        windows.append(np.broadcast_to(found, (2, 2 * count)))
+        places.append(local if usable else np.stack([middle, middle]))
+    return Geometry(plane, image, tuple(windows), tuple(places), culprits[0] if culprits else None)
 
 
 def traced(
