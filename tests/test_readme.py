@@ -4,8 +4,10 @@ import re
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+import erf
 from claim_tables import read_checked
 from conftest import ROOT
 from erf.claim_measures import Results
@@ -13,6 +15,7 @@ from erf.claims import check, claims_of
 from erf.datasets import CAMVID
 from erf.intervals import mean_interval
 from erf.labels import DATASETS
+from erf.vision import import_torchvision
 from figure_reach import LEARNT
 from readme_tables import CLAIMS, DIAMETER, LAPTOP, REFERENCE, TABLES, scores_of
 
@@ -142,6 +145,21 @@ NAMES = [  # digits that are no measurements: names, years, definitions
 ]
 
 
+def place_of_resnet18() -> str:
+    """Where its middle unit looks, and where the middle of the image is."""
+    side, resnet18 = 224, import_torchvision().models.resnet18(weights=None)
+    theory = erf.theoretical_rf(resnet18, "layer4", input_shape=(3, side, side))
+    place = theory.offset[0] + theory.stride[0] * (side // 32 // 2)
+    return f"ResNet-18, on images of {side} pixels, looks at pixel {place:.0f}, and not at {side // 2}, the middle"
+
+
+def test_what_the_readme_says_of_clamped_gradients():
+    torch.manual_seed(0)
+    model, images = import_torchvision().models.resnet18(weights=None), torch.randn(4, 3, 96, 96)
+    clamped, whole = (erf.measure(model, images, "layer4", mode=mode).map.sum() for mode in ("positive", "abs"))
+    assert 0.45 < clamped / whole < 0.55
+
+
 def phrases() -> list[str]:
     """What the README says in numbers, from the configurations, the results and the paper's values."""
     paper, laptop = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("config", "laptop"))
@@ -174,6 +192,7 @@ def phrases() -> list[str]:
         f"{count['undecided']} are undecided, {count['not reproduced']} is not, and {count['not comparable']} are not "
         f"comparable. What is not is the slope of {told['growth_slope']} with",
         f"(SegNet's version, of {CAMVID.classes} classes)",
+        place_of_resnet18(),
         f"bootstraps over {defaults['runs']} runs ({networks['plain']['runs']} for the structures and the activations)",
         f"with {defaults['channels']} channels; theory",
         f"Networks of {defaults['channels']} channels come out",
