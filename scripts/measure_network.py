@@ -16,7 +16,7 @@ import torch
 from cli import command, json_object, new_parser, write_table
 from erf.errors import InputError
 from erf.field import ReceptiveField, save_fields
-from erf.measure import impact_maps, input_gradients
+from erf.measure import gradient_of_sum, impact_maps
 from erf.seeds import seed_for, torch_generator
 from erf.shape import box_share_without_noise, r2_without_noise
 from erf.stacks import predicted_sigma, predicted_size, series_name, special_layers, structure_of, theory_stack
@@ -58,14 +58,15 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
             layers, channels, settings["weights"], settings["activation"], settings["unit"], weights, dtype
         )
         images = [torch.randn(channels, height, width, generator=g, dtype=torch.float64) for g in inputs]
-        ((gradient, unit),) = input_gradients(model, torch.cat(images)[None])
+        gradient = gradient_of_sum(model, torch.cat(images)[None].to(dtype))  # of one unit for each run
         gradient = gradient.view(len(chosen), channels, height, width)
         peaks = gradient.abs().amax((1, 2, 3))
         if dtype == torch.float32 and (peaks[peaks > 0] < SMALLEST).any():
             raise InputError(f"{name}: gradients are too small for float32: set double_depth to at least {depth}")
         for mode, parts in maps.items():
             parts.append(impact_maps(gradient, mode))
-    return {mode: np.concatenate(parts) for mode, parts in maps.items()}, unit.position, unit.theoretical_rf
+    maps = {mode: np.concatenate(parts) for mode, parts in maps.items()}
+    return maps, ((height - 1) / 2, (width - 1) / 2), (height, width)
 
 
 def measure_network(name: str, settings: dict) -> tuple[list[ReceptiveField], pd.DataFrame]:

@@ -14,7 +14,6 @@ import erf
 from conftest import SCRIPTS
 from erf import theory
 from erf.errors import InputError
-from erf.measure import impact_maps, input_gradients
 from erf.networks import ResNetCifar
 from erf.seeds import torch_generator
 from erf.stacks import Conv
@@ -51,13 +50,12 @@ def test_a_batch_equals_its_images_one_by_one_and_a_numerical_derivative(seed, s
     convolutions = [nn.Conv2d(2, 2, 3, stride, 1, dtype=torch.float64) for stride in strides]
     model = nn.Sequential(*(module for conv in convolutions for module in (conv, nn.Tanh())))
     images = torch.randn(3, 2, 9, 12, dtype=torch.float64, generator=generator)
-    batches = list(input_gradients(model, images, batch_size=2))
-    together = np.concatenate([impact_maps(gradient, mode) for gradient, _ in batches])
-    for index, image in enumerate(images):
-        ((alone, unit),) = input_gradients(model, image[None])
-        np.testing.assert_allclose(together[index], impact_maps(alone, mode)[0], rtol=1e-12, atol=1e-15)
+    together = erf.measure(model, images, mode=mode, batch_size=2)
+    alone = [erf.measure(model, image[None], mode=mode) for image in images]
+    np.testing.assert_allclose(together.map, np.mean([one.map for one in alone], 0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(together.run_sizes, [one.run_sizes[0] for one in alone])
 
-    row, column = unit.index
+    row, column = together.settings["unit"]
     step, pixel = 1e-6, (4, 7)
     value = lambda image: model(image[None])[0, :, row, column].sum().item()  # noqa: E731
     derivatives = []
@@ -66,7 +64,7 @@ def test_a_batch_equals_its_images_one_by_one_and_a_numerical_derivative(seed, s
         moved[channel][pixel] += step
         derivatives.append((value(moved) - value(images[0])) / step)
     expected = {"abs": np.abs, "square": np.square, "signed": np.array}[mode](derivatives).mean()
-    assert together[0][pixel] == pytest.approx(expected, abs=1e-5)
+    assert alone[0].map[pixel] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_wider_image_gives_the_same_map_around_the_unit():
@@ -346,7 +344,7 @@ def test_images_of_the_wrong_shape_and_units_without_input():
         erf.theoretical_rf(Constant(), input_shape=(1, 7, 7))
 
 
-@pytest.mark.parametrize("first", ["import erf", "import erf.measure", "from erf.measure import input_gradients"])
+@pytest.mark.parametrize("first", ["import erf", "import erf.measure", "from erf.measure import impact_maps"])
 def test_erf_measure_is_the_function_however_the_package_was_imported(first):
     program = f"{first}; import erf; from erf import measure; assert callable(erf.measure) and measure is erf.measure"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=SCRIPTS)

@@ -11,7 +11,7 @@ import erf
 from erf import theory
 from erf.errors import InputError
 from erf.initialisation import centre_light_variances
-from erf.measure import impact_maps, input_gradients
+from erf.measure import gradient_of_sum, impact_maps
 from erf.seeds import torch_generator
 from erf.stacks import (
     STRUCTURES,
@@ -33,14 +33,14 @@ def side_of(layers) -> int:
     return theory.stack_rf(theory_stack(layers, "uniform"))[0]
 
 
-def gradients(layers, runs: int = 1, channels: int = 1, **options) -> tuple[np.ndarray, tuple]:
-    """Gradients (runs, channels, H, W) of the one unit, and its position."""
+def gradients(layers, runs: int = 1, channels: int = 1, **options) -> tuple[torch.Tensor, erf.TheoreticalRF]:
+    """Gradients (runs, channels, H, W) of the one unit, and its theoretical field."""
     side = side_of(layers)
     generators = [torch_generator(0, run) for run in range(runs)]
     model = build_stack(layers, channels, generators=generators, **options)
     image = torch.randn(1, runs * channels, side, side, generator=torch_generator(1), dtype=torch.float64)
-    ((gradient, unit),) = input_gradients(model, image)
-    return gradient.view(runs, channels, side, side), unit
+    theoretical = erf.theoretical_rf(model, input_shape=image.shape[1:])
+    return gradient_of_sum(model, image).view(runs, channels, side, side), theoretical
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
@@ -91,11 +91,11 @@ SPECIAL = st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True).map(t
 @given(name=STRUCTURE, special=SPECIAL, kernel=st.sampled_from([3, 5]), channels=st.integers(1, 3))
 def test_uniform_networks_have_theorys_map_and_place(name, special, kernel, channels):
     layers = structure(name, 6, kernel, special)
-    found, unit = gradients(layers, channels=channels, weights="uniform")
+    found, theoretical = gradients(layers, channels=channels, weights="uniform")
     expected = theory.linear_map(theory_stack(layers, "uniform"))
     np.testing.assert_allclose(found[0].sum(0), expected, rtol=1e-10)  # the channels share it
-    assert unit.theoretical_rf == expected.shape
-    assert unit.position == tuple((side - 1) / 2 for side in expected.shape)
+    assert theoretical.size == expected.shape
+    assert theoretical.offset == tuple((side - 1) / 2 for side in expected.shape)
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -126,8 +126,8 @@ def test_random_networks_have_theorys_size_and_energy(name, activation):
     }
     settings |= {"weights": "random", "mode": "abs"}
     layers = structure(name, 8, 3, (2, 4, 6))
-    found, unit = gradients(layers, runs=100, channels=12, activation=activation)
-    field = erf.ReceptiveField.from_runs(impact_maps(found), unit.position, unit.theoretical_rf)
+    found, theoretical = gradients(layers, runs=100, channels=12, activation=activation)
+    field = erf.ReceptiveField.from_runs(impact_maps(found), theoretical.offset, theoretical.size)
     assert field.size == pytest.approx(predicted_size(settings), rel=0.03)
     totals = found.square().sum((1, 2, 3)).numpy()
     expected = theory.linear_map(theory_stack(layers, "random")).sum()
@@ -143,7 +143,7 @@ def test_runs_side_by_side_equal_runs_one_by_one(name, activation):
     def gradient(runs):
         generators = [torch_generator(0, run) for run in runs]
         model = build_stack(layers, 3, activation=activation, generators=generators)
-        ((found, _),) = input_gradients(model, torch.cat([images[run] for run in runs])[None])
+        found = gradient_of_sum(model, torch.cat([images[run] for run in runs])[None])
         return found.view(len(runs), 3, side, side).numpy()
 
     together = gradient(range(4))

@@ -18,9 +18,10 @@ _HOMES = {
     "measure": "erf.measure",
     "ReceptiveField": "erf.field",
     "InputError": "erf.errors",
+    "TheoreticalRF": "erf.structure",
     "theoretical_rf": "erf.structure",
 }
-__all__ = ["InputError", "ReceptiveField", "measure", "theoretical_rf", "theory"]
+__all__ = ["InputError", "ReceptiveField", "TheoreticalRF", "measure", "theoretical_rf", "theory"]
 
 
 class _Package(ModuleType):

@@ -141,19 +141,17 @@ def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generat
     return replace(field, map=whole, position=where.position)
 
 
-def input_gradients(
-    model: nn.Module,
-    images: torch.Tensor,
-    layer: str | None = None,
-    unit: str | Pair = "center",
-    channels: str | int = "sum",
-    batch_size: int | None = None,
-) -> Iterator[tuple[torch.Tensor, Unit]]:
-    """The unit's gradients with respect to the images, (n, C, H, W) per batch; arguments and errors as in `measure`."""
-    for ((gradient, where),) in _gradients(model, images, layer, [unit], channels, None, batch_size, True, None):
-        whole = gradient.new_zeros(*gradient.shape[:2], *images.shape[2:])
-        whole[:, :, *where.slices] = gradient
-        yield whole, where
+def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Gradient (n, C, H, W) of the sum of all that a model gives for images (n, C, H, W), as `measure` computes it.
+
+    For a model that gives one unit for each of its independent parts, where nothing has to be found out.
+    """
+    with _measuring(model, images.device.type):
+        source = images.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(source).sum(), source)
+        if not gradient.isfinite().all():
+            raise InputError(_not_finite(model, images))
+        return gradient
 
 
 def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
@@ -161,7 +159,7 @@ def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
     says."""
     if mode not in MODES:
         raise InputError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
-    return MODES[mode](gradient.double()).mean(1).cpu().numpy()
+    return MODES[mode](gradient.cpu().double()).mean(1).numpy()  # not every device has float64
 
 
 def _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
