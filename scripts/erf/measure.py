@@ -1,6 +1,7 @@
 """Impact maps: how strongly each input pixel moves one unit, by back-propagating a gradient that is 1 at that unit."""
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from erf.cone import Cone
-from erf.errors import InputError
+from erf.errors import InputError, is_out_of_memory
 from erf.field import ReceptiveField
 from erf.layers import evaluating, layer_output
 from erf.seeds import seed_for
@@ -104,19 +105,20 @@ def measure(
         finite, with the layer where it first appears; a unit whose gradient is zero in every image.
     """
     units = unit if isinstance(unit, list) else [unit]
-    maps, found = [[] for _ in units], None
+    found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in units]
     total = len(images) if isinstance(images, Images) else None
     with tqdm(total=total, unit=" images", disable=not progress) as bar:
         for batch in _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng):
-            for own, (gradient, _) in zip(maps, batch, strict=True):
-                own.append(impact_maps(gradient, mode))
-            found = [where for _, where in batch]  # the same for every batch
-            bar.update(len(maps[0][-1]))
-    if found is None:
+            for own, (gradient, where) in zip(found, batch, strict=True):
+                own.append((impact_maps(gradient, mode), where))
+            bar.update(len(gradient))
+    if not all(found):
         raise InputError("there are no images")
     fields = []
-    for own, where in zip(maps, found, strict=True):
-        runs = np.concatenate(own)
+    for own in found:
+        if len({where.window for _, where in own}) > 1:
+            own = [_in_the_whole(*one) for one in own]
+        runs, where = np.concatenate([maps for maps, _ in own]), own[0][1]
         settings = {"layer": layer, "unit": list(where.index), "channels": channels, "mode": mode, "images": len(runs)}
         settings |= {"window": [list(ends) for ends in where.window], "sees_all": where.sees_all}
         fields.append(_field(runs, where, settings, rng))
@@ -127,14 +129,18 @@ def measure(
     return fields if isinstance(unit, list) else fields[0]
 
 
+def _in_the_whole(maps: np.ndarray, where: Unit) -> tuple[np.ndarray, Unit]:
+    """Maps (n, h, w) of a unit's window, put into maps of the whole image, (n, H, W)."""
+    whole = np.zeros((len(maps), *where.image))
+    whole[:, *where.slices] = maps
+    return whole, replace(where, window=tuple((0, side - 1) for side in where.image))
+
+
 def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generator | None) -> ReceptiveField:
     """The field of runs (n, h, w) of the unit's window; beyond it they are zero, and need not be gone through."""
-    corner = [first for first, _ in where.window]
-    position = tuple(middle - start for middle, start in zip(where.position, corner, strict=True))
-    if any(not 0 <= middle <= side - 1 for middle, side in zip(position, runs.shape[1:], strict=True)):
-        whole = np.zeros((len(runs), *where.image))  # the unit looks at a place outside of its window
-        whole[:, *where.slices] = runs
-        return ReceptiveField.from_runs(whole, where.position, where.theoretical_rf, settings, rng)
+    if any(not first <= middle <= last for middle, (first, last) in zip(where.position, where.window, strict=True)):
+        runs, where = _in_the_whole(runs, where)  # it looks at a place that is not in its window
+    position = tuple(middle - first for middle, (first, _) in zip(where.position, where.window, strict=True))
     field = ReceptiveField.from_runs(runs, position, where.theoretical_rf, settings, rng)
     whole = np.zeros(where.image)
     whole[where.slices] = field.map
@@ -279,7 +285,14 @@ class _Probe:
             output = layer_output(self.model, source.clone(), self.layer)  # the first operation may be in place
         else:
             source = images[:, :, *self.unit(unit).slices].detach().clone().requires_grad_()
-            output = cone.run(source)
+            try:
+                output = cone.run(source)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                warnings.warn(f"measured on the whole image, since a part of it failed: {error}", stacklevel=2)
+                self.croppable = None
+                return self.gradient(images, unit, channels)
             index, plane = plane.cut(index, cone.graph.output.sizes)
         values = plane.values(output, index)
         if channels.choice == "sum" and self.constant_sum:
