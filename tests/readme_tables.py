@@ -214,18 +214,7 @@ def sample_table() -> str:
     return table([kind, "slope of the", "mean", "standard deviation", "0.56 or more"], rows)
 
 
-def measure_table() -> str:
-    """`make bench`: measuring against the public scripts' way."""
-    rows = []
-    for found in pd.read_csv(REFERENCE / "measure.csv").itertuples():
-        row = [found.model, f"{found.side}²", f"{found.seconds_baseline:.2f}", f"{found.seconds_erf:.2f}"]
-        rows.append([*row, f"{found.speed_ratio:.1f}", f"{found.memory_ratio:.2f}", f"{found.difference:.0e}"])
-    times = ["seconds, whole", "seconds, `erf`"]
-    return table(["model", "image", *times, "times faster", "memory, of the whole's", "maps differ by"], rows)
-
-
 TABLES = [
-    measure_table,
     claims_table,
     slope_table,
     structure_table,
