@@ -71,7 +71,7 @@ def test_every_family_is_measured_and_a_part_of_it_equals_the_whole(name):
     try:
         part = erf.measure(model, images, layer)
     except InputError as error:
-        assert "the sum over channels is constant behind native_layer_norm" in str(error)
+        assert "the sum over channels is constant" in str(error)
         part = erf.measure(model, images, layer, channels=3)
     whole = erf.measure(model, images, layer, channels=part.settings["channels"], crop=False)
     assert np.abs(part.map - whole.map).sum() <= 1e-9 * whole.map.sum()

@@ -56,13 +56,17 @@ class Cone:
 
     def __init__(self, graph: Graph, unit: Windows):
         self.graph = graph
+        used = {operand.value for operation in graph.operations for operand in operation.operands}
         self.parts: dict[Operation | None, Windows] = {graph.output.made_by: unit}  # of results; of the images for None
         for operation in reversed(graph.operations):
             if operation.constant:
                 continue
             here = self.parts.setdefault(operation, {})
-            for axis, whole in operation.outputs[0].whole.items():
+            first, *others = operation.outputs
+            for axis, whole in first.whole.items():
                 here.setdefault(axis, whole)
+            if any(other in used and other.layout != first.layout for other in others):
+                here.update(first.whole)  # such as indices of a max pooling, which count in the whole plane
             for operand in operation.image_operands:
                 needed = operation.rule.parts(operand, here)
                 known = self.parts.setdefault(operand.value.made_by, {})
@@ -136,6 +140,12 @@ class Cone:
         operand = norm.image_operands[0]
         before = operand.value.made_by
         if before is None or type(before.rule) is not Convolution or operand.cut or self._uses[operand.value] > 1:
+            return False
+        if len(norm.image_operands) > 1:
+            return False
+        weight = before.argument("weight")
+        parameters = [leaf for leaf in norm.args if isinstance(leaf, torch.Tensor)]
+        if not isinstance(weight, torch.Tensor) or any(leaf.dtype != weight.dtype for leaf in parameters):
             return False
         before.rule.norm = norm
         return True

@@ -123,9 +123,18 @@ class Graph:
     output: Value
 
     @property
-    def random(self) -> bool:
-        """Whether it draws random numbers, which would be others the next time."""
-        return any(torch.Tag.nondeterministic_seeded in operation.function.tags for operation in self.operations)
+    def repeatable(self) -> bool:
+        """Whether a part of it gives what the whole does: it draws no random numbers, and asks not how tensors lie in
+        memory."""
+        return not any(
+            torch.Tag.nondeterministic_seeded in operation.function.tags or "as_strided" in operation.name
+            for operation in self.operations
+        )
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether it has norms with the statistics of what is given, perhaps over samples."""
+        return any(operation.argument("training") is True for operation in self.operations if "norm" in operation.name)
 
     @property
     def numbers(self) -> int:

@@ -20,6 +20,13 @@ class NoPlane(InputError):  # noqa: N818, it reads better
     """A layer that has no units in a plane."""
 
 
+def place_of(model: nn.Module) -> dict:
+    """Device and type of the images that a model takes: those of its first parameter of real numbers."""
+    found = (parameter for parameter in model.parameters() if parameter.is_floating_point())
+    parameter = next(found, None)
+    return {} if parameter is None else {"device": parameter.device, "dtype": parameter.dtype}
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, in which batch norm does not mix all pixels, and parameters that ask for no gradients.
@@ -28,8 +35,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval()
     try:
+        for module, _ in modes:
+            module.training = False  # not eval(), which a module may use to change its weights
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield
@@ -40,7 +48,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-class _Reached(Exception):  # noqa: N818, not an error
+class _Reached(BaseException):
     """The layer has been computed: nothing after it is needed."""
 
 
@@ -67,6 +75,8 @@ def described(layer: str | None) -> str:
 
 def _submodule_output(model: nn.Module, images: torch.Tensor, layer: str) -> torch.Tensor:
     modules = dict(model.named_modules())
+    if not isinstance(layer, str):
+        raise InputError(f"a layer is given by its name, such as {list(modules)[-1]!r}, not by {type(layer).__name__}")
     if layer not in modules:
         near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[1:6]
         raise InputError(f"unknown layer {layer!r}: did you mean {', '.join(near)}?")
@@ -118,7 +128,7 @@ class Plane:
 
     def chosen(self, unit: str | tuple[int, int]) -> tuple[int, int]:
         """(row, column) of a unit, "center" for the middle one; InputError if there is no such unit."""
-        if unit == "center":
+        if isinstance(unit, str) and unit == "center":
             return self.rows // 2, self.columns // 2
         try:
             row, column = map(operator.index, unit)
@@ -132,24 +142,34 @@ class Plane:
 
 def plane_of(
     shape: tuple[int, ...],
+    samples: int,
     image: tuple[int, int],
     known: Layout | None,
     given: str | tuple[int, int] | None,
     layer: str | None,
 ) -> Plane:
-    """The plane in an output of this shape, for images of (height, width).
+    """The plane in an output of this shape, for so many images, of (height, width).
 
     known : the output's layout, if it was traced
     given : the user's word, if it was not: "channels_first", "channels_last", or (rows, columns) of tokens
     """
+    if not shape or shape[0] != samples:
+        raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
     place = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis is not None}
     if len(place) == len(AXES) and len(shape) > 2:
         sizes = {axis: size for factors in known for axis, size in factors}
         dimensions = tuple(dict.fromkeys((place[ROWS], place[COLUMNS])))
-        if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]]] == [ROWS, COLUMNS]:
+        if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]] if axis is not None] == [ROWS, COLUMNS]:
             return Plane(sizes[ROWS], sizes[COLUMNS], dimensions)
+        raise NoPlane(f"{described(layer)} gives tokens that do not lie row after row: choose a layer")
+    if given not in (None, "channels_first", "channels_last") and not isinstance(given, tuple | list):
+        raise InputError(f"unknown layout {given!r}: channels_first, channels_last, or (rows, columns) of tokens")
     if len(shape) == 4 and not isinstance(given, tuple | list):
-        likely = "channels_first" if _misfit(*shape[2:], image) <= _misfit(*shape[1:3], image) else "channels_last"
+        first, last = _misfit(*shape[2:], image), _misfit(*shape[1:3], image)
+        if given is None and min(first, last) > 1:
+            words = "has not the image's proportions: give layout='channels_first' or 'channels_last'"
+            raise InputError(f"{described(layer)} gives {shape}, which {words}")
+        likely = "channels_first" if first <= last else "channels_last"
         return Plane(*shape[2:], (2, 3)) if (given or likely) == "channels_first" else Plane(*shape[1:3], (1, 2))
     if len(shape) == 3 and not isinstance(given, str):
         return _plane_of_tokens(shape[1], image, given)
@@ -185,17 +205,16 @@ def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
         def hook(module, inputs, output):
             if isinstance(output, torch.Tensor) and output.dim() in (3, 4):
                 with contextlib.suppress(InputError):
-                    plane = plane_of(tuple(output.shape), input_shape[1:], None, None, name)
+                    plane = plane_of(tuple(output.shape), 1, input_shape[1:], None, None, name)
                     if plane.rows * plane.columns > 1 and _misfit(plane.rows, plane.columns, input_shape[1:]) <= 1:
                         found.append(name)
 
         return hook
 
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
-    parameter = next(model.parameters(), torch.empty(0))
     try:
         with evaluating(model), torch.no_grad(), contextlib.suppress(InputError):
-            layer_output(model, torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device), None)
+            layer_output(model, torch.zeros(1, *input_shape, **place_of(model)), None)
     finally:
         for handle in handles:
             handle.remove()

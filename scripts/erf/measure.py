@@ -13,9 +13,9 @@ from tqdm import tqdm
 from erf.cone import Cone
 from erf.errors import InputError, is_out_of_memory
 from erf.field import ReceptiveField
-from erf.layers import evaluating, layer_output
+from erf.layers import evaluating, layer_output, place_of
 from erf.seeds import seed_for
-from erf.structure import constant_sum, traced
+from erf.structure import traced
 
 MODES = {
     "abs": torch.abs,
@@ -104,7 +104,7 @@ def measure(
     InputError : an unknown layer, unit, channel or mode; images that the model does not accept; a value that is not
         finite, with the layer where it first appears; a unit whose gradient is zero in every image.
     """
-    units = unit if isinstance(unit, list) else [unit]
+    units = unit if isinstance(unit, list) and unit else [unit]
     found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in units]
     total = len(images) if isinstance(images, Images) else None
     with tqdm(total=total, unit=" images", disable=not progress) as bar:
@@ -172,6 +172,11 @@ def _gradients(model, images, layer, units, channels, layout, batch_size, crop, 
     """For each batch a list with, for each unit, its gradient in its window, and where it is."""
     picks = [_Channels(channels, rng) for _ in units]
     probes: dict[int, _Probe] = {}  # by the number of images
+    size = None
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise InputError(f"batch_size must be a whole number from 1, not {batch_size!r}")
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
 
     def probe(batch: torch.Tensor) -> _Probe:
         if len(batch) not in probes:
@@ -179,13 +184,14 @@ def _gradients(model, images, layer, units, channels, layout, batch_size, crop, 
         return probes[len(batch)]
 
     for chunk in _chunks(images):
-        parameter = next(model.parameters(), chunk)
-        place = {"device": parameter.device, "dtype": parameter.dtype}
-        if batch_size is None:
-            with _measuring(model, parameter.device.type):
-                batch_size = probe(chunk[:1].to(**place)).batch_size(units)
-        for batch in chunk.split(batch_size):
-            with _measuring(model, parameter.device.type):
+        place = place_of(model)
+        device = place.get("device", chunk.device).type
+        if size is None:
+            with _measuring(model, device):
+                single = probe(chunk[:1].to(**place))
+                size = 1 if single.mixes_samples else batch_size or single.batch_size(units)
+        for batch in chunk.split(size):
+            with _measuring(model, device):
                 batch = batch.to(**place)
                 here = probe(batch)
                 found = [
@@ -197,9 +203,14 @@ def _gradients(model, images, layer, units, channels, layout, batch_size, crop, 
 def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
     """Tensors (N, C, H, W) of one size; InputError for what is no such images."""
     shape = None
+    if not isinstance(images, Images | Iterable):
+        raise InputError(f"images must be (N, C, H, W), or batches of such, not a {type(images).__name__}")
     for chunk in [images] if isinstance(images, Images) else images:
-        chunk = chunk[0] if isinstance(chunk, tuple | list) else chunk
-        chunk = torch.from_numpy(chunk) if isinstance(chunk, np.ndarray) else chunk
+        chunk = chunk[0] if isinstance(chunk, tuple | list) and chunk else chunk
+        if (
+            isinstance(chunk, np.ndarray) and chunk.dtype.kind in "iufb"
+        ):  # in the order and with the strides that torch has
+            chunk = torch.from_numpy(np.array(chunk, chunk.dtype.newbyteorder("="), order="C"))
         if not isinstance(chunk, torch.Tensor) or chunk.dim() != 4 or not len(chunk):
             found = tuple(chunk.shape) if isinstance(chunk, torch.Tensor) else f"a {type(chunk).__name__}"
             raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found}")
@@ -232,7 +243,7 @@ class _Channels:
                 self.drawn += self.rng.permutation(count).tolist()
             chosen, self.drawn = self.drawn[:samples], self.drawn[samples:]
             return values[range(samples), chosen].sum()
-        if type(self.choice) is int and 0 <= self.choice < count:
+        if isinstance(self.choice, int | np.integer) and not isinstance(self.choice, bool) and 0 <= self.choice < count:
             return values[:, self.choice].sum()
         raise InputError(f"unknown channels {self.choice!r}: 'sum', 'each' or a number from 0 to {count - 1}")
 
@@ -246,9 +257,11 @@ class _Probe:
         self.plane = self.geometry.plane
         # A backward hook is seen by the model alone.
         hooked = any(module._backward_hooks or module._backward_pre_hooks for module in model.modules())
-        usable = crop and self.graph is not None and not self.graph.random and not hooked
+        hooked = hooked or nn.modules.module._global_backward_hooks or nn.modules.module._global_backward_pre_hooks
+        usable = crop and self.graph is not None and self.graph.repeatable and not hooked
+        self.mixes_samples = self.graph is not None and self.graph.mixes_samples
         self.croppable = self.graph if usable else None
-        self.constant_sum = self.graph and constant_sum(self.graph)
+        self.sum_checked = False
         self.cones: dict[Pair, Cone | None] = {}
 
     def cone(self, index: Pair) -> Cone | None:
@@ -277,35 +290,57 @@ class _Probe:
 
     def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "_Channels") -> torch.Tensor:
         """(n, C, h, w) in the unit's window, of images (n, C, H, W) on the model's device."""
-        index, plane = self.plane.chosen(unit), self.plane
-        cone = self.cone(index)
-        # A copy: the caller's images keep their own graph and get no gradient.
-        if cone is None:
-            source = images.detach().clone().requires_grad_()
-            output = layer_output(self.model, source.clone(), self.layer)  # the first operation may be in place
-        else:
-            source = images[:, :, *self.unit(unit).slices].detach().clone().requires_grad_()
-            try:
-                output = cone.run(source)
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                warnings.warn(f"measured on the whole image, since a part of it failed: {error}", stacklevel=2)
-                self.croppable = None
-                return self.gradient(images, unit, channels)
-            index, plane = plane.cut(index, cone.graph.output.sizes)
-        values = plane.values(output, index)
-        if channels.choice == "sum" and self.constant_sum:
-            words = f"the sum over channels is constant behind {self.constant_sum}"
-            raise InputError(f"{words}: take channels='each', or one by its number")
-        gradient = None
-        if values.requires_grad:
-            (gradient,) = torch.autograd.grad(channels.of(values), source, allow_unused=True)
+        values, source = self.values(images, unit)
+        gradient = _backwards(channels.of(values), source) if values.requires_grad else None
         if gradient is None:
             raise InputError("the unit does not depend on the input by any gradient: choose another layer")
         if not (gradient.isfinite().all() and values.isfinite().all()):
             raise InputError(_not_finite(self.model, images))
+        if channels.choice == "sum" and not self.sum_checked:
+            self.sum_checked = True
+            self.check_sum(gradient, values, images, unit)
         return gradient
+
+    def values(self, images: torch.Tensor, unit: str | Pair) -> tuple[torch.Tensor, torch.Tensor]:
+        """The unit's values (n, K), and the part of the images on which they depend."""
+        index = self.plane.chosen(unit)
+        cone = self.cone(index)
+        # A copy: the caller's images keep their own graph and get no gradient.
+        source = images[:, :, *self.unit(unit).slices].detach().clone().requires_grad_()
+        if cone is None:
+            output = layer_output(self.model, source.clone(), self.layer)  # the first operation may be in place
+            return self.plane.values(output, index), source
+        try:
+            output = cone.run(source)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            warnings.warn(f"measured on the whole image, since a part of it failed: {error}", stacklevel=2)
+            self.croppable = None
+            return self.values(images, unit)
+        index, plane = self.plane.cut(index, cone.graph.output.sizes)
+        return plane.values(output, index), source
+
+    def check_sum(self, gradient: torch.Tensor, values: torch.Tensor, images: torch.Tensor, unit: str | Pair) -> None:
+        """InputError if the channels' sum has no gradient but rounding, though the channels have."""
+        largest = gradient.abs().max()
+        if largest * images.abs().max() > 1e-3 * values.abs().max():
+            return
+        values, source = self.values(images, unit)
+        signs = torch.arange(values.shape[1], device=values.device) % 2 * 2 - 1
+        other = _backwards((values * signs).sum(), source).abs().max()
+        if other > 0 and largest <= 1000 * torch.finfo(values.dtype).eps * other:
+            words = "the sum over channels is constant, as it is behind a layer norm or a softmax"
+            raise InputError(f"{words}: take channels='each', or one by its number")
+
+
+def _backwards(value: torch.Tensor, source: torch.Tensor) -> torch.Tensor | None:
+    try:
+        return torch.autograd.grad(value, source, allow_unused=True)[0]
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"the model has no gradient: {str(error).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager

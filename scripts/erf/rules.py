@@ -77,11 +77,13 @@ class Through(Everything):
         whole = {axis: (0, size - 1) for axis, size in self.sizes.items()}
 
         def part(leaf):
-            if isinstance(leaf, Operand) and leaf.value.sizes:
-                return fetch(leaf, self.parts(leaf, here))
-            tensor = fetch(leaf, {})
-            layout = self.borrowed(tuple(tensor.shape))
-            return tensor if layout is None else cut(tensor, layout, whole, here)
+            own = leaf.value if isinstance(leaf, Operand) else None
+            tensor = fetch(leaf, self.parts(leaf, here) if own else {})
+            layout = self.borrowed(tuple((own or leaf).shape))
+            if layout is None:
+                return tensor
+            have = {axis: here[axis] if own and axis in own.sizes else window for axis, window in whole.items()}
+            return cut(tensor, layout, have, here)
 
         return self.applied(part, here)
 
@@ -187,6 +189,8 @@ def same(operation, shapes):
 
 
 def viewed(operation, shapes):
+    if operation.function._overloadname != "default":  # as another type
+        return None
     layout = regrouped(layout_of(operation), shapes[0])
     return layout and [layout]
 

@@ -118,7 +118,8 @@ class Convolution(Sliding):
         """Weight and bias with which the convolution gives what its batch norm makes of it."""
         leaves = (self.norm.argument(name) for name in ("weight", "bias", "running_mean", "running_var"))
         gain, shift, mean, variance = (leaf if leaf is None else fetch(leaf, {}) for leaf in leaves)
-        scale = torch.rsqrt(variance + (self.norm.argument("eps") or self.norm.argument("epsilon")))
+        (eps,) = (self.norm.argument(name) for name in ("eps", "epsilon") if self.norm.argument(name) is not None)
+        scale = torch.rsqrt(variance + eps)
         scale = scale if gain is None else scale * gain
         bias = -mean * scale if bias is None else (bias - mean) * scale
         return weight * scale[:, None, None, None], bias if shift is None else bias + shift
@@ -166,7 +167,8 @@ class _OfAnImage(torch.autograd.Function):
         phases = split.permute(1, 3, 5, 0, 2, 4).flatten(0, 2).flip(2, 3).contiguous(memory_format=format_of(gradient))
         pixels = F.conv2d(gradient, phases, padding=[count - 1 for count in taps]).unflatten(1, (-1, down, right))
         whole = pixels.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
-        return F.pad(whole, (0, ctx.shape[3] - whole.shape[3], 0, ctx.shape[2] - whole.shape[2])), None, None, None
+        whole = F.pad(whole, (0, ctx.shape[3] - whole.shape[3], 0, ctx.shape[2] - whole.shape[2]))
+        return whole.contiguous(), None, None, None  # with other strides torch's batch norm goes wrong for one sample
 
 
 class TransposedConvolution(Convolution):

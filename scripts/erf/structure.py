@@ -9,7 +9,7 @@ from torch import nn
 from erf.cone import windows_of
 from erf.errors import InputError
 from erf.graph import Graph
-from erf.layers import NoPlane, Plane, evaluating, last_layer, layer_output, plane_of
+from erf.layers import NoPlane, Plane, evaluating, last_layer, layer_output, place_of, plane_of
 from erf.layouts import AXES
 from erf.rules import EVERYTHING
 from erf.trace import Untraceable, trace
@@ -82,9 +82,9 @@ def geometry(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, i
         if found is None:
             raise InputError("the unit does not depend on the input by any gradient: choose another layer")
         middle = (np.arange(2 * count) + 0.5) * (side / count) - 0.5
-        usable = local is not None and local.shape[1] == 2 * count and (local[0] <= local[1]).all()
+        usable = local is not None and local.shape[1] == 2 * count
         windows.append(np.broadcast_to(found, (2, 2 * count)))
-        places.append(local if usable else np.stack([middle, middle]))
+        places.append(np.where(local[0] <= local[1], local, middle) if usable else np.stack([middle, middle]))
     return Geometry(plane, image, tuple(windows), tuple(places), culprits[0] if culprits else None)
 
 
@@ -99,30 +99,15 @@ def traced(
     try:
         try:
             graph = trace(lambda source: layer_output(model, source, layer), model, images)
-            shape, known = graph.output.shape, graph.output.layout
+            shape, known, samples = graph.output.shape, graph.output.layout, len(images)
         except Untraceable as untraceable:
             reason = str(untraceable)
-            with torch.no_grad():
-                shape, known = tuple(layer_output(model, images[:1], layer).shape), None
-        plane = plane_of(shape, image, known, layout, layer)
+            source = images[:1].clone().requires_grad_()
+            shape, known, samples = tuple(layer_output(model, source.clone(), layer).shape), None, 1
+        plane = plane_of(shape, samples, image, known, layout, layer)
     except NoPlane as error:
         raise NoPlane(f"{error}{_such_as(model, tuple(images.shape[1:]))}") from None
     return graph, geometry(graph, reason, plane, image)
-
-
-def constant_sum(graph: Graph) -> str | None:
-    """The layer norm, in words, that makes the sum over the output's channels a constant, without a gradient.
-
-    It does if it has no weights, or equal ones, as it has at first. None if there is none.
-    """
-    operation = graph.output.made_by
-    while operation is not None and operation.name in ("clone", "view", "permute", "transpose", "detach"):
-        operation = operation.image_operands[0].value.made_by
-    if operation is None or operation.name != "native_layer_norm":
-        return None
-    weight = operation.argument("weight")
-    equal = weight is None or (isinstance(weight, torch.Tensor) and weight.detach().unique().numel() == 1)
-    return str(operation) if equal else None
 
 
 def _such_as(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
@@ -138,9 +123,8 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     input_shape is (C, H, W) of an image that the model accepts. Raises InputError for a layer that is unknown, unused
     or has no units in a plane, and for images that the model does not accept.
     """
-    if len(input_shape) != 3:
-        raise InputError(f"input_shape must be (channels, height, width), not {tuple(input_shape)}")
-    parameter = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
+    if not isinstance(input_shape, tuple | list | torch.Size) or len(input_shape) != 3:
+        raise InputError(f"input_shape must be (channels, height, width), not {input_shape}")
+    images = torch.zeros(1, *input_shape, **place_of(model))
     with evaluating(model):
         return traced(model, images, layer)[1].summary()

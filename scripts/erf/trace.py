@@ -32,7 +32,7 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
     without_data = FakeTensorMode(allow_non_fake_inputs=True)
     with _left_alone(model), _names_of_modules(model) as running, torch.inference_mode(False), torch.enable_grad():
         try:
-            with without_data, _quiet("torch._subclasses.fake_tensor"):
+            with without_data, _quiet("torch._subclasses.fake_tensor"), _with_gradients():
                 source = torch.empty(images.shape, dtype=images.dtype, device=images.device, requires_grad=True)
                 recorder = _Recorder(source, running)
                 with recorder:
@@ -109,6 +109,26 @@ def _needed_for(output: Value) -> list[Operation]:
 
 
 @contextlib.contextmanager
+def _with_gradients() -> Iterator[None]:
+    """What a model does when it is asked for gradients, although tensors do not tell that while they are traced.
+
+    Attention takes no short cut that has none; hooks on tensors cannot be followed.
+    """
+
+    def refuse(tensor, hook):
+        raise Untraceable("it has hooks on tensors")
+
+    fast, register = torch.backends.mha.get_fastpath_enabled(), torch.Tensor.register_hook
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.Tensor.register_hook = refuse
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.Tensor.register_hook = register
+
+
+@contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
     """Without what a logger says of an error, which is said here."""
     logger = logging.getLogger(name)
@@ -128,6 +148,8 @@ def _names_of_modules(model: nn.Module) -> Iterator[list[str]]:
         running.pop()
 
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # has no hooks
+            continue
         handles.append(module.register_forward_pre_hook(lambda module, inputs, name=name: running.append(name)))
         handles.append(module.register_forward_hook(leave, always_call=True))
     try:
@@ -140,7 +162,8 @@ def _names_of_modules(model: nn.Module) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def _left_alone(model: nn.Module) -> Iterator[None]:
     """Modules that keep what they compute, such as tables of positions, must not keep tensors without data."""
-    attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
+    modules = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
+    attributes = [(vars(module), dict(vars(module))) for module in modules]
     contents = [
         (value, value.copy())
         for _, before in attributes
