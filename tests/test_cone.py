@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -148,6 +149,11 @@ def written_into_zeros(x):
     return y
 
 
+def pooled_with_indices(x):
+    y, indices = F.max_pool2d(x, 2, return_indices=True)
+    return y * indices.to(y) / 100
+
+
 def first_channel_doubled(x):
     x = x.sin()
     x[:, :1] *= 2
@@ -274,6 +280,73 @@ def test_where_a_part_cannot_be_computed_the_whole_is_and_a_warning_says_so(monk
         field = equal_to_whole(model, (3, 2, 30, 34), batch_size=2)
     np.testing.assert_allclose(field.map, expected.map, rtol=1e-12)
     assert cropped(expected) and not cropped(field)
+
+
+PARTLY = {  # local along one axis alone, or but for a value that counts in the whole plane
+    "values and indices of a pooling": lambda x: pooled_with_indices(x),
+    "a mean of each row": lambda x: x + F.adaptive_avg_pool2d(x, (None, 1)).expand(-1, -1, -1, x.shape[3]),
+    "a mean of each column, without gradient": lambda x: x + x.mean(2, keepdim=True).expand_as(x).detach(),
+    "bits as another type": lambda x: x * x.detach().float().view(torch.int32).to(x) / 2**30,
+}
+
+
+@pytest.mark.parametrize("unit", ["center", (0, 0), (9, 4)])
+@pytest.mark.parametrize("what", PARTLY)
+def test_what_is_partly_local_is_right(what, unit):
+    equal_to_whole(nn.Sequential(Apply(PARTLY[what]), conv(padding=1)), unit=unit)
+
+
+class Attention(nn.Module):
+    """torch's own, which has a short cut without a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(2, 8, 4, 4, dtype=torch.float64)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return tokens + self.attention(tokens, tokens, tokens)[0]
+
+
+def test_torchs_attention():
+    fast = torch.backends.mha.get_fastpath_enabled()
+    field = equal_to_whole(Attention())
+    assert "bmm" in field.settings["sees_all"]
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_norms_with_no_epsilon_or_of_another_precision_than_their_convolution():
+    model = nn.Sequential(conv(), nn.BatchNorm2d(2, eps=0, dtype=torch.float64))
+    model[1].running_var.uniform_(0.5, 2)
+    assert cropped(equal_to_whole(model))
+    mixed = nn.Sequential(nn.Conv2d(1, 2, 3, dtype=torch.bfloat16), nn.BatchNorm2d(2))
+    assert erf.measure(mixed, torch.randn(1, 1, 9, 9)).map.any()
+
+
+def test_hooks_on_tensors_are_heeded():
+    class Hooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv()
+
+        def forward(self, x):
+            x = self.conv(x)
+            x.register_hook(lambda gradient: 5 * gradient)
+            return x
+
+    hooked, image = Hooked(), torch.randn(1, 2, 30, 34, dtype=torch.float64)
+    np.testing.assert_allclose(erf.measure(hooked, image).map, 5 * erf.measure(hooked.conv, image).map, rtol=1e-12)
+    assert "hooks" in erf.theoretical_rf(hooked, input_shape=(2, 30, 34)).sees_all
+
+
+def test_scripted_models_are_measured_as_they_are():
+    model = nn.Sequential(conv(), nn.Tanh())
+    image = torch.randn(1, 2, 30, 34, dtype=torch.float64)
+    with warnings.catch_warnings(action="ignore"):  # torch means to give it up
+        scripted = torch.jit.script(model)
+    scripted = erf.measure(scripted, image)
+    np.testing.assert_allclose(scripted.map, erf.measure(model, image).map, rtol=1e-12)
 
 
 def test_backward_hooks_are_heeded():

@@ -384,3 +384,98 @@ def test_a_value_that_is_not_finite_though_its_gradient_is():
     model.running_mean.fill_(float("nan"))
     with pytest.raises(InputError, match="layer '' gives values that are not finite"):
         erf.measure(model, torch.randn(1, 1, 5, 5))
+
+
+def test_a_sum_that_cancels_is_refused_whatever_makes_it():
+    class ByHand(nn.Module):
+        def forward(self, x):
+            x = x - x.mean(1, keepdim=True)
+            return x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt()
+
+    image = torch.randn(1, 2, 12, 14)
+    for last in (nn.Softmax(1), ByHand()):
+        with pytest.raises(InputError, match="the sum over channels is constant"):
+            erf.measure(nn.Sequential(nn.Conv2d(2, 6, 3), last), image)
+        assert erf.measure(nn.Sequential(nn.Conv2d(2, 6, 3), last), image, channels="each").map.any()
+
+
+def test_statistics_of_the_batch_are_those_of_one_image():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.Conv2d(3, 1, 3)).double()
+    maps = [erf.measure(model, IMAGES, batch_size=size).map for size in (1, 2, 6)]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[0], maps[2])
+
+
+def test_arrays_in_any_order_of_bytes_and_with_any_strides():
+    expected = erf.measure(plain_network(), IMAGES.flip(1)).map
+    arrays = IMAGES.numpy()[:, ::-1], IMAGES.flip(1).numpy().astype(">f8")
+    for array in arrays:
+        np.testing.assert_array_equal(erf.measure(plain_network(), array).map, expected)
+    assert erf.measure(plain_network(), IMAGES, unit=np.array([3, 4]), channels=np.int64(1)).settings["unit"] == [3, 4]
+
+
+class Windows(nn.Module):
+    """Attention in windows, which go through a layer as if they were samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.inner = nn.Conv2d(2, 8, 2, 2), nn.Linear(8, 8)
+
+    def forward(self, x):
+        z = self.patches(x).permute(0, 2, 3, 1)
+        n, h, w, c = z.shape
+        return self.inner(z.view(n, h // 3, 3, w // 3, 3, c).transpose(2, 3).reshape(-1, 9, c))
+
+
+def test_layers_whose_output_is_no_plane_of_the_images():
+    with pytest.raises(
+        InputError, match=r"layer 'inner' gives \(4, 9, 8\) for 1 images: choose a layer, such as 'patches'"
+    ):
+        erf.measure(Windows(), torch.randn(1, 2, 12, 12), "inner")
+    columns = nn.Sequential(nn.Conv2d(2, 3, 3), Columns())
+    with pytest.raises(InputError, match="gives tokens that do not lie row after row"):
+        erf.measure(columns, torch.randn(1, 2, 12, 14))
+
+    class Stretched(nn.Module):
+        def forward(self, x):
+            return torch.fft.fft2(x).real[:, :, ::4]
+
+    with pytest.raises(InputError, match=r"gives \(1, 2, 6, 28\), which has not the image's proportions: give layout"):
+        erf.measure(Stretched(), torch.randn(1, 2, 24, 28))
+    assert erf.measure(Stretched(), torch.randn(1, 2, 24, 28), layout="channels_first").settings["unit"] == [3, 14]
+    with pytest.raises(InputError, match="unknown layout 'rows': channels_first, channels_last"):
+        erf.measure(Stretched(), torch.randn(1, 2, 24, 28), layout="rows")
+
+
+class Columns(nn.Module):
+    def forward(self, x):
+        return x.permute(0, 3, 2, 1).flatten(1, 2)
+
+
+def test_a_module_that_changes_itself_when_it_is_set_to_evaluation_is_not():
+    class Merging(nn.Conv2d):
+        merged = False
+
+        def train(self, mode=True):
+            self.merged = not mode
+            return super().train(mode)
+
+    model = Merging(2, 2, 3).double()
+    erf.measure(model, IMAGES)
+    assert model.training and not model.merged
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"images": None}, "images must be .*, not a NoneType"),
+        ({"images": 5}, "images must be .*, not a int"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1, not 0"),
+        ({"model": lambda x: x}, "a model is a torch.nn.Module, not a function"),
+        ({"layer": 0}, "a layer is given by its name, such as '7', not by int"),
+    ],
+)
+def test_arguments_of_another_kind(arguments, message):
+    arguments = {"model": plain_network(), "images": IMAGES, **arguments}
+    with pytest.raises(InputError, match=message):
+        erf.measure(arguments.pop("model"), arguments.pop("images"), **arguments)

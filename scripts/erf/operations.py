@@ -23,7 +23,7 @@ RULES = {
     **dict.fromkeys(("cat", "stack", "slice_scatter"), through(rules.joined, rules.Joined)),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "linear"), through(rules.multiplied, rules.Multiplied)),
     "native_layer_norm": through(rules.layer_normalised),
-    **dict.fromkeys(rules.BATCH_NORMS, through(rules.batch_normalised)),
+    **dict.fromkeys(rules.BATCH_NORMS, through(rules.batch_normalised, rules.Normed)),
     # Pointwise, although torch does not mark them as such.
     **dict.fromkeys(("hardswish", "_prelu_kernel"), rules.elementwise),
     "copy": lambda operation, shapes: rules.elementwise(operation, shapes, rules.Copied),

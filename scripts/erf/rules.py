@@ -132,6 +132,28 @@ class Copied(Elementwise):
         return [part(source).to(result.dtype).expand(cut_shape(result.layout, here))]
 
 
+class Normed(Through):
+    """A batch norm by its running statistics: a gain and a shift for each channel.
+
+    torch's own has a wrong gradient for some small tensors that lie in memory in uncommon ways (torch 2.13).
+    """
+
+    def applied(self, part, here):
+        tensor = part(self.operation.args[0])
+        gain, shift = (x.view(-1, *[1] * (tensor.dim() - 2)) for x in gain_and_shift(self.operation, part))
+        first, *others = self.operation.outputs
+        return [(tensor * gain + shift).to(first.dtype), *(None for _ in others)]
+
+
+def gain_and_shift(norm: Operation, fetch: Callable) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each channel, (C,), with `fetch(leaf)` in place of the batch norm's tensors."""
+    leaves = (norm.argument(name) for name in ("weight", "bias", "running_mean", "running_var"))
+    weight, bias, mean, variance = (leaf if leaf is None else fetch(leaf) for leaf in leaves)
+    (eps,) = (norm.argument(name) for name in ("eps", "epsilon") if norm.argument(name) is not None)
+    gain = torch.rsqrt(variance + eps) if weight is None else torch.rsqrt(variance + eps) * weight
+    return gain, -mean * gain if bias is None else bias - mean * gain
+
+
 class Reshaped(Through):
     """The operation names the shape of its result, which is another one for a part."""
 

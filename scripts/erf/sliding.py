@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
 from erf.graph import Operand, Operation
 from erf.layouts import Windows, axis_of, cut, fastest_format, format_of, is_plain, plain, sliced
-from erf.rules import EVERYTHING, Everything, along_plain, clipped, through
+from erf.rules import EVERYTHING, Everything, along_plain, clipped, gain_and_shift, through
 
 ROUNDING = 1e-9  # of positions between pixels
 FEW = 4  # channels, such as an image's
@@ -116,13 +116,8 @@ class Convolution(Sliding):
 
     def normed(self, weight: torch.Tensor, bias: torch.Tensor | None, fetch) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias with which the convolution gives what its batch norm makes of it."""
-        leaves = (self.norm.argument(name) for name in ("weight", "bias", "running_mean", "running_var"))
-        gain, shift, mean, variance = (leaf if leaf is None else fetch(leaf, {}) for leaf in leaves)
-        (eps,) = (self.norm.argument(name) for name in ("eps", "epsilon") if self.norm.argument(name) is not None)
-        scale = torch.rsqrt(variance + eps)
-        scale = scale if gain is None else scale * gain
-        bias = -mean * scale if bias is None else (bias - mean) * scale
-        return weight * scale[:, None, None, None], bias if shift is None else bias + shift
+        gain, shift = gain_and_shift(self.norm, lambda leaf: fetch(leaf, {}))
+        return weight * gain[:, None, None, None], shift if bias is None else shift + bias * gain
 
     def of_whole(self, fetch):
         return self.convolved(fetch(self.operand, {}), self.operation.argument("padding"), fetch)
