@@ -198,7 +198,7 @@ def test_values_that_are_not_finite_are_refused_with_the_layers_name():
         erf.measure(broken(float("nan")), torch.randn(1, 1, 7, 7))
     with pytest.raises(InputError, match="the images hold values that are not finite"):
         erf.measure(broken(1.0), torch.full((1, 1, 7, 7), float("inf")))
-    with pytest.raises(InputError, match="overflows on the way back"):
+    with pytest.raises(InputError, match="the gradient is not finite on the way back"):
         erf.measure(nn.Sequential(broken(1e30), broken(1e30)), torch.zeros(1, 1, 11, 11))
 
 
@@ -479,3 +479,16 @@ def test_arguments_of_another_kind(arguments, message):
     arguments = {"model": plain_network(), "images": IMAGES, **arguments}
     with pytest.raises(InputError, match=message):
         erf.measure(arguments.pop("model"), arguments.pop("images"), **arguments)
+
+
+def test_an_output_that_no_layer_makes_infinite():
+    class Logarithm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.ReLU()
+
+        def forward(self, x):
+            return torch.log(self.layer(x) - 1)
+
+    with pytest.raises(InputError, match="the model gives values that are not finite, though its layers do not"):
+        erf.measure(Logarithm(), torch.zeros(1, 1, 5, 5))

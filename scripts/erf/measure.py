@@ -13,7 +13,7 @@ from tqdm import tqdm
 from erf.cone import Cone
 from erf.errors import InputError, is_out_of_memory
 from erf.field import ReceptiveField
-from erf.layers import evaluating, layer_output, place_of
+from erf.layers import described, evaluating, layer_output, place_of
 from erf.seeds import seed_for
 from erf.structure import traced
 
@@ -156,7 +156,7 @@ def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         source = images.detach().clone().requires_grad_()
         (gradient,) = torch.autograd.grad(model(source).sum(), source)
         if not gradient.isfinite().all():
-            raise InputError(_not_finite(model, images))
+            raise InputError(_not_finite(model, images, None))
         return gradient
 
 
@@ -295,7 +295,7 @@ class _Probe:
         if gradient is None:
             raise InputError("the unit does not depend on the input by any gradient: choose another layer")
         if not (gradient.isfinite().all() and values.isfinite().all()):
-            raise InputError(_not_finite(self.model, images))
+            raise InputError(_not_finite(self.model, images, self.layer))
         if channels.choice == "sum" and not self.sum_checked:
             self.sum_checked = True
             self.check_sum(gradient, values, images, unit)
@@ -380,8 +380,8 @@ def _full_precision(device: str) -> Iterator[None]:
             setattr(switch, attribute, value)
 
 
-def _not_finite(model: nn.Module, source: torch.Tensor) -> str:
-    """Say where a value that is not finite first appears on the way forward."""
+def _not_finite(model: nn.Module, source: torch.Tensor, layer: str | None) -> str:
+    """Say where a value that is not finite first appears on the way to the layer."""
     culprits: list[str] = []
 
     def check(name):
@@ -395,10 +395,12 @@ def _not_finite(model: nn.Module, source: torch.Tensor) -> str:
     handles = [module.register_forward_hook(check(name)) for name, module in leaves]
     try:
         with torch.no_grad():
-            model(source)
+            output = layer_output(model, source, layer)
     finally:
         for handle in handles:
             handle.remove()
     if culprits:
         return f"layer {culprits[0]!r} gives values that are not finite: check its weights, or measure model.double()"
-    return "the gradient overflows on the way back: measure model.double()"
+    if not output.isfinite().all():
+        return f"{described(layer)} gives values that are not finite, though its layers do not: measure model.double()"
+    return "the gradient is not finite on the way back: measure model.double(), or another layer"
