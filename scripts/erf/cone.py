@@ -56,7 +56,7 @@ class Cone:
 
     def __init__(self, graph: Graph, unit: Windows):
         self.graph = graph
-        used = {operand.value for operation in graph.operations for operand in operation.operands}
+        self._uses = Counter(operand.value for operation in graph.operations for operand in operation.operands)
         self.parts: dict[Operation | None, Windows] = {graph.output.made_by: unit}  # of results; of the images for None
         for operation in reversed(graph.operations):
             if operation.constant:
@@ -65,7 +65,7 @@ class Cone:
             first, *others = operation.outputs
             for axis, whole in first.whole.items():
                 here.setdefault(axis, whole)
-            if any(other in used and other.layout != first.layout for other in others):
+            if any(self._uses[other] and other.layout != first.layout for other in others):
                 here.update(first.whole)  # such as indices of a max pooling, which count in the whole plane
             for operand in operation.image_operands:
                 needed = operation.rule.parts(operand, here)
@@ -73,7 +73,6 @@ class Cone:
                 for axis, (first, last) in needed.items():
                     before = known.get(axis, (first, last))
                     known[axis] = min(before[0], first), max(before[1], last)
-        self._uses = Counter(operand.value for operation in graph.operations for operand in operation.operands)
         self._folded = {operation for operation in graph.operations if self._folds(operation)}
         self._constants: dict[Value, torch.Tensor] = {}
         self._last_use = {operand.value: operation for operation in graph.operations for operand in operation.operands}

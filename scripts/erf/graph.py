@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch.utils import _pytree as pytree
 
-from erf.layouts import PLAIN, Layout, Windows, axis_of, cut_shape
+from erf.layouts import Layout, Windows, axis_of, cut_shape, sizes_of, whole_of
 
 
 @dataclass(eq=False)
@@ -16,7 +16,6 @@ class Value:
     tensor: torch.Tensor  # without data
     layout: Layout
     made_by: "Operation | None" = None  # None for the images
-    number: int = 0  # among what that operation returns
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,12 +35,11 @@ class Value:
 
     @property
     def sizes(self) -> dict[int, int]:
-        """Lengths of the axes that the tensor has."""
-        return {axis: size for dimension in self.layout for axis, size in dimension if axis is not PLAIN}
+        return sizes_of(self.layout)
 
     @property
     def whole(self) -> Windows:
-        return {axis: (0, size - 1) for axis, size in self.sizes.items()}
+        return whole_of(self.layout)
 
     def numbers(self, windows: Windows) -> int:
         """How many it holds, cut to windows."""

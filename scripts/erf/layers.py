@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from erf.errors import InputError, is_out_of_memory
-from erf.layouts import AXES, COLUMNS, ROWS, Layout
+from erf.layouts import AXES, COLUMNS, ROWS, Layout, sizes_of
 
 CLASS_TOKENS = 16  # tokens at most that stand in front of those of the plane
 
@@ -157,7 +157,7 @@ def plane_of(
         raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
     place = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis is not None}
     if len(place) == len(AXES) and len(shape) > 2:
-        sizes = {axis: size for factors in known for axis, size in factors}
+        sizes = sizes_of(known)
         dimensions = tuple(dict.fromkeys((place[ROWS], place[COLUMNS])))
         if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]] if axis is not None] == [ROWS, COLUMNS]:
             return Plane(sizes[ROWS], sizes[COLUMNS], dimensions)

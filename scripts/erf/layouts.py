@@ -29,6 +29,20 @@ def is_plain(dimension: tuple[Factor, ...]) -> bool:
     return all(axis is PLAIN for axis, _ in dimension)
 
 
+def length_of(dimension: tuple[Factor, ...]) -> int:
+    return prod(size for _, size in dimension)
+
+
+def sizes_of(layout: Layout) -> dict[int, int]:
+    """Lengths of the axes that a tensor has."""
+    return {axis: size for dimension in layout for axis, size in dimension if axis is not PLAIN}
+
+
+def whole_of(layout: Layout) -> Windows:
+    """The windows that are all of each axis."""
+    return {axis: (0, size - 1) for axis, size in sizes_of(layout).items()}
+
+
 def has_each_axis_once(layout: Layout) -> bool:
     axes = [axis for dimension in layout for axis, _ in dimension if axis is not PLAIN]
     return len(axes) == len(set(axes))

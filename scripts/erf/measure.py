@@ -188,8 +188,8 @@ def _gradients(model, images, layer, units, channels, layout, batch_size, crop, 
         device = place.get("device", chunk.device).type
         if size is None:
             with _measuring(model, device):
-                single = probe(chunk[:1].to(**place))
-                size = 1 if single.mixes_samples else batch_size or single.batch_size(units)
+                first = probe(chunk[: batch_size or 1].to(**place))  # the probe of one image tells how many may be
+                size = 1 if first.mixes_samples else batch_size or first.batch_size(units)
         for batch in chunk.split(size):
             with _measuring(model, device):
                 batch = batch.to(**place)
@@ -207,9 +207,7 @@ def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
         raise InputError(f"images must be (N, C, H, W), or batches of such, not a {type(images).__name__}")
     for chunk in [images] if isinstance(images, Images) else images:
         chunk = chunk[0] if isinstance(chunk, tuple | list) and chunk else chunk
-        if (
-            isinstance(chunk, np.ndarray) and chunk.dtype.kind in "iufb"
-        ):  # in the order and with the strides that torch has
+        if isinstance(chunk, np.ndarray) and chunk.dtype.kind in "iufb":  # with torch's order of bytes, and strides
             chunk = torch.from_numpy(np.array(chunk, chunk.dtype.newbyteorder("="), order="C"))
         if not isinstance(chunk, torch.Tensor) or chunk.dim() != 4 or not len(chunk):
             found = tuple(chunk.shape) if isinstance(chunk, torch.Tensor) else f"a {type(chunk).__name__}"

@@ -15,7 +15,20 @@ import numpy as np
 import torch
 
 from erf.graph import Operand, Operation
-from erf.layouts import PLAIN, Layout, Windows, cut, cut_shape, has_each_axis_once, is_plain, plain, regrouped
+from erf.layouts import (
+    PLAIN,
+    Layout,
+    Windows,
+    cut,
+    cut_shape,
+    has_each_axis_once,
+    is_plain,
+    length_of,
+    plain,
+    regrouped,
+    sizes_of,
+    whole_of,
+)
 
 BATCH_NORMS = (
     *("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"),
@@ -60,7 +73,7 @@ class Through(Everything):
     def __init__(self, operation: Operation, found: list[Layout]):
         super().__init__(operation)
         self.found = found
-        self.sizes = {axis: size for dimension in found[0] for axis, size in dimension if axis is not PLAIN}
+        self.sizes = sizes_of(found[0])
 
     def layouts(self, shapes):
         return self.found
@@ -74,7 +87,7 @@ class Through(Everything):
         return {axis: here[axis] if self.sizes.get(axis) == size else (0, size - 1) for axis, size in sizes.items()}
 
     def compute(self, fetch, here):
-        whole = {axis: (0, size - 1) for axis, size in self.sizes.items()}
+        whole = whole_of(self.found[0])
 
         def part(leaf):
             own = leaf.value if isinstance(leaf, Operand) else None
@@ -168,7 +181,7 @@ class Reshaped(Through):
 def fitted(layout: Layout, shape: tuple[int, ...]) -> Layout:
     """The layout with plain dimensions where the shape has other lengths, having been broadcast."""
     return tuple(
-        dimension if math.prod(size for _, size in dimension) == length else ((PLAIN, length),)
+        dimension if length_of(dimension) == length else ((PLAIN, length),)
         for dimension, length in zip(layout, shape, strict=True)
     )
 
@@ -179,7 +192,7 @@ def elementwise(operation: Operation, shapes: list, kind: type[Elementwise] = El
     for operand in operation.image_operands:
         layout = operand.value.layout
         for place, dimension in enumerate(layout, len(shape) - len(layout)):
-            if is_plain(dimension) or math.prod(size for _, size in dimension) != shape[place]:
+            if is_plain(dimension) or length_of(dimension) != shape[place]:
                 continue
             if not is_plain(found[place]) and found[place] != dimension:
                 return Everything(operation)
@@ -244,7 +257,7 @@ def squeezed(operation, shapes):
     layout = layout_of(operation)
     overload = operation.function._overloadname
     chosen = dimensions(operation) if overload in ("dim", "dims") else range(len(layout))
-    return [[d for i, d in enumerate(layout) if i not in chosen or math.prod(size for _, size in d) != 1]]
+    return [[d for i, d in enumerate(layout) if i not in chosen or length_of(d) != 1]]
 
 
 def dimensions(operation: Operation, dim: str = "dim") -> set[int]:
@@ -330,8 +343,7 @@ def layer_normalised(operation, shapes):
 
 def batch_normalised(operation, shapes):
     """With running statistics; those of the batch see everything."""
-    declared = {argument.name for argument in operation.function._schema.arguments}
-    if "training" in declared and operation.argument("training"):
+    if operation.argument("training"):
         return None
     layout = layout_of(operation)
     return [layout, *map(plain, shapes[1:])] if is_plain(layout[1]) else None

@@ -88,8 +88,8 @@ class _Recorder(TorchDispatchMode):
         else:
             operation.rule = rule_for(operation, shapes)
             layouts = operation.rule.layouts(shapes)
-        for number, (tensor, layout) in enumerate(zip(tensors, layouts, strict=True)):
-            operation.outputs.append(Value(tensor, layout, operation, number))
+        for tensor, layout in zip(tensors, layouts, strict=True):
+            operation.outputs.append(Value(tensor, layout, operation))
             if isinstance(tensor, torch.Tensor):
                 self.values[id(tensor)] = operation.outputs[-1]
 
