@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -15,8 +15,9 @@ from torch.nn import functional as F  # noqa: N812
 import erf
 from dags import dags, pairs
 from erf.cone import Cone
+from erf.convolutions import convolved
 from erf.errors import InputError
-from erf.sliding import _OfAnImage
+from erf.structure import traced
 
 MEASURE = importlib.import_module("erf.measure")  # the module: erf.measure is the function
 
@@ -69,17 +70,34 @@ def test_in_single_precision_where_channels_lie_last_in_memory(drawn, seed):
     assert np.abs(part.map - whole.map).sum() <= 1e-4 * np.abs(whole.map).sum()
 
 
-@settings(max_examples=40)
-@given(kernel=pairs(1, 7), stride=pairs(1, 4), size=pairs(14, 19), seed=st.integers(0, 99))
-def test_the_gradient_of_a_convolution_of_an_image(kernel, stride, size, seed):
+@settings(max_examples=100)
+@given(
+    kernel=pairs(1, 7),
+    stride=pairs(1, 4),
+    padding=st.sampled_from([(0, 0), (0, 0), (2, 1)]),
+    dilation=st.sampled_from([(1, 1), (1, 1), (2, 1)]),
+    channels=st.sampled_from([(3, 1), (6, 1), (6, 3)]),
+    size=pairs(14, 19),
+    has=st.tuples(*[st.booleans()] * 4),
+    seed=st.integers(0, 99),
+)
+def test_a_convolution_in_one_step_with_what_follows_it(kernel, stride, padding, dilation, channels, size, has, seed):
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(shape, dtype=torch.float64, generator=generator)  # noqa: E731
-    image, weight, bias = draw(2, 3, *size).requires_grad_(), draw(5, 3, *kernel), draw(5)
-    expected = F.conv2d(image, weight, bias, stride)
-    result = _OfAnImage.apply(image, weight, bias, list(stride))
-    into = draw(*expected.shape)
+    (inputs, groups), (has_bias, has_shortcut, rectified, last) = channels, has
+    assume(all(d * (k - 1) < n for d, k, n in zip(dilation, kernel, size, strict=True)))
+    order = torch.channels_last if last else torch.contiguous_format
+    image = draw(2, inputs, *size).contiguous(memory_format=order).requires_grad_()
+    weight, bias = draw(6, inputs // groups, *kernel), draw(6) if has_bias else None
+    expected = F.conv2d(image, weight, bias, stride, padding, dilation, groups)
+    shortcut = draw(*expected.shape).requires_grad_() if has_shortcut else None
+    expected = expected if shortcut is None else expected + shortcut
+    expected = expected.relu() if rectified else expected
+    geometry = (list(stride), list(padding), list(dilation), groups)
+    result = convolved(image, weight, bias, shortcut, rectified, *geometry)
     torch.testing.assert_close(result, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(y, image, into)[0] for y in (result, expected)))
+    into, sources = draw(*expected.shape), [image] if shortcut is None else [image, shortcut]
+    torch.testing.assert_close(*(torch.autograd.grad(y, sources, into) for y in (result, expected)))
 
 
 def equal_to_whole(model, shape=(1, 2, 30, 34), unit="center", **kwargs):
@@ -314,6 +332,46 @@ def test_torchs_attention():
     field = equal_to_whole(Attention())
     assert "bmm" in field.settings["sees_all"]
     assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+class Block(nn.Module):
+    """Convolutions, for `function` to use: it is given what one makes of the image, two more, and a norm."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.convs = nn.ModuleList(conv(padding=1) for _ in range(3))
+        self.norm, self.function = nn.BatchNorm2d(2, dtype=torch.float64), function
+        self.norm.running_mean.normal_(), self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        first, second, third = self.convs
+        return self.function(first(x), second, third, self.norm)
+
+
+FUSED = {  # with the number of operations that are left, and with it what must stay apart
+    "a residual block": (2, lambda x, f, g, norm: F.relu_(norm(f(x)) + x)),
+    "the shortcut first": (2, lambda x, f, g, norm: F.relu(x + norm(f(x)))),
+    "two convolutions added": (3, lambda x, f, g, norm: F.relu(norm(f(x)) + g(x))),
+    "a ReLU alone": (2, lambda x, f, g, norm: f(x.relu())),
+    "a ReLU before the norm": (3, lambda x, f, g, norm: norm(f(x).relu())),
+    "twice itself": (3, lambda x, f, g, norm: (y := f(x)) + y),
+    "used again": (4, lambda x, f, g, norm: (y := f(x)).relu() + y),
+    "a multiple": (3, lambda x, f, g, norm: torch.add(f(x), x, alpha=2)),
+    "a number": (3, lambda x, f, g, norm: f(x) + 1),
+    "a broadcast shortcut": (4, lambda x, f, g, norm: f(x) + x[:, :1]),
+    "a shortcut without gradient": (2, lambda x, f, g, norm: f(x) + x.detach()),
+    "no gradient but by the shortcut": (4, lambda x, f, g, norm: (f(x).detach() + x).relu()),
+}
+
+
+@pytest.mark.parametrize("what", FUSED)
+def test_a_convolution_and_what_follows_it_become_one_operation(what):
+    count, function = FUSED[what]
+    torch.manual_seed(0)
+    model = Block(function).eval().requires_grad_(False)
+    assert cropped(equal_to_whole(model, (4, 2, 30, 34)))
+    graph, _ = traced(model, torch.zeros(1, 2, 30, 34, dtype=torch.float64), None)
+    assert len([operation for operation in graph.operations if operation.name not in ("clone", "detach")]) == count
 
 
 def test_norms_with_no_epsilon_or_of_another_precision_than_their_convolution():

@@ -24,7 +24,7 @@ from erf import images
 from erf.errors import InputError
 from erf.field import ReceptiveField
 from erf.measure import measure
-from erf.models import load_model, measure_model
+from erf.models import load_images, load_model, measure_model
 from erf.networks import batch_norms
 from erf.seeds import torch_generator
 from erf.vision import import_torchvision
@@ -297,6 +297,19 @@ def test_an_image_is_cropped_around_its_middle_resized_and_normalised(tmp_path):
 def test_any_kind_of_picture_becomes_rgb(tmp_path, mode):
     picture(tmp_path / "x.tiff", np.full((6, 6, 3), 255, np.uint8), mode)
     assert (images.read_image(tmp_path / "x.tiff", (3, 3)) == 1).all()
+
+
+def test_images_have_as_many_channels_as_the_mean(tmp_path):
+    picture(tmp_path / "x.png", np.full((6, 6, 3), (255, 0, 0), np.uint8))
+    settings = model_settings(images=str(tmp_path), count=1, input_size=[3, 3], mean=[0.5], std=[2])
+    shown = load_images(settings)
+    assert shown.shape == (1, 1, 3, 3) and torch.allclose(shown, torch.tensor((76 / 255 - 0.5) / 2))  # Pillow's grey
+    four = {"mean": [0] * 4, "std": [1] * 4}
+    assert load_images(settings | four | {"images": "noise"}).shape == (1, 4, 3, 3)
+    with pytest.raises(InputError, match=r"images of a folder have 3 channels, or 1, not the 4 of mean and std"):
+        load_images(settings | four)
+    with pytest.raises(InputError, match=r"a mean for 1 channels and a std for 4: give one of each for every channel"):
+        load_images(settings | {"std": [1] * 4})
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "cut"])

@@ -61,8 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-size", type=positive, nargs="+", default=[224], metavar="PIXELS", help=f"height and width, {text}"
     )
     for name, text in (("mean", "0.485 0.456 0.406"), ("std", "0.229 0.224 0.225")):
-        values = {"type": float, "nargs": 3, "default": [float(value) for value in text.split()]}
-        images.add_argument(f"--{name}", **values, metavar=("R", "G", "B"), help=f"of their normalisation ({text})")
+        values = {"type": float, "nargs": "+", "default": [float(value) for value in text.split()]}
+        words = f"of each channel, for their normalisation; one number for grey images ({text})"
+        images.add_argument(f"--{name}", **values, metavar="CHANNEL", help=words)
     run = parser.add_argument_group("the run")
     run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     run.add_argument("--dtype", choices=["float32", "float64"], default="float32")

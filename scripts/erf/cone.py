@@ -12,8 +12,7 @@ import torch
 
 from erf.graph import Graph, Operand, Operation, Value
 from erf.layouts import AXES, Windows, cut, fastest_format
-from erf.rules import BATCH_NORMS, EVERYTHING, Through
-from erf.sliding import Convolution
+from erf.rules import EVERYTHING
 
 
 def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray | None, str | None]:
@@ -73,7 +72,6 @@ class Cone:
                 for axis, (first, last) in needed.items():
                     before = known.get(axis, (first, last))
                     known[axis] = min(before[0], first), max(before[1], last)
-        self._folded = {operation for operation in graph.operations if self._folds(operation)}
         self._constants: dict[Value, torch.Tensor] = {}
         self._last_use = {operand.value: operation for operation in graph.operations for operand in operation.operands}
 
@@ -122,29 +120,9 @@ class Cone:
                     self._constants.update(zip(operation.outputs, results, strict=True))
                 continue
             here = self.parts[operation]
-            if operation in self._folded:
-                results = [fetch(operation.image_operands[0], here)]
-            else:
-                results = operation.rule.compute(fetch, here)
+            results = operation.rule.compute(fetch, here)
             computed.update(zip(operation.outputs, results, strict=False))
             for operand in operation.image_operands:
                 if self._last_use[operand.value] is operation:
                     computed.pop(operand.value, None)
         return computed[self.graph.output]
-
-    def _folds(self, norm: Operation) -> bool:
-        """Let a convolution be computed together with the batch norm that alone uses its result, where one follows."""
-        if norm.name not in BATCH_NORMS or norm.constant or not isinstance(norm.rule, Through):
-            return False
-        operand = norm.image_operands[0]
-        before = operand.value.made_by
-        if before is None or type(before.rule) is not Convolution or operand.cut or self._uses[operand.value] > 1:
-            return False
-        if len(norm.image_operands) > 1:
-            return False
-        weight = before.argument("weight")
-        parameters = [leaf for leaf in norm.args if isinstance(leaf, torch.Tensor)]
-        if not isinstance(weight, torch.Tensor) or any(leaf.dtype != weight.dtype for leaf in parameters):
-            return False
-        before.rule.norm = norm
-        return True

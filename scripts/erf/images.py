@@ -12,29 +12,31 @@ from erf.files import checked
 from erf.seeds import torch_generator
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+MODES = {1: "L", 3: "RGB"}  # Pillow's names, by the number of channels
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # what most models' inputs are normalised by
 
 
-def noise(count: int, size: tuple[int, int], seed: int) -> torch.Tensor:
-    """Independent normal values of mean 0 and standard deviation 1, (count, 3, height, width)."""
-    return torch.randn(count, 3, *size, generator=torch_generator(seed, "noise images"))
+def noise(count: int, size: tuple[int, int], seed: int, channels: int = 3) -> torch.Tensor:
+    """Independent normal values of mean 0 and standard deviation 1, (count, channels, height, width)."""
+    return torch.randn(count, channels, *size, generator=torch_generator(seed, "noise images"))
 
 
 def from_folder(
     folder: Path, count: int, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], seed: int
 ) -> torch.Tensor:
-    """`count` of the images in a folder and the folders in it, drawn without replacement, (count, 3, height, width).
+    """`count` images of a folder and the folders in it, drawn without replacement, (count, channels, height, width).
 
-    Each is made RGB, cropped around its middle to the proportions of `size`, (height, width), resized to it, and
-    normalised: (value - mean) / std of each channel, for values from 0 to 1. InputError where there is no such folder,
-    where it has too few images, and for a file that is none.
+    Each is made RGB, or grey where `mean` and `std` have one number and not three; cropped around its middle to the
+    proportions of `size`, (height, width); resized to it; and normalised: (value - mean) / std of each channel, for
+    values from 0 to 1. InputError where there is no such folder, where it has too few images, and for a file that is
+    none.
     """
     paths = image_paths(folder)
     if count > len(paths):
         raise InputError(f"{folder}: {count} images are wanted, but there are only {len(paths)}")
     chosen = torch.randperm(len(paths), generator=torch_generator(seed, "drawn images"))[:count].sort().values
-    pixels = torch.stack([read_image(paths[number], size) for number in chosen])
-    mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std))
+    pixels = torch.stack([read_image(paths[number], size, MODES[len(mean)]) for number in chosen])
+    mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
     return (pixels - mean) / std
 
 
@@ -48,17 +50,17 @@ def image_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def read_image(path: Path, size: tuple[int, int]) -> torch.Tensor:
-    """An image as `from_folder` has it, but not normalised: (3, height, width), from 0 to 1."""
+def read_image(path: Path, size: tuple[int, int], mode: str = "RGB") -> torch.Tensor:
+    """An image as `from_folder` has it, but not normalised: (channels, height, width), from 0 to 1."""
     extra("PIL", "Pillow", "reading images")
     from PIL import Image, ImageOps
 
     checked(path)
     try:
         with Image.open(path) as image:
-            fitted = ImageOps.fit(image.convert("RGB"), size[::-1], Image.Resampling.BICUBIC)
+            fitted = ImageOps.fit(image.convert(mode), size[::-1], Image.Resampling.BICUBIC)
     except Exception as error:  # whatever a damaged file brings Pillow's readers to
         if not is_damage(error):
             raise
         raise InputError(f"{path}: not an image that can be read ({error})") from error
-    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.atleast_3d(np.array(fitted))).permute(2, 0, 1).float() / 255

@@ -44,7 +44,8 @@ def measure_model(
 
     settings : `factory`, `kwargs`, `weights` and `seed` as in `load_model`; `layer` ("" for the model's own output),
         `unit` ("center" or [row, column]), `channels` and `mode` as in `erf.measure`; `images`, "noise" or a folder,
-        of which `count` are taken, of `input_size` (height, width), and normalised by `mean` and `std`
+        of which `count` are taken, of `input_size` (height, width), and normalised by `mean` and `std`, whose length
+        is the number of the images' channels
     batch_size, progress : as in `erf.measure`
 
     InputError for whatever is wrong with these. The same settings give the same field, and all models with the same
@@ -73,11 +74,18 @@ def measure_model(
 
 
 def load_images(settings: dict) -> torch.Tensor:
-    """The images of `settings` as `measure_model` has them, float32 (count, 3, height, width)."""
+    """The images of `settings` as `measure_model` has them, float32 (count, channels, height, width)."""
     count, size, seed = settings["count"], tuple(settings["input_size"]), settings["seed"]
+    mean, std = settings["mean"], settings["std"]
+    if len(mean) != len(std):
+        raise InputError(
+            f"a mean for {len(mean)} channels and a std for {len(std)}: give one of each for every channel"
+        )
     if settings["images"] == "noise":
-        return images.noise(count, size, seed)
-    return images.from_folder(Path(settings["images"]), count, size, settings["mean"], settings["std"], seed)
+        return images.noise(count, size, seed, len(mean))
+    if len(mean) not in images.MODES:
+        raise InputError(f"images of a folder have 3 channels, or 1, not the {len(mean)} of mean and std")
+    return images.from_folder(Path(settings["images"]), count, size, mean, std, seed)
 
 
 def load_model(factory: str, kwargs: dict | None = None, weights: str = "none", seed: int = 0) -> nn.Module:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
+from erf.convolutions import convolved
 from erf.graph import Operand, Operation
-from erf.layouts import Windows, axis_of, cut, fastest_format, format_of, is_plain, plain, sliced
-from erf.rules import EVERYTHING, Everything, along_plain, clipped, gain_and_shift, through
+from erf.layouts import Windows, axis_of, cut, fastest_format, is_plain, plain
+from erf.rules import EVERYTHING, Everything, along_plain, clipped, through
 
 ROUNDING = 1e-9  # of positions between pixels
-FEW = 4  # channels, such as an image's
 
 
 class Neighbourhood(Everything):
@@ -95,9 +95,13 @@ class Sliding(Neighbourhood):
 
 
 class Convolution(Sliding):
+    """With what `erf.fusion` has put into the same step: its result is added to, and passes a ReLU."""
+
+    added: Operand | None = None
+    rectified = False
+
     def __init__(self, operation: Operation):
         super().__init__(operation)
-        self.norm: Operation | None = None  # a batch norm of the result, which is computed with it
         self.kept: tuple[torch.Tensor, torch.Tensor | None] | None = None
 
     def geometry(self, axis):
@@ -108,16 +112,8 @@ class Convolution(Sliding):
 
     def parameters(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias."""
-        if self.kept is None:
-            weight, bias = (leaf if leaf is None else fetch(leaf, {}) for leaf in self.operation.args[1:3])
-            weight, bias = (weight, bias) if self.norm is None else self.normed(weight, bias, fetch)
-            self.kept = weight.contiguous(memory_format=fastest_format(weight)), bias
-        return self.kept
-
-    def normed(self, weight: torch.Tensor, bias: torch.Tensor | None, fetch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias with which the convolution gives what its batch norm makes of it."""
-        gain, shift = gain_and_shift(self.norm, lambda leaf: fetch(leaf, {}))
-        return weight * gain[:, None, None, None], shift if bias is None else shift + bias * gain
+        weight, bias = self.operation.args[1:3]
+        return fetch(weight, {}), bias if bias is None else fetch(bias, {})
 
     def of_whole(self, fetch):
         return self.convolved(fetch(self.operand, {}), self.operation.argument("padding"), fetch)
@@ -126,44 +122,12 @@ class Convolution(Sliding):
         return self.convolved(tensor, [0, 0], fetch)
 
     def convolved(self, tensor: torch.Tensor, padding: list[int], fetch) -> list[torch.Tensor]:
-        _, _, _, stride, _, dilation, *rest = self.operation.args
-        weight, bias = self.parameters(fetch)
-        if weight.shape[2:] == (1, 1) and not any(padding) and rest[-1] == 1:  # a product, which is faster as such
-            tensor = sliced(tensor, [slice(None), slice(None), *(slice(None, None, step) for step in pair(stride))])
-            result = F.linear(tensor.permute(0, 2, 3, 1).contiguous(), weight.flatten(1), bias)
-            return [result.permute(0, 3, 1, 2)]
-        if weight.shape[1] <= FEW and rest[-1] == max(dilation) == 1 < max(stride) and not any(padding):
-            return [_OfAnImage.apply(tensor, weight, bias, pair(stride))]
-        return [self.operation.function(tensor, weight, bias, stride, padding, dilation, *rest)]
-
-
-class _OfAnImage(torch.autograd.Function):
-    """A convolution of few channels with strides, whose gradient is computed by one without, three times as fast.
-
-    In every stride x stride pixels each has its own taps of the kernel: they are computed as channels, and then put
-    side by side.
-    """
-
-    @staticmethod
-    def forward(ctx, tensor, weight, bias, stride):
-        ctx.save_for_backward(weight)
-        ctx.shape, ctx.stride = tensor.shape, stride
-        return F.conv2d(tensor, weight, bias, stride)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (weight,) = ctx.saved_tensors
-        (down, right), kernel = ctx.stride, weight.shape[2:]
-        rows, columns = taps = [-(-length // step) for length, step in zip(kernel, ctx.stride, strict=True)]
-        split = F.pad(weight, (0, columns * right - kernel[1], 0, rows * down - kernel[0]))
-        split = split.unflatten(3, (columns, right)).unflatten(
-            2, (rows, down)
-        )  # (outputs, C, rows, down, columns, right)
-        phases = split.permute(1, 3, 5, 0, 2, 4).flatten(0, 2).flip(2, 3).contiguous(memory_format=format_of(gradient))
-        pixels = F.conv2d(gradient, phases, padding=[count - 1 for count in taps]).unflatten(1, (-1, down, right))
-        whole = pixels.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
-        whole = F.pad(whole, (0, ctx.shape[3] - whole.shape[3], 0, ctx.shape[2] - whole.shape[2]))
-        return whole.contiguous(), None, None, None  # with other strides torch's batch norm goes wrong for one sample
+        if self.kept is None:
+            weight, bias = self.parameters(fetch)
+            self.kept = weight.contiguous(memory_format=fastest_format(weight)), bias
+        added = None if self.added is None else fetch(self.added, {})
+        stride, dilation, groups = (self.operation.argument(name) for name in ("stride", "dilation", "groups"))
+        return [convolved(tensor, *self.kept, added, self.rectified, pair(stride), padding, pair(dilation), groups)]
 
 
 class TransposedConvolution(Convolution):

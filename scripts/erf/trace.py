@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from erf.errors import InputError
+from erf.fusion import fused
 from erf.graph import Graph, Operand, Operation, Value, as_list
 from erf.layouts import COLUMNS, PLAIN, ROWS, plain
 from erf.operations import rule_for
@@ -45,7 +46,7 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
         raise Untraceable("its output comes from elsewhere")
     if final.constant or not output.requires_grad:
         raise InputError("the unit does not depend on the input by any gradient: choose another layer")
-    return Graph(recorder.images, _needed_for(final), final)
+    return Graph(recorder.images, fused(_needed_for(final), final), final)
 
 
 def _in_words(error: BaseException) -> str:
