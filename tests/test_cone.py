@@ -1,5 +1,6 @@
 """What is computed of a part of each layer is what is computed of all of it."""
 
+import functools
 import importlib
 import re
 import warnings
@@ -134,6 +135,8 @@ LOCAL = {
     "a map of positions that is added": lambda x: x * GRID,
     "a map of positions as a channel": lambda x: torch.cat([x, GRID], 1).tanh(),
     "positions made on the way": lambda x: x * (1 + torch.arange(34, dtype=x.dtype)) * torch.arange(1, 31)[:, None],
+    "numbers in its own shape": lambda x: torch.cat([x + torch.full_like(x, 0.5), x.new_ones(x.shape)], 1),
+    "written into zeros like itself": lambda x: written_into_zeros(x, torch.zeros_like(x.repeat(1, 2, 1, 1))),
     "written into zeros": lambda x: written_into_zeros(x),
     "a slice written in place": lambda x: first_channel_doubled(x),
     "rows and columns swapped": lambda x: F.avg_pool2d(x.transpose(2, 3), (3, 1)).tanh(),
@@ -160,8 +163,8 @@ LOCAL = {
 }
 
 
-def written_into_zeros(x):
-    y = torch.zeros(len(x), 4, *x.shape[2:], dtype=x.dtype)
+def written_into_zeros(x, zeros=None):
+    y = torch.zeros(len(x), 4, *x.shape[2:], dtype=x.dtype) if zeros is None else zeros
     y[:, :2] = x
     y[:, 2:] = x.sin()
     return y
@@ -242,18 +245,54 @@ def test_behind_a_global_layer_only_what_is_needed_of_the_rest():
     assert not cropped(field)
 
 
+@functools.lru_cache
+def table_of(length: int) -> torch.Tensor:
+    return torch.arange(length, dtype=torch.float64)
+
+
+def test_a_cache_outside_of_modules_is_not_left_with_tensors_without_data():
+    """What the model then does for real would fail, or be without data, too."""
+    table_of.cache_clear()
+    model = Apply(lambda x: x * table_of(x.shape[-1]))
+    erf.theoretical_rf(model, input_shape=(2, 20, 20))
+    assert table_of.cache_info().currsize == 0
+    table_of(34)
+    assert cropped(equal_to_whole(model))
+    assert table_of.cache_info().currsize == 1 and table_of(34)[3] == 3
+
+
+def test_what_keeps_tensors_outside_of_modules_is_warned_of():
+    kept = []
+    model = Apply(lambda x: kept.append(x) or x.tanh())
+    with pytest.warns(UserWarning, match="something outside of its modules, such as a hook or a cache, has kept"):
+        erf.theoretical_rf(model, input_shape=(2, 20, 20))
+
+
+def test_a_number_that_the_model_holds_is_known():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.scale = conv(), nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.conv(x) * self.scale.item()
+
+    assert cropped(equal_to_whole(Scaled()))
+
+
 class Remembering(nn.Module):
-    """Keeps what it computes for the next time, in three ways."""
+    """Keeps what it computes for the next time, in several ways."""
 
     def __init__(self):
         super().__init__()
-        self.conv, self.kept, self.table, self.sizes = conv(), {}, None, []
+        self.conv, self.kept, self.table, self.sizes = conv(), {"deep": ([], {})}, None, []
 
     def forward(self, x):
         if self.table is None:
             self.table = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype)
             self.kept["more"] = self.table * 2
             self.new = self.table + 1
+            self.kept["deep"][0].append(self.new), self.kept["deep"][1].update(new=self.new)
         self.sizes.append(x.shape[-1])
         return self.conv(x * self.table * self.kept["more"] * self.new)
 
@@ -261,7 +300,7 @@ class Remembering(nn.Module):
 def test_a_model_that_remembers_is_not_given_tensors_without_data():
     model = Remembering()
     erf.theoretical_rf(model, input_shape=(2, 20, 20))
-    assert (model.table, model.kept, model.sizes) == (None, {}, [])
+    assert (model.table, model.kept, model.sizes) == (None, {"deep": ([], {})}, [])
     assert "new" not in vars(model)
     equal_to_whole(model)
 

@@ -45,7 +45,7 @@ def test_the_theoretical_field_is_the_support_of_the_gradient_of_a_positive_copy
     for axis, length in enumerate(shape[1:]):
         first, last = geometry.windows[axis][:, unit[axis]]
         assume(first >= 0 and last < length)  # or the image cuts it off
-        seen = support.sum(1 - axis).nonzero().flatten()
+        seen = (support.sum(1 - axis) > 1e-12 * support.max()).nonzero().flatten()  # interpolation rounds its weights
         assert (seen[0], seen[-1]) == (first, last)
         assert (position[axis], size[axis]) == ((first + last) / 2, last - first + 1)
 

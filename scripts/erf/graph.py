@@ -13,21 +13,11 @@ from erf.layouts import Layout, Windows, axis_of, cut_shape, sizes_of, whole_of
 class Value:
     """One tensor of the graph, without its data."""
 
-    tensor: torch.Tensor  # without data
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
     layout: Layout
     made_by: "Operation | None" = None  # None for the images
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.tensor.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.tensor.device
 
     def dimension(self, axis: int) -> int | None:
         """The dimension that lies along an axis and nothing else; None if there is none."""
@@ -68,7 +58,7 @@ class Operation:
     kwargs: dict
     module: str  # name of the submodule that performs it
     rule: object = None  # what it does to rows and columns (erf.rules); none for constants
-    outputs: list[Value] = field(default_factory=list)
+    outputs: list[Value | None] = field(default_factory=list)
 
     def __post_init__(self):
         leaves = pytree.tree_leaves((self.args, self.kwargs))
