@@ -214,6 +214,17 @@ def sample_table() -> str:
     return table([kind, "slope of the", "mean", "standard deviation", "0.56 or more"], rows)
 
 
+def measure_table() -> str:
+    """`make bench`: measuring against the public scripts' way."""
+    rows = []
+    for found in pd.read_csv(REFERENCE / "measure.csv").itertuples():
+        row = [found.model, f"{found.side}²", f"{found.seconds_baseline:.2f}", f"{found.seconds_erf:.2f}"]
+        row += [f"{found.speed_ratio:.1f}", f"{found.memory_ratio:.2f}"]
+        rows.append([*row, f"{found.error_baseline:.0e}", f"{found.error_erf:.0e}"])
+    times = ["seconds, whole", "seconds, `erf`", "times faster", "memory, of the whole's"]
+    return table(["model", "image", *times, "rounding, whole", "rounding, `erf`"], rows)
+
+
 TABLES = [
     claims_table,
     slope_table,
@@ -224,6 +235,7 @@ TABLES = [
     units_table,
     initialization_table,
     reach_table,
+    measure_table,
 ]
 
 

@@ -1,10 +1,18 @@
 """The one exception that means "the input is wrong, not the code", and what other exceptions mean."""
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """A mistake in what the user gave: a setting, a file, a model. Its message names the thing and the fix."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a line on an unknown name: which may have been meant, if any comes near."""
+    found = difflib.get_close_matches(name, known, n=3)
+    return f": did you mean {', '.join(found)}?" if found else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,7 +1,6 @@
 """A layer of a model: how it is found, run without a trace, and where its units lie in what it gives."""
 
 import contextlib
-import difflib
 import math
 import operator
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from erf.errors import InputError, is_out_of_memory
+from erf.errors import InputError, did_you_mean, is_out_of_memory
 from erf.layouts import AXES, COLUMNS, ROWS, Layout, sizes_of
 
 CLASS_TOKENS = 16  # tokens at most that stand in front of those of the plane
@@ -78,8 +77,8 @@ def _submodule_output(model: nn.Module, images: torch.Tensor, layer: str) -> tor
     if not isinstance(layer, str):
         raise InputError(f"a layer is given by its name, such as {list(modules)[-1]!r}, not by {type(layer).__name__}")
     if layer not in modules:
-        near = difflib.get_close_matches(layer, modules, n=3) or list(modules)[1:6]
-        raise InputError(f"unknown layer {layer!r}: did you mean {', '.join(near)}?")
+        first = f": the model has {', '.join(list(modules)[1:6])}, ..."
+        raise InputError(f"unknown layer {layer!r}{did_you_mean(layer, modules) or first}")
     seen = []
 
     def stop(module, inputs, output):

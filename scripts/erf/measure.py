@@ -23,7 +23,7 @@ MODES = {
     "signed": lambda gradient: gradient,
     "positive": torch.relu,  # as RepLKNet's script has it (Ding et al. 2022); it loses what lowers the unit
 }
-AT_ONCE = 2**28  # bytes of activations for which a batch is chosen
+AT_ONCE = {"cpu": 2**27, "gpu": 2**30}  # bytes of activations for which a batch is chosen
 LARGEST_BATCH = 64
 WORTHWHILE = 0.87  # share of the arithmetic from which on the cone is not computed apart
 
@@ -284,7 +284,8 @@ class _Probe:
             return 1
         cones = [self.cone(self.plane.chosen(unit)) for unit in units]
         numbers = max(self.graph.numbers if cone is None else cone.numbers for cone in cones)
-        return int(np.clip(AT_ONCE // (1 + numbers * self.graph.images.dtype.itemsize), 1, LARGEST_BATCH))
+        limit = AT_ONCE["cpu" if self.graph.images.device.type == "cpu" else "gpu"]
+        return int(np.clip(limit // (1 + numbers * self.graph.images.dtype.itemsize), 1, LARGEST_BATCH))
 
     def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "_Channels") -> torch.Tensor:
         """(n, C, h, w) in the unit's window, of images (n, C, H, W) on the model's device."""

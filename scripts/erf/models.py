@@ -4,13 +4,12 @@ A factory is `torchvision.models:resnet50`, or any other `package.module:functio
 file, `path/to/file.py:function`. It is called with keyword arguments and gives a torch.nn.Module.
 """
 
-import difflib
 import functools
 import importlib.util
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +18,7 @@ import torch
 from torch import nn
 
 from erf import images
-from erf.errors import InputError, is_damage, is_out_of_memory
+from erf.errors import InputError, did_you_mean, is_damage, is_out_of_memory
 from erf.extras import extra
 from erf.field import ReceptiveField
 from erf.files import checked
@@ -127,12 +126,12 @@ def load_factory(name: str) -> Callable[..., nn.Module]:
     if place == "timm":
         timm = with_torchvision(lambda: extra("timm", "timm", name))
         if not timm.is_model(function):
-            raise InputError(f"timm has no model {function!r}{near(function, timm.list_models())}")
+            raise InputError(f"timm has no model {function!r}{did_you_mean(function, timm.list_models())}")
         return functools.partial(timm.create_model, function)
     module = module_in_file(Path(place)) if place.endswith(".py") else module_by_name(place)
     if not callable(getattr(module, function, None)):
         known = [known for known, value in vars(module).items() if callable(value)]
-        raise InputError(f"{place} has no function {function!r}{near(function, known)}")
+        raise InputError(f"{place} has no function {function!r}{did_you_mean(function, known)}")
     return getattr(module, function)
 
 
@@ -147,7 +146,7 @@ def module_by_name(name: str) -> ModuleType:
         parent, _, missing = error.name.rpartition(".")
         beside = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
         known = [module.name for module in pkgutil.iter_modules(beside)]
-        raise InputError(f"there is no module {error.name!r}{near(missing, known)}") from error
+        raise InputError(f"there is no module {error.name!r}{did_you_mean(missing, known)}") from error
     except Exception as error:
         raise InputError(f"{name} cannot be imported: {in_one_line(error)}") from error
     finally:
@@ -204,7 +203,7 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
             raise InputError(f"{path}: not the weights of {name}: {key} is {shapes[0]}, not {shapes[1]}")
     missing, unknown = model.load_state_dict(state, strict=False)
     if missing or unknown:
-        first = f"{missing[0]} is missing{near(missing[0], state)}" if missing else f"{unknown[0]} is not in it"
+        first = f"{missing[0]} is missing{did_you_mean(missing[0], state)}" if missing else f"{unknown[0]} is not in it"
         more = f", and {len(missing) + len(unknown) - 1} others" if len(missing) + len(unknown) > 1 else ""
         raise InputError(f"{path}: not the weights of {name}: {first}{more}")
 
@@ -213,12 +212,6 @@ def is_untrained(model: nn.Module) -> bool:
     """Whether all batch norms have the statistics that they begin with: a factory may give trained ones."""
     norms = [norm for norm in batch_norms(model) if norm.running_mean is not None]
     return bool(norms) and not any(norm.running_mean.any() or (norm.running_var != 1).any() for norm in norms)
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, if anything comes near."""
-    found = difflib.get_close_matches(name, known, n=3)
-    return f": did you mean {', '.join(found)}?" if found else ""
 
 
 def in_one_line(error: Exception, factory: str = "") -> str:

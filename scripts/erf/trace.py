@@ -35,8 +35,10 @@ FILLED = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1, "full_
 FILLED |= {"empty_like": 0, "new_empty": 0}
 
 
-KEPT = """the model was traced with tensors without data, and something outside of its modules, such as a hook or a cache,
- has kept some: clear it before you use the model""".replace("\n", "")
+KEPT = (
+    "the model was traced with tensors without data, and something outside of its modules, such as a hook or a cache,"
+)
+KEPT += " has kept some: clear it before you use the model"
 
 
 class Untraceable(Exception):  # noqa: N818, not a mistake of anybody's
