@@ -34,11 +34,10 @@ from erf.operations import rule_for
 FILLED = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1, "full_like": None, "new_full": None}
 FILLED |= {"empty_like": 0, "new_empty": 0}
 
-
 KEPT = (
-    "the model was traced with tensors without data, and something outside of its modules, such as a hook or a cache,"
+    "the model was traced with tensors without data, and something outside of its modules, such as a hook or a cache, "
+    "has kept some: clear it before you use the model"
 )
-KEPT += " has kept some: clear it before you use the model"
 
 
 class Untraceable(Exception):  # noqa: N818, not a mistake of anybody's
