@@ -13,6 +13,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
@@ -151,32 +153,42 @@ def draw(table: pd.DataFrame, cost: pd.DataFrame, path: Path) -> None:
     from erf.plots import WIDTH, use_style
 
     use_style()
-    figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.2))
-    for name, rows in table.groupby("model", sort=False):
-        axes[0].plot(rows["side"], rows["speed_ratio"], "o-", label=name)
-        axes[1].plot(rows["side"], rows["memory_ratio"], "o-", label=name)
-    for panel, title in ((axes[0], "times faster"), (axes[1], "memory, of the baseline's")):
-        panel.set(xscale="log", yscale="log", xticks=list(SIDES), xticklabels=list(SIDES), xlabel="image side (pixels)")
+    figure, axes = plt.subplots(1, 5, figsize=(WIDTH, 2.2))
+    for (name, rows), marker in zip(table.groupby("model", sort=False), "osD^", strict=True):
+        for panel, ratio in zip(axes, ("speed_ratio", "memory_ratio"), strict=False):
+            panel.plot(rows["side"], rows[ratio], f"{marker}-", label=name)
+    for panel, title in zip(axes, ("times faster", "share of memory"), strict=False):
         panel.axhline(1, color="0.7", linewidth=0.6, zorder=0)
-        panel.set_title(title)
+        panel.set(title=title, xlabel="image side (pixels)", xscale="log", yscale="log")
+        panel.set_xticks(list(SIDES))
+    words = {"runs": "images", "side": "image side (pixels)", "layers": "layers"}
+    for panel, (against, rows) in zip(axes[2:], cost.groupby("against", sort=False), strict=True):
+        panel.plot(rows["x"], rows["seconds"], "ko", label="seconds measured")
+        middle = rows.iloc[len(rows) // 2]
+        scaled = rows["arithmetic"] * middle["seconds"] / middle["arithmetic"]
+        panel.plot(rows["x"], scaled, "-", color="0.6", zorder=0, label="by the arithmetic")
+        panel.set(title="seconds", xlabel=words[against], xscale="log")
+        panel.set_xticks(list(rows["x"]))
+        panel.set(ylim=(0, 1.2 * rows["seconds"].max())) if against == "side" else panel.set(yscale="log")
+    for panel in axes:
+        if panel.get_yscale() == "log":
+            panel.yaxis.set_major_locator(
+                LogLocator(subs=(1, 2, 5) if np.ptp(np.log10(panel.get_ylim())) < 2 else (1,))
+            )
         panel.minorticks_off()
-    axes[0].legend()
-    for panel, against in ((axes[2], "runs"), (axes[3], "layers")):
-        rows = cost[cost["against"] == against]
-        panel.plot(rows["x"], rows["seconds"], "o", label="measured")
-        first = rows.iloc[len(rows) // 2]
-        panel.plot(rows["x"], rows["arithmetic"] * first["seconds"] / first["arithmetic"], "-", label="arithmetic")
-        panel.set(xscale="log", yscale="log", xlabel=against, title="seconds")
-        panel.set_xticks(list(rows["x"]), list(rows["x"]))
-        panel.minorticks_off()
-    axes[3].legend()
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter("{x:g}")
+    lines = [panel.get_legend_handles_labels() for panel in (axes[0], axes[2])]
+    handles, labels = ([*first, *second] for first, second in zip(*lines, strict=True))
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(path)
 
 
 def main(threads: int = 1) -> None:
     folder = ROOT / "benchmarks"
     folder.mkdir(exist_ok=True)
-    table, cost = comparisons(threads, folder), costs(threads, folder)
+    with tempfile.TemporaryDirectory() as maps:
+        table, cost = comparisons(threads, Path(maps)), costs(threads, Path(maps))
     table.to_csv(folder / "measure.csv", index=False, float_format="%.4g")
     cost.to_csv(folder / "measure_costs.csv", index=False, float_format="%.4g")
     draw(table, cost, folder / "measure.png")
