@@ -1,7 +1,9 @@
 """The command `erf`, in this process, in one of its own, and as pip installs it."""
 
+import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -9,7 +11,9 @@ import subprocess
 import sys
 import sysconfig
 import time
+import tomllib
 import venv
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +203,23 @@ def test_pip_installs_the_command(nets):
     wrong = subprocess.run([*command[:2], "nets:biuld"], capture_output=True, text=True, cwd=nets)
     assert wrong.returncode == 1
     assert wrong.stderr == "error: nets has no function 'biuld': did you mean build?\n"
+
+
+def test_the_library_needs_no_more_than_it_declares(nets):
+    """What the project has beside that, for its pipeline and its tests, cannot be imported here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    names = lambda requirements: {re.match(r"[\w-]+", one)[0].lower() for one in requirements}  # noqa: E731
+    others = names(itertools.chain(*extras.values())) - names(project["dependencies"] + extras["models"])
+    modules = [module for module, found in metadata.packages_distributions().items() if names(found) & others]
+    assert {"pandas", "snakemake", "yaml", "hypothesis"} <= set(modules)
+    program = f"""import sys
+sys.modules.update(dict.fromkeys({modules}))
+from erf.__main__ import main
+import erf, torch
+assert erf.theoretical_rf(torch.nn.Conv2d(3, 1, 3), input_shape=(3, 9, 9)).size == (3, 3)
+sys.exit(main({["measure", "nets.py:box", *SMALL, "--figure", "box.png", "--out", "box.npz"]}))"""
+    environment = os.environ | {"PYTHONPATH": str(SCRIPTS)}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=nets, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert (nets / "box.png").exists() and (nets / "box.npz").exists()
