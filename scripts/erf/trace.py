@@ -229,21 +229,19 @@ def _left_alone(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _forgotten_elsewhere(tensors: list[torch.Tensor]) -> Iterator[None]:
     """What else keeps tensors without data, such as a hook or a global table, is found out, and a cache cleared."""
-    try:
-        yield
-    finally:
-        left = [weakref.ref(tensor) for tensor in tensors]
-        tensors.clear()
-        alive = lambda: any(tensor() is not None for tensor in left)  # noqa: E731
-        if alive():
-            gc.collect()
-        if alive():
-            for cache in gc.get_objects():
-                if type(cache) is functools._lru_cache_wrapper and _holds_no_data(cache):
-                    cache.cache_clear()
-            gc.collect()
-        if alive():
-            warnings.warn(KEPT, stacklevel=2)
+    yield  # an exception that passes, such as Ctrl-C, still holds the tensors of its frames
+    left = [weakref.ref(tensor) for tensor in tensors]
+    tensors.clear()
+    alive = lambda: any(tensor() is not None for tensor in left)  # noqa: E731
+    if alive():
+        gc.collect()
+    if alive():
+        for cache in gc.get_objects():
+            if type(cache) is functools._lru_cache_wrapper and _holds_no_data(cache):
+                cache.cache_clear()
+        gc.collect()
+    if alive():
+        warnings.warn(KEPT, stacklevel=2)
 
 
 def _holds_no_data(held: object, depth: int = 4) -> bool:
