@@ -75,8 +75,8 @@ class _Fused(Convolution):
     def compute(self, fetch, here):
         return super().compute(lambda leaf, windows: fetch(leaf, here if leaf is self.added else windows), here)
 
-    def parameters(self, fetch):
-        weight, bias = super().parameters(fetch)
+    def combined(self, fetch):
+        weight, bias = super().combined(fetch)
         if self.norm is None:
             return weight, bias
         gain, shift = gain_and_shift(self.norm, lambda leaf: fetch(leaf, {}))

@@ -111,7 +111,14 @@ class Convolution(Sliding):
         return kernel, *(pair(self.operation.argument(name))[self.place(axis)] for name in names)
 
     def parameters(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias."""
+        """Weight and bias, in the order in memory with which convolutions are fastest."""
+        if self.kept is None:
+            weight, bias = self.combined(fetch)
+            self.kept = weight.contiguous(memory_format=fastest_format(weight)), bias
+        return self.kept
+
+    def combined(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias, with what else is linear in the same step."""
         weight, bias = self.operation.args[1:3]
         return fetch(weight, {}), bias if bias is None else fetch(bias, {})
 
@@ -122,12 +129,10 @@ class Convolution(Sliding):
         return self.convolved(tensor, [0, 0], fetch)
 
     def convolved(self, tensor: torch.Tensor, padding: list[int], fetch) -> list[torch.Tensor]:
-        if self.kept is None:
-            weight, bias = self.parameters(fetch)
-            self.kept = weight.contiguous(memory_format=fastest_format(weight)), bias
+        weight, bias = self.parameters(fetch)
         added = None if self.added is None else fetch(self.added, {})
         stride, dilation, groups = (self.operation.argument(name) for name in ("stride", "dilation", "groups"))
-        return [convolved(tensor, *self.kept, added, self.rectified, pair(stride), padding, pair(dilation), groups)]
+        return [convolved(tensor, weight, bias, added, self.rectified, pair(stride), padding, pair(dilation), groups)]
 
 
 class TransposedConvolution(Convolution):
