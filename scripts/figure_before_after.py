@@ -60,7 +60,7 @@ def read_images(paths: list[Path], fields: dict[str, Stages]) -> dict[str, np.nd
     for name, stages in fields.items():
         settings = stages["best"][0].settings
         (path,) = (path for path in paths if path.stem == settings["training"]["dataset"])
-        splits = load_splits(path, settings["training"], settings["seed"])
+        splits = load_splits(path, settings["training"])
         images[name] = splits["validation"].images[0].permute(1, 2, 0).numpy()
     return images
 

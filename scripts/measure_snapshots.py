@@ -1,4 +1,4 @@
-"""Effective receptive field of one trained network at each of its snapshots, on validation images.
+"""Effective receptive field of one trained network at each of its snapshots, on images that it did not learn from.
 
 Writes the fields of all snapshots as one .npz, and beside it a table of their numbers, .csv.
 """
@@ -16,13 +16,16 @@ from erf.field import ReceptiveField, save_fields
 from erf.measure import measure
 from erf.seeds import seed_for
 from erf.snapshots import batch_size, load_network, unit_layer
+from erf.theory import E2
 
 
-def measure_snapshot(path: Path, settings: dict, seed: int, images: torch.Tensor) -> ReceptiveField:
+def measure_snapshot(
+    path: Path, settings: dict, seed: int, images: torch.Tensor, calibration: torch.Tensor
+) -> ReceptiveField:
     """The field of the middle unit of the layer that the paper's figure is about, read before its activation."""
-    model, epoch = load_network(path, settings, seed)
+    model, epoch = load_network(path, settings, seed, calibration)
     rng = np.random.default_rng(seed_for(seed, "bootstrap", path.stem))
-    field = measure(model.to(images.device), images, unit_layer(model), batch_size=batch_size(images), rng=rng)
+    field = measure(model, images, unit_layer(model), batch_size=batch_size(images), rng=rng)
     field.settings.update(training=settings, seed=seed, epoch=epoch, snapshot=path.stem)
     return field
 
@@ -43,6 +46,7 @@ def table_row(field: ReceptiveField) -> dict:
         "high": high,
         "diameter": field.diameter,
         "size_maximum": field.size_at(reference="maximum"),
+        "size_e2": field.size_at(E2),
         "sigma_rows": field.sigma[0],
         "sigma_columns": field.sigma[1],
         "gaussian_r2": field.fit_gaussian().r2,
@@ -62,10 +66,10 @@ def extent(field: ReceptiveField) -> float:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    args, images = measuring_command.arguments(__doc__, argv, out="fields of all snapshots, .npz; a .csv beside it")
+    args, images, calibration = measuring_command.arguments(__doc__, argv, out="fields, .npz; a .csv beside it")
     fields = []
     for path in args.snapshots:
-        fields.append(measure_snapshot(path, args.settings, args.seed, images))
+        fields.append(measure_snapshot(path, args.settings, args.seed, images, calibration))
         print(f"{path.stem}: ERF size {fields[-1].size:.2f} px at epoch {fields[-1].settings['epoch']}", flush=True)
     save_fields(fields, args.out)
     write_table(pd.DataFrame([table_row(field) for field in fields]), args.out.with_suffix(".csv"))

@@ -1,8 +1,8 @@
 """Where the ERF goes: other units, other layers and other images than the paper's, before and after training.
 
-Around the reference (the middle unit of the top, before its activation, on validation images) one thing at a time is
-varied: the unit, at the quarter points of the plane; the layer, at the end of each stage; the images, which are also
-noise; and on which side of the activation the unit is read. Writes one row a measurement.
+Around the reference (the middle unit of the top, before its activation, on images that the network did not learn from)
+one thing at a time is varied: the unit, at the quarter points of the plane; the layer, at the end of each stage; the
+images, which are also noise; and on which side of the activation the unit is read. Writes one row a measurement.
 """
 
 import sys
@@ -61,12 +61,12 @@ def measure_network(model: nn.Module, images: torch.Tensor, noise: torch.Tensor,
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    args, images = measuring_command.arguments(__doc__, argv, out="table, .csv")
+    args, images, calibration = measuring_command.arguments(__doc__, argv, out="table, .csv")
     noise = torch.randn(images.shape, generator=torch_generator(args.seed, "noise images")).to(args.device)
     tables = []
     for path in args.snapshots:
-        model, epoch = load_network(path, args.settings, args.seed)
-        rows = measure_network(model.to(args.device), images, noise, args.seed, path.stem)
+        model, epoch = load_network(path, args.settings, args.seed, calibration)
+        rows = measure_network(model, images, noise, args.seed, path.stem)
         labels = {"dataset": args.settings["dataset"], "seed": args.seed, "snapshot": path.stem, "epoch": epoch}
         tables.append(pd.DataFrame([{**labels, **row} for row in rows]))
     write_table(pd.concat(tables), args.out)

@@ -1,4 +1,4 @@
-"""What the scripts that measure snapshots share: their arguments, and the images."""
+"""Arguments and images of the scripts that measure snapshots."""
 
 import argparse
 from pathlib import Path
@@ -6,12 +6,16 @@ from pathlib import Path
 import torch
 
 from cli import json_object, new_parser
+from erf.datasets import calibration_images, load_splits
 from erf.devices import choose_device
 from erf.snapshots import measured_images
 
 
-def arguments(description: str, argv: list[str] | None, out: str) -> tuple[argparse.Namespace, torch.Tensor]:
-    """The arguments, `device` as torch has it, and the validation images to measure on, (n, 3, H, W) on that device.
+def arguments(
+    description: str, argv: list[str] | None, out: str
+) -> tuple[argparse.Namespace, torch.Tensor, torch.Tensor]:
+    """The arguments, `device` as torch has it; the images to measure on, (n, 3, H, W), and those that set batch norm's
+    statistics, both on that device.
 
     `out` is the help of --out.
     """
@@ -20,11 +24,13 @@ def arguments(description: str, argv: list[str] | None, out: str) -> tuple[argpa
     parser.add_argument("--data", type=Path, required=True, help="arrays of the training's dataset, .npz")
     parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--images", type=int, required=True, help="validation images to average over")
+    parser.add_argument("--images", type=int, required=True, help="validation and test images to average over")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help=out)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.device = choose_device(args.device)
-    return args, measured_images(args.data, args.settings, args.seed, args.images).to(args.device)
+    splits, dataset = load_splits(args.data, args.settings), args.settings["dataset"]
+    images, calibration = measured_images(splits, dataset, args.images), calibration_images(splits["train"], dataset)
+    return args, images.to(args.device), calibration.to(args.device)

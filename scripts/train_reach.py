@@ -22,6 +22,7 @@ from erf.training import (
     Recipe,
     Trainer,
     arithmetic,
+    bf16_at_first,
     check_settings,
     exclusive,
     load_if_whole,
@@ -61,7 +62,7 @@ def train_at(distance: float, settings: dict, seed: int, device: torch.device) -
 
 def train_all(settings: dict, seed: int, device: torch.device, state_path: Path) -> list[dict]:
     """One row for each distance; those that an interrupted run left in its state are not trained again."""
-    identity = {**settings, "seed": seed, "arithmetic": arithmetic(device)}
+    identity = {**settings, "seed": seed, "arithmetic": arithmetic(device, bf16_at_first(device))}
     state = load_if_whole(state_path, "identity", "rows") or {"identity": identity, "rows": []}
     check_settings(state_path, state["identity"], identity)
     rows, distances = state["rows"], settings["distances"]
@@ -83,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.settings["threads"])
     device = choose_device(args.device)
     with exclusive(args.resume):
-        rows = train_all(args.settings, args.seed, device, args.resume / arithmetic(device) / "rows.pt")
+        state = args.resume / arithmetic(device, bf16_at_first(device)) / "rows.pt"
+        rows = train_all(args.settings, args.seed, device, state)
         write_table(pd.DataFrame(rows), args.out)
 
 

@@ -1,7 +1,8 @@
 """Train the paper's CamVid network for one seed, with snapshots on the way.
 
 Writes what train_classifier writes, the mean intersection over union beside the accuracy, which is that of pixels; the
-best snapshot has the highest mean IoU on the validation split. Rare classes weigh more in the loss, as in SegNet.
+best snapshot has the highest mean IoU on the validation split. Rare classes weigh more in the loss: their weight is
+SegNet's median-frequency weight to the power `class_balance`.
 """
 
 import sys
@@ -11,12 +12,10 @@ import torch
 
 import training_command
 from cli import command
-from erf.datasets import CAMVID, ImageData, load_camvid, median_frequency_weights, normalise
+from erf.datasets import CAMVID, ImageData, calibration_images, load_camvid, median_frequency_weights
 from erf.networks import ResNetCamVid, calibrate_batch_norm
 from erf.seeds import torch_generator
 from erf.training import Recipe, Trainer
-
-CALIBRATION = 16  # training images, whole, from which the untrained network's batch-norm statistics are taken
 
 
 def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:
@@ -24,9 +23,8 @@ def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.devi
     splits = load_camvid(data_path)
     train = splits["train"]
     model = ResNetCamVid(**settings["network"], generator=torch_generator(seed, "weights"))
-    some = torch.linspace(0, len(train) - 1, CALIBRATION).long()  # neighbours are frames of one video
-    calibrate_batch_norm(model, normalise(train.images[some], CAMVID))
-    weights = median_frequency_weights(train.labels, CAMVID.classes)
+    calibrate_batch_norm(model, calibration_images(train, "camvid"))
+    weights = median_frequency_weights(train.labels, CAMVID.classes) ** settings["class_balance"]
     data = ImageData(splits, CAMVID, settings["crop"], 0, settings["batch_size"], seed, device)
     return Trainer(model, data, Recipe(**settings["recipe"]), device, weights)
 

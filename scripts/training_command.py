@@ -1,7 +1,6 @@
 """What the scripts that train on images share: their arguments, training to the end, and what is kept of it."""
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,16 +11,16 @@ from tqdm import tqdm
 from cli import json_object, new_parser, write_table
 from erf.devices import choose_device
 from erf.errors import InputError
-from erf.speed import bf16_peak, training_flops
+from erf.speed import bf16_peak, convolution_seconds, convolutions, has_bf16, keep_freed_memory, training_flops
 from erf.training import (
     LAST,
     Trainer,
-    arithmetic,
     exclusive,
     load_snapshot,
     load_state,
     run_training,
     save_state,
+    settle_arithmetic,
 )
 
 BuildTrainer = Callable[[dict, Path, int, torch.device], Trainer]
@@ -43,11 +42,13 @@ def run(description: str, argv: list[str] | None, build_trainer: BuildTrainer) -
     args = parser.parse_args(argv)
     if args.resume.resolve() == args.out.resolve():
         raise InputError(f"--resume and --out are the same folder, {args.out}: the one is for what may be removed")
+    keep_freed_memory()
     torch.set_num_threads(args.settings["threads"])  # not left to the environment: the last bits depend on it
     device = choose_device(args.device)
     with exclusive(args.resume):
+        trainer = build_trainer(args.settings, args.data, args.seed, device)
         # Requeued on another kind of node, it begins anew, and what it had waits for it.
-        train(build_trainer(args.settings, args.data, args.seed, device), args, args.resume / arithmetic(device))
+        train(trainer, args, settle_arithmetic(trainer, args.resume))
 
 
 def train(trainer: Trainer, args: argparse.Namespace, folder: Path) -> None:
@@ -73,13 +74,21 @@ def train(trainer: Trainer, args: argparse.Namespace, folder: Path) -> None:
 
 
 def speed_table(trainer: Trainer, rows: list[dict]) -> pd.DataFrame:
-    """One row an epoch: time, images per second, the share of the device's bf16 peak that they make, and memory."""
-    images, _ = next(iter(trainer.data.training_batches(1)))
+    """One row an epoch: time, images per second and what share they are of what the convolutions alone would allow;
+    arithmetic since the beginning, and its share of the device's bf16 peak; memory."""
+    data, device = trainer.data, trainer.device
+    images, _ = next(iter(data.training_batches(1)))
     flops = training_flops(trainer.model, images[:1])
-    peak = bf16_peak(trainer.device) if trainer.bf16 else math.nan  # emulated, it is no peak
+    dtype = torch.bfloat16 if trainer.bf16 else torch.float32
+    alone = data.batch_size / convolution_seconds(convolutions(trainer.model, images), device, dtype)
+    peak = bf16_peak(device) if has_bf16(device) else float("nan")  # emulated, it is no peak
     table = pd.DataFrame(rows)
-    table["images_per_second"] = trainer.data.steps * trainer.data.batch_size / table["seconds"]
+    table["images_per_second"] = data.steps * data.batch_size / table["seconds"]
+    table["share_of_convolutions"] = table["images_per_second"] / alone
     table["gflop_per_image"] = flops / 1e9
+    table["pflop"] = table["epoch"] * data.steps * data.batch_size * flops / 1e15
     table["share_of_bf16_peak"] = table["images_per_second"] * flops / peak
-    name = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu"
-    return table.assign(bf16_peak_tflops=peak / 1e12, device=name, threads=torch.get_num_threads())
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return table.assign(
+        arithmetic=trainer.arithmetic, bf16_peak_tflops=peak / 1e12, device=name, threads=torch.get_num_threads()
+    )

@@ -131,7 +131,15 @@ def segmenter_settings() -> dict:
     network = {"blocks": [1, 1], "width": 8, "residual_scale": 0.2, "centre_light": 0}
     recipe = {**settings["recipe"], "learning_rate": 0.05, "label_smoothing": 0.0}
     del settings["validation"]
-    return {**settings, "dataset": "camvid", "network": network, "recipe": recipe, "batch_size": 4, "crop": [32, 32]}
+    return {
+        **settings,
+        "dataset": "camvid",
+        "network": network,
+        "recipe": recipe,
+        "class_balance": 0.5,
+        "batch_size": 4,
+        "crop": [32, 32],
+    }
 
 
 @pytest.fixture
@@ -324,7 +332,9 @@ SMALL = {
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
         "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},
-        "convergence": {"trainings": ["camvid_small_start", "camvid", "camvid_large_start"]},
+        "before_after": {"trainings": ["cifar10", "camvid", "camvid_matched_start"]},
+        "evolution": {"trainings": ["cifar10", "camvid"]},
+        "convergence": {"trainings": ["camvid_small_start", "camvid_matched_start", "camvid"]},
         "initialization": {
             "networks": ["relu_20", "centre_light_100"],
             "trainings": ["cifar10", "cifar10_centre_light"],

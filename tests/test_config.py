@@ -354,9 +354,9 @@ BAD = [
         "figures.convergence.trainings: 'cifar10_centre_light' and 'cifar10' differ in more than",
     ),
     (
-        "trainings.camvid_large_start.network.residual_scale",
+        "trainings.camvid_small_start.network.residual_scale",
         0.2,
-        "figures.convergence.trainings: 'camvid_large_start' and 'camvid' have the same residual_scale",
+        "figures.convergence.trainings: 'camvid_matched_start' and 'camvid_small_start' have the same residual_scale",
     ),
     (
         "figures.initialization.trainings",

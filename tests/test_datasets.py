@@ -15,13 +15,16 @@ from erf.datasets import (
     crop_and_flip,
     load_camvid,
     load_cifar10,
+    load_splits,
     median_frequency_weights,
     normalise,
     read_cifar10_batch,
+    spread,
 )
 from erf.errors import InputError
 from erf.reach import ReachData
 from erf.seeds import torch_generator
+from erf.snapshots import measured_images
 
 
 def test_a_batch_file_is_read_back():
@@ -44,13 +47,27 @@ def test_a_pickle_that_wants_more_than_arrays_is_refused(content):
         read_cifar10_batch(pickle.dumps(content))
 
 
-def test_splits_share_nothing_and_follow_the_seed(small_data):
-    splits = load_cifar10(small_data, validation=60, seed=0)
+def test_splits_share_nothing_and_are_the_same_again(small_data):
+    splits = load_cifar10(small_data, validation=60)
     assert {name: len(split) for name, split in splits.items()} == {"train": 240, "validation": 60, "test": 40}
     rows = {image.numpy().tobytes() for image in splits["train"].images}
     assert not rows & {image.numpy().tobytes() for image in splits["validation"].images}
-    again, other = (load_cifar10(small_data, 60, seed)["validation"].images for seed in (0, 1))
-    assert torch.equal(again, splits["validation"].images) and not torch.equal(other, again)
+    assert torch.equal(load_cifar10(small_data, 60)["validation"].images, splits["validation"].images)
+
+
+def test_images_are_spread_over_what_there_is():
+    images = torch.arange(11)[:, None, None, None].expand(-1, 3, 2, 2)
+    assert spread(images, 3)[:, 0, 0, 0].tolist() == [0, 5, 10]
+    assert len(spread(images, 40)) == 11
+
+
+def test_the_images_that_are_measured_are_held_out_and_cover_both_splits(small_maps):
+    splits = load_splits(small_maps, {"dataset": "camvid"})
+    images = measured_images(splits, "camvid", 4)
+    held_out = normalise(torch.cat([splits["validation"].images, splits["test"].images]), CAMVID)
+    assert torch.equal(images, held_out[[0, 2, 4, 7]])
+    with pytest.raises(InputError, match="9 images are wanted, but there are only 8"):
+        measured_images(splits, "camvid", 9)
 
 
 def test_a_damaged_data_file_is_named(small_data, tmp_path):
@@ -59,17 +76,17 @@ def test_a_damaged_data_file_is_named(small_data, tmp_path):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"cifar10\.npz: damaged"):
-        load_cifar10(path, 60, 0)
+        load_cifar10(path, 60)
     path.write_bytes(content[:1000])
     with pytest.raises(InputError, match=r"cifar10\.npz: damaged"):
-        load_cifar10(path, 60, 0)
+        load_cifar10(path, 60)
     with pytest.raises(InputError, match="validation must lie between 1 and 299 images, not 300"):
-        load_cifar10(small_data, 300, 0)
+        load_cifar10(small_data, 300)
 
 
 def test_crops_are_windows_of_the_reflected_image(small_data):
     """Against torch's own padding, slicing and flipping."""
-    images = load_cifar10(small_data, 60, 0)["train"].images[:50]
+    images = load_cifar10(small_data, 60)["train"].images[:50]
     rows, columns = crop_and_flip(50, (32, 32), (32, 32), 4, torch_generator(0))
     padded = pad(images.float(), [4] * 4, "reflect").byte()
     mirrored = 0
@@ -140,7 +157,7 @@ def test_median_frequency_weights_by_hand():
 
 
 def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_data):
-    splits = load_cifar10(small_data, 60, 0)
+    splits = load_cifar10(small_data, 60)
     data = classifier_data(splits, 50)
     batches = list(data.training_batches(3))
     assert data.steps == len(batches) == 4
@@ -156,7 +173,7 @@ def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_da
 
 def test_a_batch_larger_than_the_training_set(small_data):
     with pytest.raises(InputError, match="batch_size is 241, but there are only 240 training images"):
-        classifier_data(load_cifar10(small_data, 60, 0), 241)
+        classifier_data(load_cifar10(small_data, 60), 241)
 
 
 def test_normalise():

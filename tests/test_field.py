@@ -150,6 +150,7 @@ def test_the_summary_holds_plain_numbers_that_are_the_fields_own():
     assert [summary[name] for name in ("rf_height", "rf_width", "images", "dead")] == [29, 37, 6, 1]
     assert [summary[name] for name in ("size", "diameter", "ratio")] == [field.size, field.diameter, field.ratio]
     assert summary["size_maximum"] == field.size_at(reference="maximum")
+    assert summary["size_e2"] == field.size_at(math.exp(-2))
     assert (summary["low"], summary["high"]) == field.interval
     assert (summary["mean_run_size"], summary["mean_run_low"], summary["mean_run_high"]) == field.mean_run_size
     for name, values in (("sigma", field.sigma), ("fit_sigma", fit.sigma), ("excess_kurtosis", field.kurtosis)):

@@ -102,7 +102,7 @@ def test_the_papers_network_learns_from_real_images(cifar10):
     assert after["validation_loss"] < 2.15 < before["validation_loss"]
     assert after["validation_accuracy"] > 0.2
 
-    images = normalise(load_cifar10(cifar10, 5000, 0)["validation"].images[:8], CIFAR10)
+    images = normalise(load_cifar10(cifar10, 5000)["validation"].images[:8], CIFAR10)
     field = erf.measure(trainer.model, images, layer="top")
     assert field.theoretical_rf == (73, 73) and field.position == (16, 16)
     assert 3 < field.size < 32 and field.dead == 0

@@ -28,11 +28,10 @@ from erf.errors import InputError
 from erf.field import load_fields
 from erf.reach import ReachData
 from erf.seeds import torch_generator
+from erf.speed import Convolution, bf16_is_faster, convolution_seconds, convolutions, has_bf16, training_flops
 from erf.training import (
     Recipe,
     Trainer,
-    arithmetic,
-    bf16_is_faster,
     check_settings,
     exclusive,
     load_snapshot,
@@ -40,10 +39,11 @@ from erf.training import (
     mean_iou,
     run_training,
     save_state,
+    settle_arithmetic,
 )
 
 CPU = torch.device("cpu")
-STATE = Path("resume") / arithmetic(CPU)
+STATE = Path("resume") / ("cpu-bf16" if has_bf16(CPU) else "cpu-float32")
 RECIPE = Recipe(epochs=4, learning_rate=0.1, warmup=0.25, momentum=0.9, weight_decay=0.0, label_smoothing=0.0)
 
 
@@ -53,6 +53,49 @@ def small_trainer(recipe: Recipe = RECIPE) -> Trainer:
 
     data = ReachData(side=9, distance=1, batch_size=32, steps=15, seed=0, device=CPU)
     return Trainer(ReachNet(structure("plain", 4), 8, torch_generator(0)), data, recipe, CPU)
+
+
+def test_the_convolutions_of_a_network_are_found_with_their_shapes(training_settings, small_data):
+    """A stem, one block of two, and one on top: of two shapes; their arithmetic is the network's but for its head."""
+    trainer = train_classifier.build_trainer(training_settings, small_data, 0, CPU)
+    images, _ = next(iter(trainer.data.training_batches(1)))
+    found = convolutions(trainer.model, images)
+    options = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    assert found == {
+        Convolution((20, 3, 32, 32), (8, 3, 3, 3), **options, first=True): 1,
+        Convolution((20, 8, 32, 32), (8, 8, 3, 3), **options, first=False): 3,
+    }
+    flops = sum(2 * (3 - one.first) * n * 32 * 32 * np.prod(one.weight) for one, n in found.items()) + 3 * 2 * 8 * 10
+    assert training_flops(trainer.model, images[:1]) == flops
+    assert 0 < convolution_seconds(found, CPU, torch.float32) < 10
+
+
+@pytest.mark.parametrize("seconds, error, faster", [(0.5, 0.01, True), (2.0, 0.01, False), (0.5, 0.3, False)])
+def test_bf16_is_taken_where_it_is_faster_and_right(monkeypatch, seconds, error, faster):
+    one = Convolution((2, 3, 8, 8), (4, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1, first=True)
+    took = {torch.bfloat16: seconds, torch.float32: 1.0}
+    monkeypatch.setattr(Convolution, "seconds", lambda self, device, dtype: took[dtype])
+    monkeypatch.setattr(Convolution, "bf16_error", lambda self, device: error)
+    assert bf16_is_faster({one: 2}, CPU) == faster
+
+
+def test_bf16_of_a_convolution_is_near_float32():
+    one = Convolution((2, 3, 8, 8), (4, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1, first=False)
+    assert 1e-4 < one.bf16_error(CPU) < 0.02
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_training_goes_on_in_the_arithmetic_in_which_it_began(tmp_path, monkeypatch, faster):
+    """Whatever is faster now: timings vary, and the other way would begin anew."""
+    monkeypatch.setattr("erf.training.has_bf16", lambda device: True)
+    monkeypatch.setattr("erf.training.convolutions", lambda model, images: {})
+    monkeypatch.setattr("erf.training.bf16_is_faster", lambda found, device: faster)
+    folder = settle_arithmetic(small_trainer(), tmp_path)
+    assert folder == tmp_path / ("cpu-bf16" if faster else "cpu-float32")
+    save_state(folder / "state.pt", {})
+    monkeypatch.setattr("erf.training.bf16_is_faster", lambda found, device: not faster)
+    trainer = small_trainer()
+    assert settle_arithmetic(trainer, tmp_path) == folder and trainer.bf16 == faster
 
 
 def test_the_learning_rate_is_a_triangle():
@@ -147,7 +190,12 @@ def test_outputs_of_a_training(undisturbed):
     assert speed["epoch"].tolist() == list(range(1, 7))
     assert (speed["images_per_second"] > 0).all() and (speed["peak_memory_mb"] > 50).all()
     share = speed["share_of_bf16_peak"]
-    assert share.between(0, 1, inclusive="neither").all() if bf16_is_faster(CPU) else share.isna().all()
+    assert share.between(0, 1, inclusive="neither").all() if has_bf16(CPU) else share.isna().all()
+    assert speed["share_of_convolutions"].between(0, 3, inclusive="neither").all()  # a busy machine may double either
+    steps = {train_classifier: 12, train_segmenter: 4}[undisturbed.script]
+    images = undisturbed.settings["batch_size"] * steps
+    assert np.allclose(speed["pflop"], speed["epoch"] * images * speed["gflop_per_image"] / 1e6)
+    assert (speed["arithmetic"] == STATE.name).all()
 
 
 def test_a_training_repeats_itself_and_another_seed_does_not(undisturbed, tmp_path):
@@ -247,7 +295,7 @@ def test_on_another_kind_of_node_it_begins_anew_and_back_on_the_first_goes_on(
     training = run_training(trainer, training_settings, 0, tmp_path / STATE)
     assert [next(training)["epoch"] for _ in range(3)] == [0, 1, 2]
     before = (tmp_path / STATE / "state.pt").read_bytes()
-    monkeypatch.setattr(training_command, "arithmetic", lambda device: "cuda-float16")
+    monkeypatch.setattr(training_command, "settle_arithmetic", lambda trainer, resume: resume / "cuda-float16")
     assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 0
     assert (tmp_path / STATE / "state.pt").read_bytes() == before
 
@@ -441,6 +489,21 @@ def test_other_units_layers_and_images(undisturbed, tmp_path):
     assert (noise != reference).all()
 
 
+def test_the_statistics_that_training_left_are_no_part_of_what_is_measured(undisturbed, tmp_path):
+    """Every snapshot takes them from the same training images."""
+    run, tables = undisturbed, []
+    for name, shift in (("as trained", 0.0), ("shifted", 5.0)):
+        snapshot = load_snapshot(run.out / "best.pt")
+        for key, tensor in snapshot["model"].items():
+            if key.endswith("running_mean"):
+                tensor += shift
+        save_state(tmp_path / name / "best.pt", snapshot)
+        out = tmp_path / name / "erf.npz"
+        assert measure_snapshots.main(measure([tmp_path / name / "best.pt"], run, run.settings, out)) == 0
+        tables.append(out.with_suffix(".csv").read_text())
+    assert tables[0] == tables[1]
+
+
 def test_foreign_snapshots_are_refused(undisturbed, tmp_path, capsys):
     run, out = undisturbed, tmp_path / "erf.npz"
     best = run.out / "best.pt"
@@ -458,8 +521,8 @@ def test_foreign_snapshots_are_refused(undisturbed, tmp_path, capsys):
     missing = tmp_path / "missing.pt"
     assert measure_snapshots.main(measure([missing], run, run.settings, out)) == 1
     assert one_line(capsys) == f"error: {missing}: No such file or directory"
-    assert measure_snapshots.main(measure([best], run, run.settings, out, images=100)) == 1
-    assert "100 images are wanted, but there are only" in one_line(capsys)
+    assert measure_snapshots.main(measure([best], run, run.settings, out, images=101)) == 1
+    assert "101 images are wanted, but there are only" in one_line(capsys)
     assert not out.exists()
 
 

@@ -267,8 +267,8 @@ SETTINGS = [
         | CLAIMS,
     ),
     (
-        ("trainings", "camvid_large_start", "network", "residual_scale"),
-        1,
+        ("trainings", "camvid_small_start", "network", "residual_scale"),
+        0.1,
         2,
         {"train_segmenter", "measure_snapshots", "figure_convergence"} | REPORT,
     ),

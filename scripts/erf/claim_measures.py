@@ -143,12 +143,16 @@ def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]
     return [Part(label, row.slope, row.low, row.high) for label, row in zip(labels, rows.itertuples(), strict=True)]
 
 
-def trainings_of(results: Results, table: str, dataset: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Rows of a table for each of the paper's trainings on a dataset, with its name where that is not the dataset's."""
+def trainings_of(
+    results: Results, table: str, dataset: str, start: float | None = None
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of a table for each of the paper's trainings on a dataset, of those from the start γ if it is given; each
+    with its start in words."""
     for name, settings in results.trainings.items():
-        here = results[table].query("training == @name")
-        if settings["dataset"] == dataset and len(here):
-            yield "" if name == dataset else name, here
+        carried = settings["network"]["residual_scale"]
+        here = results[table][results[table]["training"] == name]
+        if settings["dataset"] == dataset and start in (None, carried) and len(here):
+            yield f"γ = {carried:g}", here
 
 
 def seeds_part(label: str, seeds: float, value: float, low: float, high: float) -> Part:
@@ -161,15 +165,36 @@ def mean_part(label: str, values: pd.Series) -> Part:
     return seeds_part(label, len(values), *mean_interval(values))
 
 
-def diameters(results: Results, dataset: str, when: str) -> list[Part]:
-    """ERF diameter "before" or "after" training, or its "growth", paired by seed."""
+def before_and_after(results: Results, training: pd.DataFrame, quantity: str) -> tuple[pd.Series, pd.Series]:
+    """A quantity by seed before training and at the last epoch; NotRunError where one of the two was not measured."""
+    epochs = results.trainings[training["training"].iloc[0]]["recipe"]["epochs"]
+    by_seed = training.query("snapshot != 'best'").pivot_table(index="seed", columns="epoch", values=quantity)
+    if not {0, epochs} <= set(by_seed):
+        raise NotRunError(f"the snapshots before training and of the last epoch, {epochs}, were not both measured")
+    return by_seed[0], by_seed[epochs]
+
+
+def diameters(results: Results, dataset: str, when: str, start: float | None = None) -> list[Part]:
+    """ERF diameter "before" training or "after" it, at the last epoch."""
     parts = []
-    for label, here in trainings_of(results, "sizes", dataset):
-        by_seed = here.pivot_table(index="seed", columns="snapshot", values="diameter")
-        if not {"epoch_000", "best"} <= set(by_seed):
-            raise NotRunError("the snapshots before training and of the best score were not both measured")
-        before, after = by_seed["epoch_000"], by_seed["best"]
-        parts.append(mean_part(label, {"before": before, "after": after, "growth": after - before}[when]))
+    for label, here in trainings_of(results, "sizes", dataset, start):
+        before, after = before_and_after(results, here, "diameter")
+        parts.append(mean_part(label, {"before": before, "after": after}[when]))
+    return parts
+
+
+GROWING = {"sigma": "σ", "size": "ERF size"}  # the primary outcomes of docs/protocol.md
+
+
+def growth_ratios(results: Results, dataset: str, start: float) -> list[Part]:
+    """σ (root mean square of both axes) and ERF size at the last epoch over those before training, paired by seed: the
+    geometric mean, its interval that of the mean logarithm."""
+    parts = []
+    for _, here in trainings_of(results, "sizes", dataset, start):
+        here = here.assign(sigma=((here["sigma_rows"] ** 2 + here["sigma_columns"] ** 2) / 2) ** 0.5)
+        for quantity, label in GROWING.items():
+            before, after = before_and_after(results, here, quantity)
+            parts.append(seeds_part(label, len(before), *np.exp(mean_interval(np.log(after / before)))))
     return parts
 
 
@@ -179,9 +204,10 @@ def theoretical_fields(results: Results, dataset: str) -> list[Part]:
     return [Part.exact(DATASETS[dataset], float(side)) for side in sorted(sides)]
 
 
-def accuracies(results: Results, dataset: str) -> list[Part]:
+def accuracies(results: Results, dataset: str, start: float) -> list[Part]:
     """Test accuracy, per cent."""
-    return [mean_part(label, 100 * here["test_accuracy"]) for label, here in trainings_of(results, "scores", dataset)]
+    found = trainings_of(results, "scores", dataset, start)
+    return [mean_part("", 100 * here["test_accuracy"]) for _, here in found]
 
 
 def centre_light_sizes(results: Results) -> list[Part]:
@@ -229,11 +255,9 @@ def smaller_scale(results: Results, region: Region, dataset: str, **_) -> str:
     return ""
 
 
-def chosen_start(results: Results, region: Region, dataset: str, **_) -> str:
+def chosen_start(results: Results, region: Region, start: float, **_) -> str:
     """A start that was set to be the paper's."""
-    settings = [settings for settings in results.trainings.values() if settings["dataset"] == dataset]
-    carried = sorted({f"{one['network']['residual_scale']:g}" for one in settings})
-    return f"γ = {', '.join(carried)} sets it, and was chosen to begin near the paper's value"
+    return f"γ = {start:g} sets it, and was chosen to begin near the paper's value"
 
 
 def setting(results: Results, region: Region, dataset: str, **_) -> str:
@@ -266,6 +290,7 @@ MEASURES = {
         box_shares,
         slopes,
         diameters,
+        growth_ratios,
         theoretical_fields,
         accuracies,
         centre_light_sizes,

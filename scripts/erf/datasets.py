@@ -70,10 +70,10 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-def load_cifar10(path: str | PathLike, validation: int, seed: int) -> dict[str, Split]:
+def load_cifar10(path: str | PathLike, validation: int) -> dict[str, Split]:
     """The splits "train", "validation" and "test" from the file that download_cifar10 makes.
 
-    `validation` images of the training set, drawn by `seed`, are held out of "train".
+    `validation` images of the training set, the same for every seed of a training, are held out of "train".
     """
     names = ("train_images", "train_labels", "test_images", "test_labels")
     arrays = {name: torch.from_numpy(array) for name, array in read_arrays(path, *names).items()}
@@ -81,7 +81,7 @@ def load_cifar10(path: str | PathLike, validation: int, seed: int) -> dict[str, 
     test = Split(arrays["test_images"], arrays["test_labels"].long())
     if not 0 < validation < len(train):
         raise InputError(f"validation must lie between 1 and {len(train) - 1} images, not {validation}")
-    order = torch.from_numpy(np.random.default_rng(seed_for(seed, "validation split")).permutation(len(train)))
+    order = torch.from_numpy(np.random.default_rng(seed_for(0, "validation split")).permutation(len(train)))
     return {"train": train.take(order[validation:]), "validation": train.take(order[:validation]), "test": test}
 
 
@@ -98,14 +98,26 @@ def load_camvid(path: str | PathLike) -> dict[str, Split]:
     return splits
 
 
-def load_splits(path: str | PathLike, settings: dict, seed: int) -> dict[str, Split]:
-    """The splits of a training's dataset, as it has them with these settings and this seed."""
+def load_splits(path: str | PathLike, settings: dict) -> dict[str, Split]:
+    """The splits of a training's dataset, as it has them with these settings."""
     if settings["dataset"] == "cifar10":
-        return load_cifar10(path, settings["validation"], seed)
+        return load_cifar10(path, settings["validation"])
     return load_camvid(path)
 
 
 TASKS = {"cifar10": CIFAR10, "camvid": CAMVID}
+CALIBRATION = {"cifar10": 1000, "camvid": 16}  # training images that set batch norm's statistics before a measurement
+
+
+def calibration_images(train: Split, dataset: str) -> torch.Tensor:
+    """Training images, normalised, (n, 3, H, W), by which batch norm's statistics are set: the same for every seed and
+    snapshot. They are spread over the split, since neighbours may be frames of one video."""
+    return normalise(spread(train.images, CALIBRATION[dataset]), TASKS[dataset])
+
+
+def spread(images: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` of the images, at equal distances in their order; all of them where there are not so many."""
+    return images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
 
 
 def median_frequency_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:

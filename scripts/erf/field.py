@@ -14,7 +14,7 @@ from erf.errors import InputError
 from erf.extent import SHARES, contribution_square, radial_profile
 from erf.files import atomic, read_arrays
 from erf.intervals import mean_interval, positive_interval
-from erf.theory import THRESHOLD, erf_size, gaussian_map, reference_impact
+from erf.theory import E2, THRESHOLD, erf_size, gaussian_map, reference_impact
 
 
 def bootstrap_sizes(
@@ -244,6 +244,7 @@ class ReceptiveField:
             "diameter": self.diameter,
             "ratio": self.ratio,
             "size_maximum": self.size_at(reference="maximum"),
+            "size_e2": self.size_at(E2),
             "clipped": self.clipped,
             "mean_run_size": mean_run_size,
             "mean_run_low": mean_run_low,

@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from erf.cone import Cone
+from erf.devices import full_precision
 from erf.errors import InputError, is_out_of_memory
 from erf.field import ReceptiveField
 from erf.layers import described, evaluating, layer_output, place_of
@@ -344,7 +345,7 @@ def _backwards(value: torch.Tensor, source: torch.Tensor) -> torch.Tensor | None
 
 @contextlib.contextmanager
 def _measuring(model: nn.Module, device: str) -> Iterator[None]:
-    with evaluating(model), _full_precision(device), _no_denormals():
+    with evaluating(model), full_precision(device), _no_denormals():
         yield
 
 
@@ -357,26 +358,6 @@ def _no_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
-
-
-@contextlib.contextmanager
-def _full_precision(device: str) -> Iterator[None]:
-    """Gradients on, autocast, TF32 and the like off; the caller's choices come back afterwards."""
-    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch 2.9 and later, which forbid to mix the two ways
-        kinds = [getattr(torch.backends.mkldnn, name) for name in ("matmul", "conv")]
-        switches = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, *kinds]
-        attribute, full = "fp32_precision", "ieee"
-    else:
-        switches, attribute, full = [torch.backends.cuda.matmul, torch.backends.cudnn], "allow_tf32", False
-    before = [getattr(switch, attribute) for switch in switches]
-    try:
-        for switch in switches:
-            setattr(switch, attribute, full)
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
-            yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            setattr(switch, attribute, value)
 
 
 def _not_finite(model: nn.Module, source: torch.Tensor, layer: str | None) -> str:

@@ -1,36 +1,44 @@
-"""Trained networks as their snapshots have them: which layers are measured, and on what images."""
+"""Trained networks as their snapshots have them: which layers are measured, and on which images."""
 
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from erf.datasets import TASKS, load_splits, normalise
+from erf.datasets import TASKS, Split, normalise, spread
+from erf.devices import full_precision
 from erf.errors import InputError
-from erf.networks import NETWORKS, ResNetCifar
+from erf.networks import NETWORKS, ResNetCifar, calibrate_batch_norm
 from erf.seeds import torch_generator
 from erf.training import check_settings, load_snapshot
 
 BATCH = 2**20  # pixels of images in one backward pass, which bounds its memory
 
 
-def load_network(path: Path, settings: dict, seed: int) -> tuple[nn.Module, int]:
-    """The network of a snapshot and its epoch; InputError for one of other settings or another seed."""
+def load_network(path: Path, settings: dict, seed: int, calibration: torch.Tensor) -> tuple[nn.Module, int]:
+    """The network of a snapshot, on the device of the `calibration` images, and its epoch.
+
+    Its batch norms take their statistics from these images, (n, 3, H, W): in the same way before training and after
+    it, so that what the statistics alone do to the ERF is no part of its growth. InputError for a snapshot of other
+    settings or another seed.
+    """
     snapshot = load_snapshot(path)
     check_settings(path, {**snapshot["settings"], "seed": snapshot["seed"]}, {**settings, "seed": seed})
     model = NETWORKS[settings["dataset"]](**settings["network"], generator=torch_generator(seed, "weights"))
     model.load_state_dict(snapshot["model"])
+    model.to(calibration.device)
+    with full_precision(calibration.device.type):
+        calibrate_batch_norm(model, calibration)
     return model, snapshot["epoch"]
 
 
-def measured_images(data: Path, settings: dict, seed: int, count: int) -> torch.Tensor:
-    """`count` validation images, normalised, (n, 3, H, W): spread over the split, since neighbours may be frames of one
-    video."""
-    images = load_splits(data, settings, seed)["validation"].images
+def measured_images(splits: dict[str, Split], dataset: str, count: int) -> torch.Tensor:
+    """`count` images that training does not learn from, normalised, (n, 3, H, W): the same for every seed, spread over
+    the validation and the test split. On CamVid these hold three video sequences; validation alone holds one."""
+    images = torch.cat([splits["validation"].images, splits["test"].images])
     if count > len(images):
-        raise InputError(f"{count} images are wanted, but there are only {len(images)} for validation")
-    chosen = torch.linspace(0, len(images) - 1, count).long()
-    return normalise(images[chosen], TASKS[settings["dataset"]])
+        raise InputError(f"{count} images are wanted, but there are only {len(images)} for validation and test")
+    return normalise(spread(images, count), TASKS[dataset])
 
 
 def batch_size(images: torch.Tensor) -> int:

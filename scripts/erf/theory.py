@@ -21,6 +21,7 @@ import numpy as np
 from erf.errors import InputError
 
 THRESHOLD = 0.0455  # 1 - 95.45 %
+E2 = math.exp(-2)  # of the centre's impact: where a Gaussian is two standard deviations from its middle
 """A pixel is in the effective receptive field when its impact is above this share of the centre pixel's."""
 
 

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from erf.datasets import Task
 from erf.errors import InputError, is_damage
 from erf.files import atomic, checked, set_aside
-from erf.speed import peak_memory, synchronise
+from erf.speed import bf16_is_faster, convolutions, has_bf16, peak_memory, synchronise
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -52,16 +52,15 @@ class Recipe:
     label_smoothing: float
 
 
-def bf16_is_faster(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bf16 natively, so that autocast to it gains time."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def bf16_at_first(device: torch.device) -> bool:
+    """Whether a training on this device begins in bf16 without being timed: on a GPU that has it."""
+    return device.type == "cuda" and has_bf16(device)
 
 
-def arithmetic(device: torch.device) -> str:
-    """What a training's numbers depend on beside its settings: "cuda-bf16", say. A cluster's nodes may differ in it."""
-    return f"{device.type}-{'bf16' if bf16_is_faster(device) else 'float32'}"
+def arithmetic(device: torch.device, bf16: bool) -> str:
+    """Name of what a training's numbers depend on beside its settings: "cuda-bf16", say. A cluster's nodes may differ
+    in it."""
+    return f"{device.type}-{'bf16' if bf16 else 'float32'}"
 
 
 class Trainer:
@@ -81,7 +80,7 @@ class Trainer:
         self.model = model.to(device, memory_format=torch.channels_last)
         self.data, self.recipe, self.device = data, recipe, device
         self.class_weights = None if class_weights is None else class_weights.to(device)
-        self.bf16 = bf16_is_faster(device)
+        self.bf16 = bf16_at_first(device)
         self.optimiser = torch.optim.SGD(
             self.model.parameters(),
             lr=0.0,
@@ -89,6 +88,10 @@ class Trainer:
             nesterov=recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
         )
+
+    @property
+    def arithmetic(self) -> str:
+        return arithmetic(self.device, self.bf16)
 
     def learning_rate(self, step: int) -> float:
         """Triangle over all steps of the training: from 0 to the peak at `warmup`, and back to 0."""
@@ -237,6 +240,21 @@ LAST, BEFORE = "state.pt", "state_before.pt"  # of the last epoch, and of the on
 STATE = ("identity", "rows", "speed", "best", "model", "optimiser")
 
 
+def settle_arithmetic(trainer: Trainer, resume: Path) -> Path:
+    """The folder of a training's state under `resume`, apart for each arithmetic.
+
+    On a CPU that has bf16 a new training takes it if its convolutions are faster so, and right. One that was begun goes
+    on as it began.
+    """
+    if trainer.device.type == "cpu" and has_bf16(trainer.device):
+        begun = [bf16 for bf16 in (True, False) if (resume / arithmetic(trainer.device, bf16) / LAST).exists()]
+        if not begun:
+            images, _ = next(iter(trainer.data.training_batches(1)))
+            begun = [bf16_is_faster(convolutions(trainer.model, images), trainer.device)]
+        trainer.bf16 = begun[0]
+    return resume / trainer.arithmetic
+
+
 def newest_state(folder: Path, epochs: list[int]) -> dict | None:
     """The newest state that is whole, if the snapshots of those `epochs` that it has seen are so too; otherwise None.
     What is damaged is set aside, with a warning."""
@@ -267,7 +285,7 @@ def run_training(trainer: Trainer, settings: dict, seed: int, folder: Path) -> I
     epoch that it interrupts; a damaged state costs one more.
     """
     score = f"validation_{trainer.data.task.score}"
-    identity = {**settings, "seed": seed, "arithmetic": arithmetic(trainer.device)}
+    identity = {**settings, "seed": seed, "arithmetic": trainer.arithmetic}
     state = newest_state(folder, settings["snapshots"])
     if state:
         check_settings(folder / LAST, state["identity"], identity)

@@ -3,9 +3,9 @@
 The rule is the same for every claim; `config/claims.yaml` has their regions.
 
 - reproduced: all intervals lie in the region
-- partly: an estimate lies in the region, but its interval reaches out of it, or there is too little for an interval, so
-  that nothing is decided; or some measurements are reproduced and others are not
-- not reproduced: the intervals lie outside, or the estimates, where an interval does not decide
+- partly: an interval reaches into the region and out of it, or there are too few runs or seeds for one, so that nothing
+  is decided; or some measurements are reproduced and others are not
+- not reproduced: an interval lies outside, and no measurement is reproduced
 - not comparable: measured, but in conditions that are not the claim's, or set and not found
 - not run: there is no result
 """
@@ -57,8 +57,7 @@ class Region:
             return NOT_COMPARABLE
         if part.low in self and part.high in self:  # NaN lies in no region
             return REPRODUCED
-        outside = part.high < self.low or part.low > self.high
-        return PARTLY if part.value in self and not outside else NOT_REPRODUCED
+        return NOT_REPRODUCED if part.high < self.low or part.low > self.high else PARTLY
 
     def words(self, digits: int) -> str:
         """ "above 1.00", "0.55 to 0.57"."""
@@ -71,8 +70,11 @@ class Region:
 
 
 def overall(verdicts: list[str]) -> str:
-    """Of all parts of a claim. A part without a value leaves what the others say undecided."""
+    """Of all parts of a claim: what they agree in, and not reproduced where one part is not and no part is. A part
+    without a value leaves undecided what the others say."""
     telling = {verdict for verdict in verdicts if verdict != NOT_COMPARABLE}
+    if NOT_REPRODUCED in telling and REPRODUCED not in telling:
+        return NOT_REPRODUCED
     if telling == {REPRODUCED} and NOT_COMPARABLE in verdicts:
         return PARTLY
     if len(telling) == 1:

@@ -7,7 +7,7 @@ import strict
 from strict import brief, near, stop
 
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
-CIFAR10_IMAGES = 50_000  # of its training set
+CIFAR10_IMAGES, CIFAR10_TEST = 50_000, 10_000  # of its training and test sets
 WIDEST = 32_768  # pixels: a receptive field for which no machine has the memory
 LONGEST_JSON = 60_000  # characters: the report's command carries the configuration, and Linux takes no word of 131,072
 
@@ -77,9 +77,9 @@ def check_training(name, dataset, settings):
     if any(epoch > last for epoch in config["snapshots"][dataset]):
         stop(f"snapshots.{dataset}", f"some lie beyond the {last} epochs of {key}")
     registry = config["datasets"][dataset]
-    held_out = settings["validation"] if dataset == "cifar10" else registry["splits"]["val"]
+    held_out = settings["validation"] + CIFAR10_TEST if dataset == "cifar10" else registry["splits"]["val"] + registry["splits"]["test"]
     if settings["measure_images"] > held_out:
-        stop(f"{key}.measure_images", f"there are only {held_out} images for validation")
+        stop(f"{key}.measure_images", f"there are only {held_out} images for validation and test")
     if dataset == "cifar10" and settings["batch_size"] > CIFAR10_IMAGES - settings["validation"]:
         left = CIFAR10_IMAGES - settings["validation"]
         stop(f"{key}.batch_size", f"validation leaves only {left} training images")

@@ -1,0 +1,79 @@
+"""docs/protocol.md against the configurations and claims that carry it out, and its power against the t test itself."""
+
+import re
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from conftest import ROOT
+
+TEXT = (ROOT / "docs/protocol.md").read_text()
+SMALLEST = 1.05  # ratio from which on the ERF has grown
+
+
+def table(header: str) -> list[list[str]]:
+    """Cells of the table whose header line begins so."""
+    _, rest = TEXT.split(f"\n| {header} |", 1)
+    lines = rest.split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def configuration(name: str) -> dict:
+    base, overlay = (yaml.safe_load((ROOT / f"config/{file}.yaml").read_text()) for file in ("config", name))
+    return base if name == "config" else {"base": base, **overlay}
+
+
+def power(ratio: float, deviation: float, seeds: int) -> float:
+    """Chance that a 95 % t interval lies wholly on the side of the smallest growth on which the ratio lies."""
+    distance = abs(np.log(ratio / SMALLEST)) / deviation * np.sqrt(seeds)
+    return 1 - stats.nct.cdf(stats.t.ppf(0.975, seeds - 1), seeds - 1, distance)
+
+
+@pytest.mark.parametrize("row", table("claim"), ids=lambda row: f"{row[0]} {row[1]}")
+def test_the_power_is_that_of_the_test(row):
+    ratio, deviation, seeds, told = float(row[2]), float(row[3]), int(row[4]), float(row[5])
+    assert told == pytest.approx(power(ratio, deviation, seeds), abs=0.006)
+    assert told >= 0.8
+
+
+def test_the_power_by_simulation():
+    """The row of least power, against 20,000 experiments."""
+    rng = np.random.default_rng(0)
+    logs = rng.normal(np.log(0.991), 0.039, size=(20_000, 6))
+    high = logs.mean(1) + stats.t.ppf(0.975, 5) * stats.sem(logs, axis=1)
+    assert (high < np.log(SMALLEST)).mean() == pytest.approx(power(0.991, 0.039, 6), abs=0.01)
+
+
+@pytest.mark.parametrize("name, stage, dataset", [("short", "a", "CamVid"), ("short", "a", "CIFAR-10")])
+def test_a_stage_is_as_its_configuration(name, stage, dataset):
+    (row,) = (row for row in table("stage") if row[0] == stage and row[1] == dataset)
+    own = configuration(name)["training_defaults"][{"CamVid": "camvid", "CIFAR-10": "cifar10"}[dataset]]
+    first, last = map(int, re.match(r"(\d)–(\d)", row[4]).groups())
+    assert own["network"]["width"] == int(row[2]) and own["recipe"]["epochs"] == int(row[3])
+    assert own["seeds"] == list(range(first, last + 1))
+
+
+def test_the_recipe_is_the_configurations():
+    paper, short = configuration("config"), configuration("short")["training_defaults"]
+    for dataset, batch, rate in (("cifar10", 64, 0.1), ("camvid", 4, 0.1)):
+        defaults = paper["training_defaults"][dataset]
+        assert short[dataset].get("batch_size", defaults["batch_size"]) == batch
+        recipe = {**defaults["recipe"], **short[dataset]["recipe"]}
+        assert (recipe["learning_rate"], recipe["momentum"], recipe["warmup"]) == (rate, 0.9, 0.2)
+        assert defaults["network"]["residual_scale"] == 1
+        matched = paper["trainings"][f"{dataset}_matched_start"]["network"]["residual_scale"]
+        assert matched == 0.2
+    assert paper["training_defaults"]["camvid"]["class_balance"] == 0.5
+    assert paper["trainings"]["camvid_segnet_weights"]["class_balance"] == 1
+
+
+def test_the_rules_are_the_claims():
+    claims = {claim["id"]: claim for claim in yaml.safe_load((ROOT / "config/claims.yaml").read_text())}
+    for dataset in ("cifar10", "camvid"):
+        for suffix, start in (("", 1), ("_matched", 0.2)):
+            claim = claims[f"{dataset}_growth{suffix}"]
+            assert claim["accept"] == {"above": SMALLEST} and claim["of"] == {"dataset": dataset, "start": start}
+    assert claims["cifar10_accuracy"]["accept"] == {"above": 88.5} and "obstacle" not in claims["cifar10_accuracy"]
+    assert claims["camvid_after"]["accept"] == {"near": [150, 15]}
