@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import types
@@ -297,6 +298,111 @@ def test_an_image_is_cropped_around_its_middle_resized_and_normalised(tmp_path):
 def test_any_kind_of_picture_becomes_rgb(tmp_path, mode):
     picture(tmp_path / "x.tiff", np.full((6, 6, 3), 255, np.uint8), mode)
     assert (images.read_image(tmp_path / "x.tiff", (3, 3)) == 1).all()
+
+
+RAMP = np.arange(24, dtype=np.uint8).reshape(4, 6) * 11  # 24 levels from 0 to 253
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_16_bits_show_what_8_bits_do(tmp_path, suffix):
+    picture(tmp_path / f"x.{suffix}", RAMP.astype(np.uint16) * 257)
+    with Image.open(tmp_path / f"x.{suffix}") as image:
+        assert image.mode == "I;16"
+    for mode, channels in (("RGB", 3), ("L", 1)):
+        shown = images.read_image(tmp_path / f"x.{suffix}", RAMP.shape, mode)
+        expected = torch.from_numpy(RAMP / 255).float().expand(channels, -1, -1)
+        assert shown.dtype == torch.float32 and torch.allclose(shown, expected, atol=1e-6)
+    picture(tmp_path / "deep.png", np.full((4, 4), 1000, np.uint16))
+    assert torch.allclose(images.read_image(tmp_path / "deep.png", (2, 2)), torch.tensor(1000 / 65535))
+    edge = np.zeros((16, 16), np.uint16)
+    edge[:, 8:] = 65535
+    picture(tmp_path / "edge.png", edge)
+    shown = images.read_image(tmp_path / "edge.png", (7, 7))  # where a bicubic filter overshoots
+    assert shown.min() == 0 and shown.max() == 1
+
+
+def tiff(pixels: np.ndarray, bits: int, photometric: int, order: str = "<") -> bytes:
+    """A grey TIFF of one strip, whose pixels are given as they are packed, written byte by byte."""
+    height, width = pixels.shape[:2]
+    data = pixels.tobytes()
+    entries = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8)]
+    entries += [(277, 3, 1), (278, 4, height), (279, 4, len(data))]
+    text = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data)) + data
+    text += struct.pack(f"{order}H", len(entries))
+    for tag, kind, value in entries:
+        value = struct.pack(f"{order}I" if kind == 4 else f"{order}HH", *([value] if kind == 4 else [value, 0]))
+        text += struct.pack(f"{order}HHI", tag, kind, 1) + value
+    return text + struct.pack(f"{order}I", 0)
+
+
+def test_tiffs_of_other_bits_and_byte_orders_show_what_they_hold(tmp_path):
+    path, levels = tmp_path / "x.tif", RAMP.astype(np.uint16) * 257
+    expected = torch.from_numpy(RAMP / 255).float().expand(3, -1, -1)
+    for order in "<>":
+        path.write_bytes(tiff(levels.astype(f"{order}u2"), 16, 1, order))
+        assert torch.allclose(images.read_image(path, RAMP.shape), expected, atol=1e-6)
+    path.write_bytes(tiff(levels.astype("<u2"), 16, 0))  # 0 is white
+    assert torch.allclose(images.read_image(path, RAMP.shape), 1 - expected, atol=1e-6)
+    packed = np.tile(np.array([0xFF, 0xF8, 0x00], np.uint8), (4, 3))  # pairs of 12 bits: 4095 and 2048
+    path.write_bytes(tiff(packed.reshape(4, 9), 12, 1).replace(*(struct.pack("<HHII", 256, 4, 1, w) for w in (9, 6))))
+    shown = images.read_image(path, (4, 6))
+    assert torch.allclose(shown, torch.tensor([1, 2048 / 4095]).repeat(3).expand(3, 4, 6), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [("int32", "integers of 32 bits or with a sign"), ("float32", "floats"), ("signed", "integers of 32")],
+)
+def test_values_without_a_defined_range_are_refused(tmp_path, kind, words):
+    path = tmp_path / "x.tiff"
+    if kind == "signed":
+        content = tiff(RAMP.astype("<i2"), 16, 1).replace(
+            struct.pack("<HHI", 277, 3, 1), struct.pack("<HHI", 339, 3, 1)
+        )
+        path.write_bytes(
+            content.replace(struct.pack("<HHIHH", 339, 3, 1, 1, 0), struct.pack("<HHIHH", 339, 3, 1, 2, 0))
+        )
+    else:
+        picture(path, RAMP.astype(kind))
+    with pytest.raises(InputError) as caught:
+        images.read_image(path, (4, 4))
+    message = f"{path}: holds {words}"
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+    assert str(caught.value).endswith(", and no convention says which is white: save it with 8 or 16 bits")
+
+
+SUFFIXES = [(suffix, kind) for suffix in ("jpg", "png", "tiff", "webp") for kind in ("RGB", "L")]
+
+
+@pytest.mark.parametrize("suffix, kind", [*SUFFIXES, ("png", "I;16"), ("tiff", "I;16")])
+def test_images_are_turned_upright(tmp_path, suffix, kind):
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:20, :30] = 255  # white in the upper left
+    stored = {1: upright, 3: upright[::-1, ::-1], 6: np.rot90(upright), 8: np.rot90(upright, -1), 2: upright[:, ::-1]}
+    for orientation, pixels in stored.items():  # 6: to be shown, the picture is turned clockwise
+        exif = Image.Exif()
+        exif[274] = orientation
+        pixels = np.ascontiguousarray(pixels)
+        image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257 if kind == "I;16" else pixels)
+        (image.convert("L") if kind == "L" else image).save(tmp_path / f"x.{suffix}", exif=exif)
+        shown = images.read_image(tmp_path / f"x.{suffix}", (40, 60))
+        assert shown.shape == (3, 40, 60)
+        assert torch.allclose(shown, torch.from_numpy(upright / 255).float().permute(2, 0, 1), atol=0.1), orientation
+
+
+def test_transparency_is_left_out_and_palettes_are_looked_up(tmp_path):
+    colours = np.zeros((6, 6, 4), np.uint8)
+    colours[...] = (10, 20, 30, 40)
+    expected = torch.tensor([10, 20, 30]).div(255).view(3, 1, 1).expand(3, 3, 3)
+    picture(tmp_path / "alpha.png", colours)
+    assert torch.allclose(images.read_image(tmp_path / "alpha.png", (3, 3)), expected)
+    palette = Image.fromarray(np.ones((6, 6), np.uint8)).convert("P")
+    palette.putpalette([200, 0, 0, 10, 20, 30])
+    palette.save(tmp_path / "palette.png", transparency=1)
+    assert torch.allclose(images.read_image(tmp_path / "palette.png", (3, 3)), expected)
+    grey = Image.merge("LA", [Image.new("L", (6, 6), level) for level in (50, 60)])
+    grey.save(tmp_path / "grey.png")
+    assert torch.allclose(images.read_image(tmp_path / "grey.png", (3, 3), "L"), torch.tensor(50 / 255))
 
 
 def test_images_have_as_many_channels_as_the_mean(tmp_path):

@@ -139,6 +139,14 @@ def checked(path: str | os.PathLike) -> Path:
     return path
 
 
+def noted(path: str | os.PathLike) -> Path:
+    """The same path, after the journal has its digest. For files of the user's own, such as photographs and code: these
+    have no record, whatever lies beside them, and keep their name."""
+    if _journal.get():
+        _journal.get().read[str(path)] = digest(path)
+    return Path(path)
+
+
 def set_aside(path: Path) -> str:
     """Give a damaged file another name, so that it is made anew; in words, what has been done or is to be done."""
     kept = path.with_name(f"{path.name}.damaged")
