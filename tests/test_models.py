@@ -21,11 +21,11 @@ from torch import nn
 import figure_models
 import measure_model as script
 from conftest import NETS, SCRIPTS, model_settings
-from erf import images
+from erf import images, models
 from erf.errors import InputError
 from erf.field import ReceptiveField
 from erf.measure import measure
-from erf.models import load_images, load_model, measure_model
+from erf.models import load_images, measure_model
 from erf.networks import batch_norms
 from erf.seeds import torch_generator
 from erf.vision import import_torchvision
@@ -42,7 +42,12 @@ def nets(tmp_path, monkeypatch) -> Path:
 
 
 def measured(**changes) -> ReceptiveField:
-    return measure_model(model_settings(**changes), torch.device("cpu"), torch.float32)
+    return measure_model(model_settings(**changes), torch.device("cpu"), torch.float32, trust=["nets.py"])
+
+
+def load_model(factory: str, *arguments, **options) -> nn.Module:
+    """What a factory builds, for somebody who trusts it."""
+    return models.load_model(factory, *arguments, trust=[factory.rpartition(":")[0]], **options)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -81,7 +86,8 @@ def test_a_factory_in_a_file_may_import_what_lies_beside_it(nets):
 def test_a_factory_may_import_torchvision_beside_any_torch(nets, factory):
     """In a new process, where nobody has imported it before, and torch's CPU build lacks its compiled operators."""
     (nets / "own.py").write_text("import torchvision\ndef build():\n    return torchvision.models.resnet18()\n")
-    code = "import sys; from erf.models import load_model; print(type(load_model(sys.argv[1])).__name__)"
+    code = "import sys; from erf.models import load_model; load = load_model(sys.argv[1], trust=['own', 'own.py'])"
+    code += "; print(type(load).__name__)"
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     result = subprocess.run([sys.executable, "-c", code, factory], env=environment, capture_output=True, text=True)
     assert result.stdout == "ResNet\n", result.stderr
@@ -459,12 +465,12 @@ def test_the_field_of_a_known_map(nets):
 def test_settings_reach_the_measurement(nets):
     settings = model_settings(factory="nets.py:trained", channels=1, mode="square", layer="top")
     direct = measure(load_model("nets.py:trained"), images.noise(3, (12, 10), 0), "top", channels=1, mode="square")
-    field = measure_model(settings, torch.device("cpu"), torch.float32)
+    field = measure_model(settings, torch.device("cpu"), torch.float32, trust=["nets.py"])
     np.testing.assert_array_equal(field.map, direct.map)
     assert len(field.bootstrap) and field.settings["mode"] == "square" and field.settings["layer"] == "top"
-    again = measure_model(settings, torch.device("cpu"), torch.float32, batch_size=1)
+    again = measure_model(settings, torch.device("cpu"), torch.float32, batch_size=1, trust=["nets.py"])
     np.testing.assert_allclose(again.map, field.map, rtol=1e-5)
-    double = measure_model(settings, torch.device("cpu"), torch.float64)
+    double = measure_model(settings, torch.device("cpu"), torch.float64, trust=["nets.py"])
     np.testing.assert_allclose(double.map, field.map, rtol=1e-5)
     assert (double.map != field.map).any()
 
@@ -539,7 +545,7 @@ def test_a_head_that_does_not_fit_the_images_is_not_run(nets):
 def test_the_script_writes_the_field_and_its_numbers(nets):
     settings = model_settings(factory="nets.py:build", layer="conv")
     arguments = ["--name", "mine", "--settings", json.dumps(settings), "--device", "cpu", "--out", "out/mine.npz"]
-    assert script.main(arguments) == 0
+    assert script.main([*arguments, "--trust", "nets.py"]) == 0
     field, direct = ReceptiveField.load("out/mine.npz"), measured(factory="nets.py:build", layer="conv")
     np.testing.assert_array_equal(field.map, direct.map)
     assert field.settings["name"] == "mine" and field.settings["model"] == settings
@@ -554,7 +560,8 @@ def test_the_script_writes_the_field_and_its_numbers(nets):
 
 def test_the_script_says_a_users_mistake_in_one_line(nets, capsys):
     settings = json.dumps(model_settings(factory="nets.py:broken"))
-    assert script.main(["--name", "mine", "--settings", settings, "--device", "cpu", "--out", "mine.npz"]) == 1
+    arguments = ["--settings", settings, "--device", "cpu", "--trust", "nets.py"]
+    assert script.main(["--name", "mine", *arguments, "--out", "mine.npz"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: nets.py:broken fails: ValueError") and error.count("\n") == 1
     assert not list(nets.glob("*mine*"))
