@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 from urllib.error import URLError
 
@@ -22,6 +23,7 @@ import figure_models
 import measure_model as script
 from conftest import NETS, SCRIPTS, model_settings
 from erf import images, models
+from erf.__main__ import main
 from erf.errors import InputError
 from erf.field import ReceptiveField
 from erf.measure import measure
@@ -207,6 +209,27 @@ def test_weights_that_do_not_fit_are_named(nets):
     assert message(good | {"conv.bias": 3}) == f"{prefix}conv.bias is a number, not 4"
     for strange in (torch.zeros(3), {"epoch": 3}, [], {"state_dict": 5}):
         assert message(strange) == "weights.pt: no state dict in it: save a model's state_dict()"
+
+
+def test_weights_in_which_a_bit_has_turned_are_named(nets):
+    torch.save(load_model("nets.py:build").state_dict(), "weights.pt")
+    content = bytearray(Path("weights.pt").read_bytes())
+    place = content.index(load_model("nets.py:build").conv.weight.detach().numpy().tobytes()) + 17
+    content[place] ^= 1
+    Path("weights.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"^weights.pt: damaged"):
+        load_model("nets.py:build", weights="weights.pt")
+    torch.save(load_model("nets.py:build", seed=1).state_dict(), "old.pt", _use_new_zipfile_serialization=False)
+    assert same(load_model("nets.py:build", weights="old.pt"), load_model("nets.py:build", seed=1))
+
+
+def test_weights_that_unpack_to_more_than_they_account_for_are_refused(nets):
+    with zipfile.ZipFile("weights.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"")
+        archive.getinfo("archive/data.pkl").file_size = 2**40  # as the directory at the end has it
+    with pytest.raises(InputError, match=r"^weights.pt: damaged") as caught:
+        load_model("nets.py:build", weights="weights.pt")
+    assert "1099511627776 bytes when unpacked" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", None], ids=["empty", "text", "cut"])
@@ -556,6 +579,25 @@ def test_the_script_writes_the_field_and_its_numbers(nets):
     assert (row["row"], row["column"], row["images"], row["dead"]) == (6, 5, 3, 0)
     record = json.loads(Path("out/mine.provenance.json").read_text())
     assert record["read"].keys() == {"nets.py"} and record["written"].keys() == {"mine.npz", "mine.csv"}
+
+
+def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_says(nets, capsys):
+    for number in range(3):
+        picture(nets / f"photos/{number}.png", np.full((20, 20, 3), 80 * number, np.uint8))
+    torch.save(load_model("nets.py:build").state_dict(), "nets.pt")
+    settings = model_settings(factory="nets.py:build", weights="nets.pt", images="photos", layer="top")
+    arguments = ["--name", "x", "--settings", json.dumps(settings), "--device", "cpu", "--trust", "nets.py"]
+    assert script.main([*arguments, "--out", "out/x.npz"]) == 0
+    record = json.loads(Path("out/x.provenance.json").read_text())
+    assert record["read"].keys() == {"nets.py", "nets.pt", *(f"photos/{number}.png" for number in range(3))}
+    for folder, names in ((nets, ["nets.py", "nets.pt"]), (nets / "photos", ["0.png", "1.png", "2.png"])):
+        hostile = json.dumps(record | {"written": dict.fromkeys(names, "0" * 64)})
+        (folder / "provenance.json").write_text(hostile)
+    before = {path: path.read_bytes() for path in nets.rglob("*.p*") if "out" not in path.parts}
+    assert script.main([*arguments, "--out", "out/x.npz"]) == 0
+    words = ["nets.py:build", "--weights", "nets.pt", "--images", "photos", "--count", "3", "--input-size", "9"]
+    assert main(["measure", *words, "--out", "out/y.npz"]) == 0, capsys.readouterr().err
+    assert {path: path.read_bytes() for path in nets.rglob("*.p*") if "out" not in path.parts} == before
 
 
 def test_the_script_says_a_users_mistake_in_one_line(nets, capsys):

@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,15 +181,13 @@ def set_aside(path: Path) -> str:
 
 def read_arrays(path: str | os.PathLike, *names: str) -> dict[str, np.ndarray]:
     """The arrays `names` of a .npz, or all. InputError if it is damaged or something else; nothing is ever unpickled,
-    and no memory is asked for that the file does not account for."""
+    and a header is held against its file before memory is taken for an array."""
     checked(path)
     try:
         with zipfile.ZipFile(path) as archive:
             chosen = [f"{name}.npy" for name in names] or archive.namelist()
             members = [archive.getinfo(name) for name in dict.fromkeys(chosen)]
-            total, limit = sum(member.file_size for member in members), allowance(Path(path).stat().st_size)
-            if total > limit:
-                raise ValueError(f"{total} bytes when unpacked, where {limit} are allowed")
+            _check_size(path, members)
             return {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in members}
     except Exception as error:  # whatever a damaged archive brings numpy, zipfile and zlib to
         if not is_damage(error):
@@ -197,8 +195,24 @@ def read_arrays(path: str | os.PathLike, *names: str) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: damaged, or something else ({error}); delete it and run again") from error
 
 
+def check_archive(path: str | os.PathLike) -> None:
+    """Go through a zip archive, such as torch writes. ValueError, or an error of zipfile, if a member has changed, and if
+    it would take more memory than the file accounts for."""
+    with zipfile.ZipFile(path) as archive:
+        _check_size(path, archive.infolist())
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} has changed")
+
+
+def _check_size(path: str | os.PathLike, members: Iterable[zipfile.ZipInfo]) -> None:
+    """ValueError if members of an archive are larger than `allowance`."""
+    total, limit = sum(member.file_size for member in members), allowance(Path(path).stat().st_size)
+    if total > limit:
+        raise ValueError(f"{total} bytes when unpacked, where {limit} are allowed")
+
+
 def allowance(size: int) -> int:
-    """Bytes that a .npz of `size` bytes may have when it is unpacked.
+    """Bytes that an archive of `size` bytes may have when it is unpacked.
 
     Arrays of nothing but zeros shrink a thousandfold, others by much less.
     """

@@ -26,7 +26,7 @@ from erf import images
 from erf.errors import InputError, did_you_mean, is_damage, is_out_of_memory
 from erf.extras import extra
 from erf.field import ReceptiveField
-from erf.files import noted
+from erf.files import check_archive, noted
 from erf.layers import layer_output
 from erf.measure import measure
 from erf.networks import batch_norms, calibrate_batch_norm
@@ -248,9 +248,7 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
         raise InputError(f"{path}: no such file of weights")
     try:
         if zipfile.is_zipfile(noted(path)):
-            with zipfile.ZipFile(path) as archive:
-                if damaged := archive.testzip():  # torch itself looks at no checksum
-                    raise zipfile.BadZipFile(f"{damaged} has changed")
+            check_archive(path)  # torch itself looks at no checksum
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file brings torch, zipfile and the unpickler to
         if not is_damage(error):
