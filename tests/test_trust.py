@@ -195,7 +195,7 @@ def test_a_configuration_cannot_vouch_for_its_code():
     line = "error: config: models.alexnet.factory: 'tests/conftest.py' is code; if you know what it does, add --config "
     assert line_of(MINE) == f"{line}trust=tests/conftest.py"
     told = "error: config: trust: only the command line can say whose code may run: --config trust=nets.py"
-    for trust in ("tests/conftest.py", ["tests/conftest.py"], [], None):
+    for trust in ("tests/conftest.py", ["tests/conftest.py"], []):
         assert line_of(changed("trust", trust, MINE)) == told
 
 

@@ -196,8 +196,8 @@ def read_arrays(path: str | os.PathLike, *names: str) -> dict[str, np.ndarray]:
 
 
 def check_archive(path: str | os.PathLike) -> None:
-    """Go through a zip archive, such as torch writes. ValueError, or an error of zipfile, if a member has changed, and if
-    it would take more memory than the file accounts for."""
+    """Go through a zip archive, such as torch writes. ValueError, or an error of zipfile, if a member has changed, or
+    if it would take more memory than the file accounts for."""
     with zipfile.ZipFile(path) as archive:
         _check_size(path, archive.infolist())
         if damaged := archive.testzip():

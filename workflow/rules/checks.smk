@@ -22,10 +22,10 @@ def check_config():
         if path.is_file():  # and no pipe, which Snakemake has read to its end
             strict.check_file(path)
     check_command_line(workflow.config_settings.config)
-    if "trust" in config and "trust" not in workflow.config_settings.config:
-        stop("trust", "only the command line can say whose code may run: --config trust=nets.py")
     schema = strict.read_schema(SCHEMA)
     strict.check_schema(schema, config)
+    if "trust" in config and "trust" not in workflow.config_settings.config:
+        stop("trust", "only the command line can say whose code may run: --config trust=nets.py")
     for name in config["networks"]:
         check_network(name)
     check_slopes()
