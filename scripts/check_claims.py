@@ -16,7 +16,7 @@ from cli import command, json_object, new_parser, read_table, write_table
 from erf.claim_measures import Results
 from erf.claims import check, claims_of
 from erf.errors import InputError
-from erf.files import atomic, checked
+from erf.files import atomic, noted
 from training_tables import read_scores, read_sizes
 
 COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
@@ -42,7 +42,7 @@ TABLES = {  # by the argument that names the files: what makes them, and how the
 def read_claims(path: Path) -> list:
     """The claims of a .yaml; InputError where it is not as `erf.claims.Claim` has it."""
     try:
-        entries = yaml.safe_load(checked(path).read_text())
+        entries = yaml.safe_load(noted(path).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -20,12 +20,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--name", required=True, help="name of the model in tables and figures")
     parser.add_argument("--settings", type=json_object, required=True, help="the model's settings, JSON")
+    words = "a module or package, or a .py file, whose code may run, once for each"
+    parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help=words)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="the field, .npz; its numbers come beside it as .csv")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    field = measure_model(args.settings, choose_device(args.device), torch.float32)
+    field = measure_model(args.settings, choose_device(args.device), torch.float32, trust=args.trust)
     field.settings["name"] = args.name
     field.save(args.out)
     labels = {"model": args.name, **{key: args.settings[key] for key in ("factory", "weights", "layer")}}

@@ -773,7 +773,7 @@ def test_a_shell_makes_of_every_command_the_words_that_are_meant(project):
     project.config["networks"][LONGEST] = {"weights": "random", "activation": "gelu", "depths": [6], "runs": 4}
     project.config["figures"]["nonlinearity"] = {"networks": ["linear_20", LONGEST]}
     project.config["models"] |= {
-        f"free_{number}": {"factory": "a:b", "layer": text} for number, text in enumerate(FREE)
+        f"free_{number}": {"factory": "torchvision.models:b", "layer": text} for number, text in enumerate(FREE)
     }
     project.config["figures"]["models"] = {"models": [f"free_{number}" for number in range(len(FREE))]}
     output = project.snakemake("all", "--dry-run", "--printshellcmds").stdout

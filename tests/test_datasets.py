@@ -147,6 +147,33 @@ def test_a_label_that_is_no_class_is_named(small_maps, tmp_path):
         load_camvid(tmp_path / "camvid.npz")
 
 
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("test_images", lambda a: a.astype(np.float32), "test has no images uint8"),
+        ("test_images", lambda a: a[:, :2], "test has no images uint8"),
+        ("test_images", lambda a: a[0], "test has no images uint8"),
+        ("test_images", lambda a: a[:0], "test has no images uint8"),
+        ("train_labels", lambda a: a.astype(np.int64), "train has no images uint8"),
+        ("train_labels", lambda a: a[:-1], "the labels of train, "),
+        (
+            "train_labels",
+            lambda a: np.where(a == a.max(), 10, a).astype(np.uint8),
+            "a label of train is 10; they go from",
+        ),
+        ("train_labels", lambda a: a.astype("U"), "train has no images uint8"),
+    ],
+)
+def test_arrays_that_are_no_split_are_named(small_data, small_maps, tmp_path, name, change, message):
+    for source, load in ((small_data, lambda path: load_cifar10(path, 60)), (small_maps, load_camvid)):
+        with np.load(source) as data:
+            arrays = dict(data)
+        if source == small_data or "10" not in message:
+            np.savez(tmp_path / "x.npz", **arrays | {name: change(arrays[name])})
+            with pytest.raises(InputError, match=f"x.npz: {message}"):
+                load(tmp_path / "x.npz")
+
+
 def test_median_frequency_weights_by_hand():
     """Class 0 fills half of both images, class 1 a quarter of one, class 2 all of the rest that is not void."""
     labels = torch.tensor([[[0, 0], [1, 2]], [[0, 0], [2, 3]]], dtype=torch.uint8)

@@ -45,7 +45,9 @@ def test_the_command_measures_what_the_pipeline_does(nets, capsys):
     arguments = ["nets.py:build", "--layer", "top", *SMALL, "--out", "out/field.npz", "--figure", "out/field.png"]
     assert measured(*arguments) == 0
     field = ReceptiveField.load("out/field.npz")
-    same = measure_model(model_settings(factory="nets.py:build", layer="top"), torch.device("cpu"), torch.float32)
+    same = measure_model(
+        model_settings(factory="nets.py:build", layer="top"), torch.device("cpu"), torch.float32, trust=["nets.py"]
+    )
     np.testing.assert_array_equal(field.map, same.map)
     assert field.settings == same.settings
     with Image.open("out/field.png") as image:
@@ -62,7 +64,7 @@ def test_every_option_reaches_the_measurement(nets):
         noise = np.random.default_rng(number).integers(255, size=(20, 30, 3), dtype=np.uint8)
         (nets / "photos").mkdir(exist_ok=True)
         Image.fromarray(noise).save(nets / f"photos/{number}.png")
-    torch.save(load_model("nets.py:build", seed=9).state_dict(), "weights.pt")
+    torch.save(load_model("nets.py:build", seed=9, trust=["nets.py"]).state_dict(), "weights.pt")
     words = """nets.py:build --kwargs '{"dropout": 0.5}' --weights weights.pt --seed 4 --layer top --unit 1 2
         --channels 1 --mode square --images photos --count 2 --input-size 14 --mean 0.1 0.2 0.3 --std 1 2 3
         --device cpu --dtype float64 --batch-size 1 --threads 1 --out field.npz"""
@@ -70,7 +72,10 @@ def test_every_option_reaches_the_measurement(nets):
     settings = {"factory": "nets.py:build", "kwargs": {"dropout": 0.5}, "weights": "weights.pt", "seed": 4}
     settings |= {"layer": "top", "unit": [1, 2], "channels": 1, "mode": "square", "images": "photos", "count": 2}
     settings |= {"input_size": [14, 14], "mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 3.0]}
-    field, same = ReceptiveField.load("field.npz"), measure_model(settings, torch.device("cpu"), torch.float64, 1)
+    field, same = (
+        ReceptiveField.load("field.npz"),
+        measure_model(settings, torch.device("cpu"), torch.float64, 1, trust=["nets.py"]),
+    )
     np.testing.assert_array_equal(field.map, same.map)
     assert field.settings["model"] == settings
 
@@ -200,7 +205,7 @@ def test_pip_installs_the_command(nets):
     result = subprocess.run(command, capture_output=True, text=True, cwd=nets)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["size"] == 3
-    wrong = subprocess.run([*command[:2], "nets:biuld"], capture_output=True, text=True, cwd=nets)
+    wrong = subprocess.run([*command[:2], "nets:biuld", "--trust", "nets"], capture_output=True, text=True, cwd=nets)
     assert wrong.returncode == 1
     assert wrong.stderr == "error: nets has no function 'biuld': did you mean build?\n"
 

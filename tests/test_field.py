@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erf import theory
+from erf import field as erf_field
+from erf import files, theory
 from erf.errors import InputError
 from erf.extent import contribution_square, radial_profile
 from erf.field import ReceptiveField, bootstrap_sizes, load_fields, save_fields
@@ -335,6 +336,53 @@ def test_several_fields_in_one_file(tmp_path):
     np.testing.assert_array_equal(loaded[1].map, fields[1].map)
     with pytest.raises(InputError, match=r"a\.npz: holds 2 receptive fields, not one"):
         ReceptiveField.load(tmp_path / "a.npz")
+
+
+def test_whatever_is_saved_can_be_loaded(tmp_path, monkeypatch):
+    """A map of zeros shrinks so much that a reader would not unpack it: it is saved as it is."""
+    impact = np.zeros((200, 300))
+    impact[50, 60] = 1
+    field = field_of(impact, (50, 60))
+    field.save(tmp_path / "small.npz")
+    for module in (erf_field, files):
+        monkeypatch.setattr(module, "allowance", lambda size: 10 * size)
+    with pytest.raises(InputError, match=r"small\.npz: .* bytes when unpacked, where "):
+        ReceptiveField.load(tmp_path / "small.npz")
+    field.save(tmp_path / "large.npz")
+    assert (tmp_path / "large.npz").stat().st_size > impact.nbytes > (tmp_path / "small.npz").stat().st_size
+    np.testing.assert_array_equal(ReceptiveField.load(tmp_path / "large.npz").map, impact)
+
+
+WRONG = {
+    "map": [np.ones(9), np.ones((3, 3, 3)), np.ones((3, 3), int), np.full((3, 3), np.nan), np.empty((0, 3)), "1"],
+    "position": [np.ones(3), np.array([np.nan, 1]), np.array([np.inf, 1]), np.array([1e15, 1]), np.array(["a", "b"])],
+    "theoretical_rf": [np.ones((1, 2)), np.array([0, 3]), np.array([-3.0, 3]), np.array([np.nan, 3]), 5],
+    "run_sizes": [np.ones((2, 2)), np.array([-1.0]), np.array([np.inf]), np.array(["a"]), np.array([1 + 2j])],
+    "dead": [-1, 2, 10**18, 0.0, [0], "0", True, np.timedelta64(0)],
+    "bootstrap": [np.ones((2, 2)), np.array([-1.0, 1]), np.array([np.inf, 1]), np.zeros(3, "V3")],
+    "largest_share": [-0.1, 1.1, np.inf, [0.5, 0.5], "x", 1j],
+    "reference": ["center", "", 3, ["centre", "centre"]],
+    "settings": ["", "{", "[]", "3", "null", "{'a': 1}", "[" * 100_000, b"{}", "9" * 10_000, ["{}", "{}"]],
+    "count": [0, 2, -1, 1.0, "1", [1]],
+}
+
+
+@pytest.mark.parametrize("name, value", [(name, value) for name, values in WRONG.items() for value in values], ids=str)
+def test_a_field_that_no_measurement_gives_is_refused_by_name(tmp_path, name, value):
+    path = tmp_path / "x.npz"
+    field_of(theory.uniform_map(3, 3)).save(path)
+    with np.load(path) as data:
+        arrays = dict(data)
+    np.savez(path, **arrays)
+    assert ReceptiveField.load(path).size > 0
+    np.savez(path, **arrays | {name if name == "count" else f"0_{name}": np.asarray(value)})
+    with pytest.raises(InputError, match=r"x\.npz: damaged, or something else") as caught:
+        ReceptiveField.load(path)
+    assert "\n" not in str(caught.value)
+    for changed in (arrays.keys() - {"0_map"}, [*arrays, "1_map"]):  # an array too few, and one too many
+        np.savez(path, **{key: arrays.get(key, np.ones(1)) for key in changed})
+        with pytest.raises(InputError, match=r"x\.npz: damaged, or something else"):
+            load_fields(path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped", "pickle", "other", "npy"])

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 from urllib.error import URLError
 
@@ -20,11 +22,12 @@ from torch import nn
 import figure_models
 import measure_model as script
 from conftest import NETS, SCRIPTS, model_settings
-from erf import images
+from erf import images, models
+from erf.__main__ import main
 from erf.errors import InputError
 from erf.field import ReceptiveField
 from erf.measure import measure
-from erf.models import load_images, load_model, measure_model
+from erf.models import load_images, measure_model
 from erf.networks import batch_norms
 from erf.seeds import torch_generator
 from erf.vision import import_torchvision
@@ -41,7 +44,12 @@ def nets(tmp_path, monkeypatch) -> Path:
 
 
 def measured(**changes) -> ReceptiveField:
-    return measure_model(model_settings(**changes), torch.device("cpu"), torch.float32)
+    return measure_model(model_settings(**changes), torch.device("cpu"), torch.float32, trust=["nets.py"])
+
+
+def load_model(factory: str, *arguments, **options) -> nn.Module:
+    """What a factory builds, for somebody who trusts it."""
+    return models.load_model(factory, *arguments, trust=[factory.rpartition(":")[0]], **options)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -80,7 +88,8 @@ def test_a_factory_in_a_file_may_import_what_lies_beside_it(nets):
 def test_a_factory_may_import_torchvision_beside_any_torch(nets, factory):
     """In a new process, where nobody has imported it before, and torch's CPU build lacks its compiled operators."""
     (nets / "own.py").write_text("import torchvision\ndef build():\n    return torchvision.models.resnet18()\n")
-    code = "import sys; from erf.models import load_model; print(type(load_model(sys.argv[1])).__name__)"
+    code = "import sys; from erf.models import load_model; load = load_model(sys.argv[1], trust=['own', 'own.py'])"
+    code += "; print(type(load).__name__)"
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     result = subprocess.run([sys.executable, "-c", code, factory], env=environment, capture_output=True, text=True)
     assert result.stdout == "ResNet\n", result.stderr
@@ -202,6 +211,27 @@ def test_weights_that_do_not_fit_are_named(nets):
         assert message(strange) == "weights.pt: no state dict in it: save a model's state_dict()"
 
 
+def test_weights_in_which_a_bit_has_turned_are_named(nets):
+    torch.save(load_model("nets.py:build").state_dict(), "weights.pt")
+    content = bytearray(Path("weights.pt").read_bytes())
+    place = content.index(load_model("nets.py:build").conv.weight.detach().numpy().tobytes()) + 17
+    content[place] ^= 1
+    Path("weights.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"^weights.pt: damaged"):
+        load_model("nets.py:build", weights="weights.pt")
+    torch.save(load_model("nets.py:build", seed=1).state_dict(), "old.pt", _use_new_zipfile_serialization=False)
+    assert same(load_model("nets.py:build", weights="old.pt"), load_model("nets.py:build", seed=1))
+
+
+def test_weights_that_unpack_to_more_than_they_account_for_are_refused(nets):
+    with zipfile.ZipFile("weights.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"")
+        archive.getinfo("archive/data.pkl").file_size = 2**40  # as the directory at the end has it
+    with pytest.raises(InputError, match=r"^weights.pt: damaged") as caught:
+        load_model("nets.py:build", weights="weights.pt")
+    assert "1099511627776 bytes when unpacked" in str(caught.value.__cause__)
+
+
 @pytest.mark.parametrize("content", [b"", b"no weights", None], ids=["empty", "text", "cut"])
 def test_damaged_weights_are_named(nets, content):
     torch.save(load_model("nets.py:build").state_dict(), "weights.pt")
@@ -299,6 +329,111 @@ def test_any_kind_of_picture_becomes_rgb(tmp_path, mode):
     assert (images.read_image(tmp_path / "x.tiff", (3, 3)) == 1).all()
 
 
+RAMP = np.arange(24, dtype=np.uint8).reshape(4, 6) * 11  # 24 levels from 0 to 253
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_16_bits_show_what_8_bits_do(tmp_path, suffix):
+    picture(tmp_path / f"x.{suffix}", RAMP.astype(np.uint16) * 257)
+    with Image.open(tmp_path / f"x.{suffix}") as image:
+        assert image.mode == "I;16"
+    for mode, channels in (("RGB", 3), ("L", 1)):
+        shown = images.read_image(tmp_path / f"x.{suffix}", RAMP.shape, mode)
+        expected = torch.from_numpy(RAMP / 255).float().expand(channels, -1, -1)
+        assert shown.dtype == torch.float32 and torch.allclose(shown, expected, atol=1e-6)
+    picture(tmp_path / "deep.png", np.full((4, 4), 1000, np.uint16))
+    assert torch.allclose(images.read_image(tmp_path / "deep.png", (2, 2)), torch.tensor(1000 / 65535))
+    edge = np.zeros((16, 16), np.uint16)
+    edge[:, 8:] = 65535
+    picture(tmp_path / "edge.png", edge)
+    shown = images.read_image(tmp_path / "edge.png", (7, 7))  # where a bicubic filter overshoots
+    assert shown.min() == 0 and shown.max() == 1
+
+
+def tiff(pixels: np.ndarray, bits: int, photometric: int, order: str = "<") -> bytes:
+    """A grey TIFF of one strip, whose pixels are given as they are packed, written byte by byte."""
+    height, width = pixels.shape[:2]
+    data = pixels.tobytes()
+    entries = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8)]
+    entries += [(277, 3, 1), (278, 4, height), (279, 4, len(data))]
+    text = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data)) + data
+    text += struct.pack(f"{order}H", len(entries))
+    for tag, kind, value in entries:
+        value = struct.pack(f"{order}I" if kind == 4 else f"{order}HH", *([value] if kind == 4 else [value, 0]))
+        text += struct.pack(f"{order}HHI", tag, kind, 1) + value
+    return text + struct.pack(f"{order}I", 0)
+
+
+def test_tiffs_of_other_bits_and_byte_orders_show_what_they_hold(tmp_path):
+    path, levels = tmp_path / "x.tif", RAMP.astype(np.uint16) * 257
+    expected = torch.from_numpy(RAMP / 255).float().expand(3, -1, -1)
+    for order in "<>":
+        path.write_bytes(tiff(levels.astype(f"{order}u2"), 16, 1, order))
+        assert torch.allclose(images.read_image(path, RAMP.shape), expected, atol=1e-6)
+    path.write_bytes(tiff(levels.astype("<u2"), 16, 0))  # 0 is white
+    assert torch.allclose(images.read_image(path, RAMP.shape), 1 - expected, atol=1e-6)
+    packed = np.tile(np.array([0xFF, 0xF8, 0x00], np.uint8), (4, 3))  # pairs of 12 bits: 4095 and 2048
+    path.write_bytes(tiff(packed.reshape(4, 9), 12, 1).replace(*(struct.pack("<HHII", 256, 4, 1, w) for w in (9, 6))))
+    shown = images.read_image(path, (4, 6))
+    assert torch.allclose(shown, torch.tensor([1, 2048 / 4095]).repeat(3).expand(3, 4, 6), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [("int32", "integers of 32 bits or with a sign"), ("float32", "floats"), ("signed", "integers of 32")],
+)
+def test_values_without_a_defined_range_are_refused(tmp_path, kind, words):
+    path = tmp_path / "x.tiff"
+    if kind == "signed":
+        content = tiff(RAMP.astype("<i2"), 16, 1).replace(
+            struct.pack("<HHI", 277, 3, 1), struct.pack("<HHI", 339, 3, 1)
+        )
+        path.write_bytes(
+            content.replace(struct.pack("<HHIHH", 339, 3, 1, 1, 0), struct.pack("<HHIHH", 339, 3, 1, 2, 0))
+        )
+    else:
+        picture(path, RAMP.astype(kind))
+    with pytest.raises(InputError) as caught:
+        images.read_image(path, (4, 4))
+    message = f"{path}: holds {words}"
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+    assert str(caught.value).endswith(", and no convention says which is white: save it with 8 or 16 bits")
+
+
+SUFFIXES = [(suffix, kind) for suffix in ("jpg", "png", "tiff", "webp") for kind in ("RGB", "L")]
+
+
+@pytest.mark.parametrize("suffix, kind", [*SUFFIXES, ("png", "I;16"), ("tiff", "I;16")])
+def test_images_are_turned_upright(tmp_path, suffix, kind):
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:20, :30] = 255  # white in the upper left
+    stored = {1: upright, 3: upright[::-1, ::-1], 6: np.rot90(upright), 8: np.rot90(upright, -1), 2: upright[:, ::-1]}
+    for orientation, pixels in stored.items():  # 6: to be shown, the picture is turned clockwise
+        exif = Image.Exif()
+        exif[274] = orientation
+        pixels = np.ascontiguousarray(pixels)
+        image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257 if kind == "I;16" else pixels)
+        (image.convert("L") if kind == "L" else image).save(tmp_path / f"x.{suffix}", exif=exif)
+        shown = images.read_image(tmp_path / f"x.{suffix}", (40, 60))
+        assert shown.shape == (3, 40, 60)
+        assert torch.allclose(shown, torch.from_numpy(upright / 255).float().permute(2, 0, 1), atol=0.1), orientation
+
+
+def test_transparency_is_left_out_and_palettes_are_looked_up(tmp_path):
+    colours = np.zeros((6, 6, 4), np.uint8)
+    colours[...] = (10, 20, 30, 40)
+    expected = torch.tensor([10, 20, 30]).div(255).view(3, 1, 1).expand(3, 3, 3)
+    picture(tmp_path / "alpha.png", colours)
+    assert torch.allclose(images.read_image(tmp_path / "alpha.png", (3, 3)), expected)
+    palette = Image.fromarray(np.ones((6, 6), np.uint8)).convert("P")
+    palette.putpalette([200, 0, 0, 10, 20, 30])
+    palette.save(tmp_path / "palette.png", transparency=1)
+    assert torch.allclose(images.read_image(tmp_path / "palette.png", (3, 3)), expected)
+    grey = Image.merge("LA", [Image.new("L", (6, 6), level) for level in (50, 60)])
+    grey.save(tmp_path / "grey.png")
+    assert torch.allclose(images.read_image(tmp_path / "grey.png", (3, 3), "L"), torch.tensor(50 / 255))
+
+
 def test_images_have_as_many_channels_as_the_mean(tmp_path):
     picture(tmp_path / "x.png", np.full((6, 6, 3), (255, 0, 0), np.uint8))
     settings = model_settings(images=str(tmp_path), count=1, input_size=[3, 3], mean=[0.5], std=[2])
@@ -353,12 +488,12 @@ def test_the_field_of_a_known_map(nets):
 def test_settings_reach_the_measurement(nets):
     settings = model_settings(factory="nets.py:trained", channels=1, mode="square", layer="top")
     direct = measure(load_model("nets.py:trained"), images.noise(3, (12, 10), 0), "top", channels=1, mode="square")
-    field = measure_model(settings, torch.device("cpu"), torch.float32)
+    field = measure_model(settings, torch.device("cpu"), torch.float32, trust=["nets.py"])
     np.testing.assert_array_equal(field.map, direct.map)
     assert len(field.bootstrap) and field.settings["mode"] == "square" and field.settings["layer"] == "top"
-    again = measure_model(settings, torch.device("cpu"), torch.float32, batch_size=1)
+    again = measure_model(settings, torch.device("cpu"), torch.float32, batch_size=1, trust=["nets.py"])
     np.testing.assert_allclose(again.map, field.map, rtol=1e-5)
-    double = measure_model(settings, torch.device("cpu"), torch.float64)
+    double = measure_model(settings, torch.device("cpu"), torch.float64, trust=["nets.py"])
     np.testing.assert_allclose(double.map, field.map, rtol=1e-5)
     assert (double.map != field.map).any()
 
@@ -433,7 +568,7 @@ def test_a_head_that_does_not_fit_the_images_is_not_run(nets):
 def test_the_script_writes_the_field_and_its_numbers(nets):
     settings = model_settings(factory="nets.py:build", layer="conv")
     arguments = ["--name", "mine", "--settings", json.dumps(settings), "--device", "cpu", "--out", "out/mine.npz"]
-    assert script.main(arguments) == 0
+    assert script.main([*arguments, "--trust", "nets.py"]) == 0
     field, direct = ReceptiveField.load("out/mine.npz"), measured(factory="nets.py:build", layer="conv")
     np.testing.assert_array_equal(field.map, direct.map)
     assert field.settings["name"] == "mine" and field.settings["model"] == settings
@@ -446,9 +581,29 @@ def test_the_script_writes_the_field_and_its_numbers(nets):
     assert record["read"].keys() == {"nets.py"} and record["written"].keys() == {"mine.npz", "mine.csv"}
 
 
+def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_says(nets, capsys):
+    for number in range(3):
+        picture(nets / f"photos/{number}.png", np.full((20, 20, 3), 80 * number, np.uint8))
+    torch.save(load_model("nets.py:build").state_dict(), "nets.pt")
+    settings = model_settings(factory="nets.py:build", weights="nets.pt", images="photos", layer="top")
+    arguments = ["--name", "x", "--settings", json.dumps(settings), "--device", "cpu", "--trust", "nets.py"]
+    assert script.main([*arguments, "--out", "out/x.npz"]) == 0
+    record = json.loads(Path("out/x.provenance.json").read_text())
+    assert record["read"].keys() == {"nets.py", "nets.pt", *(f"photos/{number}.png" for number in range(3))}
+    for folder, names in ((nets, ["nets.py", "nets.pt"]), (nets / "photos", ["0.png", "1.png", "2.png"])):
+        hostile = json.dumps(record | {"written": dict.fromkeys(names, "0" * 64)})
+        (folder / "provenance.json").write_text(hostile)
+    before = {path: path.read_bytes() for path in nets.rglob("*.p*") if "out" not in path.parts}
+    assert script.main([*arguments, "--out", "out/x.npz"]) == 0
+    words = ["nets.py:build", "--weights", "nets.pt", "--images", "photos", "--count", "3", "--input-size", "9"]
+    assert main(["measure", *words, "--out", "out/y.npz"]) == 0, capsys.readouterr().err
+    assert {path: path.read_bytes() for path in nets.rglob("*.p*") if "out" not in path.parts} == before
+
+
 def test_the_script_says_a_users_mistake_in_one_line(nets, capsys):
     settings = json.dumps(model_settings(factory="nets.py:broken"))
-    assert script.main(["--name", "mine", "--settings", settings, "--device", "cpu", "--out", "mine.npz"]) == 1
+    arguments = ["--settings", settings, "--device", "cpu", "--trust", "nets.py"]
+    assert script.main(["--name", "mine", *arguments, "--out", "mine.npz"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: nets.py:broken fails: ValueError") and error.count("\n") == 1
     assert not list(nets.glob("*mine*"))

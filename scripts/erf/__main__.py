@@ -13,14 +13,18 @@ from erf.files import atomic
 MEASURE = """Measure the effective receptive field (ERF) of one unit of a model: how strongly each input pixel moves it.
 
 The model is built by a factory, MODEL, which is one of
-  torchvision.models:resnet50        a function of torchvision, or of any other package or module
+  torchvision.models:resnet50        a model of torchvision
   timm:convnext_tiny                 a name of timm's
   path/to/file.py:function           a function in a file
-and which may have weights that it draws at random or loads by itself, or be given some by --weights."""
+  package.module:function            a function of any other module, with --trust package
+and which may have weights that it draws at random or loads by itself, or be given some by --weights.
+
+MODEL is code, and runs: a file that you name here, models of torchvision and timm, and what --trust names."""
 EXAMPLES = """examples:
   erf measure torchvision.models:resnet50 --layer layer4
   erf measure torchvision.models:resnet50 --layer layer4 --weights default --images photographs/ --count 50
   erf measure net.py:build --kwargs '{"width": 64}' --weights best.pt --layer encoder --out erf.npz --figure erf.png
+  erf measure mypackage.nets:build --trust mypackage --layer encoder
   erf measure timm:vit_base_patch16_224 --layer blocks.11 --input-size 224 --json
 
 exit status: 0 if all went well, 1 for what a line on stderr names, 2 for wrong arguments, 130 after Ctrl-C"""
@@ -42,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("factory", metavar="MODEL", help="what builds the model, see above")
     model = parser.add_argument_group("the model")
     model.add_argument("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments for MODEL")
+    text = "a module or package, or a .py file, whose code may run, once for each"
+    model.add_argument("--trust", action="append", default=[], metavar="MODULE", help=text)
     text = "none (default): as MODEL gives it, with batch norms calibrated if they are new; default: the library's "
     text += "own, trained; or a file with a state dict"
     model.add_argument("--weights", default="none", metavar="WEIGHTS", help=text)
@@ -97,7 +103,9 @@ def measure(args: argparse.Namespace) -> None:
     with warnings.catch_warnings(action="ignore"):  # that there is no GPU: here that is nothing to wonder at
         device = choose_device(args.device)
     dtype, progress = getattr(torch, args.dtype), sys.stderr.isatty()
-    field = measure_model(settings, device, dtype, args.batch_size, progress)
+    place = args.factory.rpartition(":")[0]
+    trust = [*args.trust, *([place] if place.endswith(".py") else [])]  # who names a file here means its code
+    field = measure_model(settings, device, dtype, args.batch_size, progress, trust)
     found = field.summary()
     if args.out:
         field.save(args.out)

@@ -76,9 +76,10 @@ def load_cifar10(path: str | PathLike, validation: int) -> dict[str, Split]:
     `validation` images of the training set, the same for every seed of a training, are held out of "train".
     """
     names = ("train_images", "train_labels", "test_images", "test_labels")
-    arrays = {name: torch.from_numpy(array) for name, array in read_arrays(path, *names).items()}
-    train = Split(arrays["train_images"], arrays["train_labels"].long())
-    test = Split(arrays["test_images"], arrays["test_labels"].long())
+    arrays = read_arrays(path, *names)
+    train, test = (
+        split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CIFAR10) for name in ("train", "test")
+    )
     if not 0 < validation < len(train):
         raise InputError(f"validation must lie between 1 and {len(train) - 1} images, not {validation}")
     order = torch.from_numpy(np.random.default_rng(seed_for(0, "validation split")).permutation(len(train)))
@@ -91,11 +92,24 @@ def load_camvid(path: str | PathLike) -> dict[str, Split]:
     # At once: before it is read, the whole file is held against its digest.
     arrays = read_arrays(path, *(f"{name}_{kind}" for name in names for kind in ("images", "labels")))
     for name in names:
-        images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
-        if labels.max() > CAMVID.classes:
-            raise InputError(f"{path}: a label of {name} is {labels.max()}; they go from 0 to {CAMVID.classes}, void")
-        splits[name] = Split(torch.from_numpy(images), torch.from_numpy(labels))
+        splits[name] = split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CAMVID)
     return splits
+
+
+def split_of(path: str | PathLike, name: str, images: np.ndarray, labels: np.ndarray, task: Task) -> Split:
+    """A split of a file's arrays. InputError, which names the file, for arrays that are not what `Split` says."""
+    maps = task is CAMVID  # a label for every pixel
+    fits = images.ndim == 4 and images.shape[1] == 3 and images.size and images.dtype == labels.dtype == np.uint8
+    if not fits:
+        raise InputError(f"{path}: {name} has no images uint8 (n, 3, H, W) with labels uint8; delete it and run again")
+    count, _, height, width = images.shape
+    if labels.shape != ((count, height, width) if maps else (count,)):
+        raise InputError(f"{path}: the labels of {name}, {labels.shape}, do not fit its images, {images.shape}")
+    if labels.max() > (last := task.classes if maps else task.classes - 1):
+        void = ", void" if maps else ""
+        raise InputError(f"{path}: a label of {name} is {labels.max()}; they go from 0 to {last}{void}")
+    labels = torch.from_numpy(labels)
+    return Split(torch.from_numpy(images), labels if maps else labels.long())
 
 
 def load_splits(path: str | PathLike, settings: dict) -> dict[str, Split]:

@@ -12,7 +12,7 @@ from scipy.optimize import curve_fit
 
 from erf.errors import InputError
 from erf.extent import SHARES, contribution_square, radial_profile
-from erf.files import atomic, read_arrays
+from erf.files import allowance, atomic, read_arrays
 from erf.intervals import mean_interval, positive_interval
 from erf.theory import E2, THRESHOLD, erf_size, gaussian_map, reference_impact
 
@@ -302,21 +302,57 @@ def save_fields(fields: Sequence[ReceptiveField], path: str | PathLike) -> None:
         arrays |= {f"{number}_{name}": np.asarray(values[name]) for name in _SAVED}
     with atomic(path) as temporary:
         np.savez_compressed(temporary, **arrays)
+        unpacked = sum(array.nbytes + 1000 for array in arrays.values())  # with their headers
+        if unpacked > allowance(temporary.stat().st_size):  # huge maps of zeros: a reader would refuse them
+            np.savez(temporary, **arrays)
 
 
 def load_fields(path: str | PathLike) -> list[ReceptiveField]:
     """Read what `save_fields` wrote. InputError for a file that is damaged or something else."""
-    count = int(read_arrays(path, "count")["count"])
-    data = read_arrays(path, *(f"{number}_{name}" for number in range(count) for name in _SAVED))
-    return [_restored({name: data[f"{number}_{name}"] for name in _SAVED}) for number in range(count)]
+    data = read_arrays(path)
+    try:
+        count = _number(data["count"], "count")
+        _require(len(data) == 1 + count * len(_SAVED), "count")  # before anything of that number is made
+        return [_restored({name: data[f"{number}_{name}"] for name in _SAVED}) for number in range(count)]
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: damaged, or something else ({reason}); delete it and run again") from error
 
 
 _SAVED = tuple(ReceptiveField.__dataclass_fields__)
 
 
+FARTHEST = 2**20  # pixels from the map's first at which a unit may look: profiles by distance have a bin for each
+
+
 def _restored(values: dict[str, np.ndarray]) -> ReceptiveField:
+    """The field of its arrays; ValueError if no measurement gives such values."""
+    for name, axes in {"map": 2, "run_sizes": 1, "bootstrap": 1, "largest_share": 0}.items():
+        _require(values[name].dtype.kind == "f" and values[name].ndim == axes, name)
+    for name in ("position", "theoretical_rf"):
+        _require(values[name].dtype.kind in "iuf" and values[name].shape == (2,), name)
+    for name in ("run_sizes", "bootstrap"):  # NaN: without a size
+        _require(not (values[name] < 0).any() and not np.isinf(values[name]).any(), name)
+    _require(values["map"].size and np.isfinite(values["map"]).all(), "map")
+    _require((np.abs(values["position"]) <= FARTHEST).all(), "position")
+    _require((values["theoretical_rf"] > 0).all(), "theoretical_rf")
+    _require(not (values["largest_share"] < 0 or values["largest_share"] > 1.000001), "largest_share")
+    dead, reference = _number(values["dead"], "dead"), str(values["reference"])
+    _require(dead <= len(values["run_sizes"]), "dead")
+    _require(reference in ("centre", "maximum"), "reference")
+    _require(isinstance(settings := json.loads(str(values["settings"])), dict), "settings")
     pairs = {name: tuple(values[name].tolist()) for name in ("position", "theoretical_rf")}
-    words = {"reference": str(values["reference"]), "settings": json.loads(str(values["settings"]))}
-    return ReceptiveField(
-        **{**values, **pairs, **words, "dead": int(values["dead"]), "largest_share": float(values["largest_share"])}
-    )
+    share = float(values["largest_share"])
+    words = {"reference": reference, "settings": settings}
+    return ReceptiveField(**{**values, **pairs, **words, "dead": dead, "largest_share": share})
+
+
+def _number(value: np.ndarray, name: str) -> int:
+    """A whole number from 0; ValueError if it is something else."""
+    _require(value.dtype.kind in "iu" and not value.shape and value >= 0, name)
+    return int(value)
+
+
+def _require(holds: bool, name: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is not what a measurement gives")

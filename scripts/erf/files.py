@@ -7,9 +7,11 @@ of them with `checked` is told if it is no longer what was made.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,32 +117,58 @@ def record_paths(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.stem}.provenance.json"), path.with_name("provenance.json")
 
 
+RECORDED = {"script", "arguments", "commit", "finished", "read", "written"}  # keys that all records of ours have
+
+
 def record_of(path: Path) -> tuple[Path, dict] | None:
-    """The record that tells of a file: where it lies, and what it says; None if there is none that is legible."""
+    """The record that tells of a file: where it lies, and what it says; None if there is none that is one of ours."""
     for record in record_paths(path):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # one of a folder may be somebody else's
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # one of a folder may be somebody else's
             content = json.loads(record.read_text())
-            if path.name in content["written"]:
+            ours = isinstance(content, dict) and content.keys() >= RECORDED and isinstance(content["written"], dict)
+            if ours and path.name in content["written"]:
                 return record, content
     return None
 
 
 def checked(path: str | os.PathLike) -> Path:
-    """The same path, if the file there has the digest of its record; one without a record passes.
+    """The same path of a result, if the file there has the digest of its record; one without a record passes.
 
-    Otherwise it is set aside, so that the pipeline makes it anew when it is run again, and InputError says so.
+    Otherwise InputError. A command of the pipeline has then set the file aside, so that it is made anew when the
+    pipeline is run again. Files of the user's own are read with `noted`.
     """
     path = Path(path)
     found, record = digest(path), record_of(path)
     if record and record[1]["written"][path.name] != found:
-        raise InputError(f"{path}: damaged, or changed since it was made; {set_aside(path)}")
+        done = set_aside(path) if _journal.get() and may_be_renamed(path, record[1]) else "delete it and make it anew"
+        raise InputError(f"{path}: damaged, or changed since it was made; {done}")
     if _journal.get():
         _journal.get().read[str(path)] = found
     return path
 
 
+def noted(path: str | os.PathLike) -> Path:
+    """The same path, after the journal has its digest. For files of the user's own, such as photographs and code: no
+    record tells of these, whatever lies beside them, and they keep their name."""
+    if _journal.get():
+        _journal.get().read[str(path)] = digest(path)
+    return Path(path)
+
+
+MADE = {".csv", ".html", ".json", ".npz", ".pdf", ".png", ".pt"}  # the kinds of files that the scripts make
+SCRIPTS = Path(__file__).resolve().parent.parent  # where the library is installed without them, nothing is renamed
+
+
+def may_be_renamed(path: Path, record: dict) -> bool:
+    """Whether the project made a file: its record names one of the project's scripts, and these make such files."""
+    script = record["script"]
+    known = isinstance(script, str) and script == Path(script).name and (SCRIPTS / script).is_file()
+    return known and path.suffix in MADE
+
+
 def set_aside(path: Path) -> str:
-    """Give a damaged file another name, so that it is made anew; in words, what has been done or is to be done."""
+    """Give a damaged file of the pipeline another name, so that it is made anew; in words, what has been done or is to
+    be done."""
     kept = path.with_name(f"{path.name}.damaged")
     try:
         path.replace(kept)
@@ -152,15 +180,58 @@ def set_aside(path: Path) -> str:
 
 
 def read_arrays(path: str | os.PathLike, *names: str) -> dict[str, np.ndarray]:
-    """The arrays `names` of a .npz. InputError if it is damaged or something else; nothing is ever unpickled."""
+    """The arrays `names` of a .npz, or all. InputError if it is damaged or something else; nothing is ever unpickled,
+    and a header is held against its file before memory is taken for an array."""
     checked(path)
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in names}
+        with zipfile.ZipFile(path) as archive:
+            chosen = [f"{name}.npy" for name in names] or archive.namelist()
+            members = [archive.getinfo(name) for name in dict.fromkeys(chosen)]
+            _check_size(path, members)
+            return {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in members}
     except Exception as error:  # whatever a damaged archive brings numpy, zipfile and zlib to
         if not is_damage(error):
             raise
         raise InputError(f"{path}: damaged, or something else ({error}); delete it and run again") from error
+
+
+def check_archive(path: str | os.PathLike) -> None:
+    """Go through a zip archive, such as torch writes. ValueError, or an error of zipfile, if a member has changed, or
+    if it would take more memory than the file accounts for."""
+    with zipfile.ZipFile(path) as archive:
+        _check_size(path, archive.infolist())
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} has changed")
+
+
+def _check_size(path: str | os.PathLike, members: Iterable[zipfile.ZipInfo]) -> None:
+    """ValueError if members of an archive are larger than `allowance`."""
+    total, limit = sum(member.file_size for member in members), allowance(Path(path).stat().st_size)
+    if total > limit:
+        raise ValueError(f"{total} bytes when unpacked, where {limit} are allowed")
+
+
+def allowance(size: int) -> int:
+    """Bytes that an archive of `size` bytes may have when it is unpacked.
+
+    Arrays of nothing but zeros shrink a thousandfold, others by much less.
+    """
+    return max(2**30, 200 * size)
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array of a .npz, after its header was held against the size that the archive gives it."""
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):  # the others are for structured arrays
+            raise ValueError(f"{member.filename} is no plain array")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        content = member.file_size - file.tell()
+        if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0:
+            raise ValueError(f"{member.filename} is no plain array")
+        if math.prod(shape) * dtype.itemsize != content:
+            raise ValueError(f"{member.filename} has {content} bytes, not those of {shape} times {dtype.itemsize}")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _umask() -> int:

@@ -2,14 +2,19 @@
 
 A factory is `torchvision.models:resnet50`, or any other `package.module:function`; `timm:NAME`; or a function in a
 file, `path/to/file.py:function`. It is called with keyword arguments and gives a torch.nn.Module.
+
+Importing a module runs its code, and a call runs a function's. Whoever names a factory may be another than whoever runs
+it, as with a configuration from elsewhere: what may run is therefore named apart, as `trust`.
 """
 
 import functools
 import importlib.util
+import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +26,7 @@ from erf import images
 from erf.errors import InputError, did_you_mean, is_damage, is_out_of_memory
 from erf.extras import extra
 from erf.field import ReceptiveField
-from erf.files import checked
+from erf.files import check_archive, noted
 from erf.layers import layer_output
 from erf.measure import measure
 from erf.networks import batch_norms, calibrate_batch_norm
@@ -29,6 +34,8 @@ from erf.seeds import seed_for
 from erf.vision import import_torchvision, with_torchvision
 
 CALIBRATION = 32  # images, at most, for the statistics of an untrained model's batch norms
+LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # trusted with their models, but no further
+UNPICKLING = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")  # arguments of timm's that name files
 WRAPPERS = ("state_dict", "model")  # keys under which files of weights have them, beside an optimiser's and the like
 
 
@@ -38,6 +45,7 @@ def measure_model(
     dtype: torch.dtype,
     batch_size: int | None = None,
     progress: bool = False,
+    trust: Sequence[str] = (),
 ) -> ReceptiveField:
     """The field of a unit of a model, with a bootstrap over images.
 
@@ -46,11 +54,12 @@ def measure_model(
         of which `count` are taken, of `input_size` (height, width), and normalised by `mean` and `std`, whose length
         is the number of the images' channels
     batch_size, progress : as in `erf.measure`
+    trust : as in `load_factory`; the settings have no say in it
 
     InputError for whatever is wrong with these. The same settings give the same field, and all models with the same
     seed get the same noise.
     """
-    model = load_model(settings["factory"], settings["kwargs"], settings["weights"], settings["seed"])
+    model = load_model(settings["factory"], settings["kwargs"], settings["weights"], settings["seed"], trust)
     shown = load_images(settings)
     model, layer = model.to(device, dtype), settings["layer"] or None
     if settings["weights"] == "none" and is_untrained(model):
@@ -87,16 +96,22 @@ def load_images(settings: dict) -> torch.Tensor:
     return images.from_folder(Path(settings["images"]), count, size, mean, std, seed)
 
 
-def load_model(factory: str, kwargs: dict | None = None, weights: str = "none", seed: int = 0) -> nn.Module:
+def load_model(
+    factory: str, kwargs: dict | None = None, weights: str = "none", seed: int = 0, trust: Sequence[str] = ()
+) -> nn.Module:
     """What a factory builds.
 
     weights : "none" leaves the model as the factory gives it, which draws its random weights from a stream that
         follows from `seed`; "default" asks torchvision or timm for its own, which it may have to download; else the
         path of a state dict, alone or under the key "state_dict" or "model"
+    trust : as in `load_factory`
 
-    InputError for a factory that is not there or fails, and for weights that are damaged or another model's.
+    InputError for a factory that is not trusted, is not there or fails, and for weights that are damaged or another
+    model's.
     """
-    build, arguments = load_factory(factory), dict(kwargs or {})
+    build, arguments = load_factory(factory, trust), dict(kwargs or {})
+    if factory.startswith("timm:") and (found := next((key for key in UNPICKLING if key in arguments), None)):
+        raise InputError(f"{factory} takes no {found} here, which may be a pickle: give a state dict as weights")
     if weights == "default":
         arguments |= library_weights(factory, build)
     try:
@@ -117,8 +132,14 @@ def load_model(factory: str, kwargs: dict | None = None, weights: str = "none", 
     return model
 
 
-def load_factory(name: str) -> Callable[..., nn.Module]:
-    """The function that a factory's name stands for; InputError if there is none."""
+def load_factory(name: str, trust: Sequence[str] = ()) -> Callable[..., nn.Module]:
+    """The function that a factory's name stands for.
+
+    trust : modules and packages, and paths of .py files, that may be imported, and whose functions may be called;
+        beside them the model classes of `LIBRARIES`, and the models that torchvision and timm list
+
+    InputError for a factory that is not there, and for one that is not trusted, before any of its code has run.
+    """
     place, _, function = name.rpartition(":")
     if not place or not function:
         forms = "torchvision.models:resnet50, timm:NAME, package.module:function or path/to/file.py:function"
@@ -128,16 +149,55 @@ def load_factory(name: str) -> Callable[..., nn.Module]:
         if not timm.is_model(function):
             raise InputError(f"timm has no model {function!r}{did_you_mean(function, timm.list_models())}")
         return functools.partial(timm.create_model, function)
-    module = module_in_file(Path(place)) if place.endswith(".py") else module_by_name(place)
-    if not callable(getattr(module, function, None)):
+    own = lies_in(place, trust)
+    if not own and not lies_in(place, LIBRARIES):
+        near = did_you_mean(place, [*LIBRARIES, *trust])
+        raise InputError(f"{place} is not trusted, and to import it runs its code{near or how_to_trust(place)}")
+    module = module_in_file(Path(place)) if place.endswith(".py") else module_by_name(place, own)
+    factory = getattr(module, function, None)
+    if not callable(factory):
         known = [known for known, value in vars(module).items() if callable(value)]
         raise InputError(f"{place} has no function {function!r}{did_you_mean(function, known)}")
-    return getattr(module, function)
+    called = factory
+    while isinstance(called, functools.partial):
+        called = called.func
+    home = getattr(called, "__module__", None) or "no module"
+    if not (lies_in(home, trust) or (own and home == module.__name__) or is_model_of_a_library(called, home)):
+        if lies_in(home, LIBRARIES):
+            raise InputError(f"{name} is no model: name a class of models, or a function that torchvision lists as one")
+        raise InputError(f"{name} is defined in {home}, which is not trusted{how_to_trust(home)}")
+    return factory
 
 
-def module_by_name(name: str) -> ModuleType:
-    """An installed module, or one in the working folder."""
-    sys.path.append(str(Path.cwd()))
+def lies_in(place: str, trusted: Sequence[str]) -> bool:
+    """Whether a module's name, or the path of a .py file, is one of the trusted, or a module in a trusted package."""
+    if place.endswith(".py"):
+        return any(one.endswith(".py") and Path(one).resolve() == Path(place).resolve() for one in trusted)
+    return any(place == one or place.startswith(f"{one}.") for one in trusted)
+
+
+def how_to_trust(place: str) -> str:
+    """The end of a line on code that is not trusted."""
+    return f": if you know what it does, add --trust {place}, for snakemake --config trust={place}"
+
+
+def is_model_of_a_library(factory: Callable, home: str) -> bool:
+    """Whether a factory, defined in the module `home`, is a model class of `LIBRARIES` or one that torchvision lists.
+
+    Their other functions do whatever they are for, such as to write files.
+    """
+    if inspect.isclass(factory):
+        return issubclass(factory, nn.Module) and lies_in(home, LIBRARIES)
+    if not lies_in(home, ["torchvision.models"]):
+        return False
+    models = import_torchvision().models
+    return any(models.get_model_builder(name) is factory for name in models.list_models())
+
+
+def module_by_name(name: str, own: bool) -> ModuleType:
+    """An installed module; or, if it is one of the user's `own`, one in the working folder. The caller trusts it."""
+    if own:
+        sys.path.append(str(Path.cwd()))
     try:
         return with_torchvision(lambda: importlib.import_module(name))
     except ModuleNotFoundError as error:
@@ -150,14 +210,15 @@ def module_by_name(name: str) -> ModuleType:
     except Exception as error:
         raise InputError(f"{name} cannot be imported: {in_one_line(error)}") from error
     finally:
-        sys.path.pop()
+        if own:
+            sys.path.pop()
 
 
 def module_in_file(path: Path) -> ModuleType:
-    """A file run as a module, which may import what lies beside it."""
+    """A file run as a module, which may import what lies beside it; the caller trusts it."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"factory_in_{path.stem}", checked(path))
+    spec = importlib.util.spec_from_file_location(f"factory_in_{path.stem}", noted(path))
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
     sys.path.append(str(path.parent))
     try:
@@ -186,7 +247,9 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file of weights")
     try:
-        state = torch.load(checked(path), map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(noted(path)):
+            check_archive(path)  # torch itself looks at no checksum
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file brings torch, zipfile and the unpickler to
         if not is_damage(error):
             raise

@@ -91,13 +91,28 @@ def gpus() -> str:
 
 
 def commit(folder: str | os.PathLike) -> str:
-    """Commit of the repository that `folder` is in, and whether tracked files have changed since."""
-    git = ["git", "--no-optional-locks", "-C", str(folder)]  # many jobs ask, and the user may commit meanwhile
-    name = output_of([*git, "rev-parse", "HEAD"])
-    if not name:
+    """Commit of the repository that tracks the code in `folder`, and whether tracked files have changed since; or why
+    it is unknown. The repository around a project that was exported without its own says nothing about the project."""
+    folder = Path(folder).resolve()
+    root = next((above for above in (folder, *folder.parents) if (above / ".git").exists()), None)
+    if root is None:
         return "unknown: this is no git repository"
+    git = ["git", "--no-optional-locks", "-C", str(folder)]  # many jobs ask, and the user may commit meanwhile
+    if owner_of(root) == owner_of(folder):
+        # Git refuses a repository of another user, whose configuration may run commands. Here that user's code runs.
+        git[1:1] = ["-c", f"safe.directory={root}"]
+    name, tracked = output_of([*git, "rev-parse", "HEAD"]), output_of([*git, "ls-files", "--", "."])
+    if name is None or tracked is None:
+        return "unknown: git is missing, or cannot read this repository"
+    if not tracked:
+        return "unknown: the repository around this folder tracks none of its files"
     changes = output_of([*git, "status", "--porcelain", "--untracked-files=no"])
     return name + (", with changes since" if changes else "" if changes == "" else ", perhaps with changes since")
+
+
+def owner_of(path: Path) -> int:
+    """The user that a file or folder belongs to, by number; always 0 on Windows."""
+    return path.stat().st_uid
 
 
 def output_of(command: list[str]) -> str | None:

@@ -1,6 +1,7 @@
 """What must hold of a configuration before anything starts: the schema first, then what a schema cannot say."""
 
 import itertools
+import shlex
 from pathlib import Path
 
 import strict
@@ -9,6 +10,7 @@ from strict import brief, near, stop
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 CIFAR10_IMAGES, CIFAR10_TEST = 50_000, 10_000  # of its training and test sets
 WIDEST = 32_768  # pixels: a receptive field for which no machine has the memory
+LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # of erf.models
 LONGEST_JSON = 60_000  # characters: the report's command carries the configuration, and Linux takes no word of 131,072
 
 
@@ -22,6 +24,8 @@ def check_config():
     check_command_line(workflow.config_settings.config)
     schema = strict.read_schema(SCHEMA)
     strict.check_schema(schema, config)
+    if "trust" in config and "trust" not in workflow.config_settings.config:
+        stop("trust", "only the command line can say whose code may run: --config trust=nets.py")
     for name in config["networks"]:
         check_network(name)
     check_slopes()
@@ -242,7 +246,7 @@ def check_model(name):
 
 
 def check_figure_of_models(names):
-    """The files that its models need are there."""
+    """The files that its models need are there, and the user has named those that are code."""
     for name in names:
         settings = model_settings(name)
         for key, path in (("factory", settings["factory"].rpartition(":")[0]), ("weights", settings["weights"])):
@@ -254,6 +258,17 @@ def check_figure_of_models(names):
                 stop(f"models.{name}.{key}", f"there is no file {brief(path)}")
         if settings["images"] != "noise" and not os.path.isdir(settings["images"]):
             stop(f"models.{name}.images", f"there is no folder {brief(settings['images'])}")
+        code = settings["factory"].rpartition(":")[0]
+        if code != "timm" and not is_trusted(code):
+            given = shlex.quote(f"trust={code}") if code.isprintable() and len(code) < 100 else "trust=..."
+            stop(f"models.{name}.factory", f"{brief(code)} is code; if you know what it does, add --config {given}")
+
+
+def is_trusted(code):
+    """Whether erf.models runs a module's or a .py file's code; not asked there, which would take torch."""
+    if code.endswith(".py"):
+        return any(one.endswith(".py") and os.path.realpath(one) == os.path.realpath(code) for one in trusted())
+    return any(code == one or code.startswith(f"{one}.") for one in (*LIBRARIES, *trusted()))
 
 
 def check_slopes():

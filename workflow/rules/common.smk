@@ -56,6 +56,18 @@ def model_settings(name):
     return {**config["model_defaults"], **config["models"][name]}
 
 
+def trusted():
+    """Modules and .py files whose code may run as models. Only the command line names them, --config trust=nets.py: a
+    configuration that comes from elsewhere cannot vouch for itself."""
+    names = workflow.config_settings.config.get("trust") or []
+    return [names] if isinstance(names, str) else names
+
+
+def trust_options():
+    """The same as options of measure_model.py, quoted for a shell."""
+    return shlex.join(word for name in trusted() for word in ("--trust", name))
+
+
 def model_files(name):
     """What a model is made of and measured on, as far as it is files: its factory's, weights, images."""
     settings = model_settings(name)

@@ -1,5 +1,7 @@
 """Any model: what a unit of it sees, before training or after."""
 
+TRUST = trust_options()  # in the command, and no parameter: who trusts more code has nothing to do again
+
 
 rule measure_model:
     input:
@@ -28,4 +30,4 @@ rule measure_model:
         "Effective receptive field of {wildcards.model}"
     shell:
         "python {input.script:q} --name {wildcards.model} --settings {params.settings:q} --device {params.device} "
-        "--threads {threads} --out {output.fields} > {log} 2>&1"
+        "--threads {threads} {TRUST} --out {output.fields} > {log} 2>&1"
