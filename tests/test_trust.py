@@ -224,15 +224,22 @@ def test_the_check_and_the_library_agree():
         "./a.py",
         "b.py",
     ]
-    for trust in ([], ["a"], ["a.py"], ["b", "torch"]):
-        names = names_of(copy.deepcopy(PAPER), changes={"trust": trust})
-        assert [names["is_trusted"](place) for place in places] == [
-            lies_in(place, trust) or lies_in(place, LIBRARIES) for place in places
-        ]
+    names = names_of(copy.deepcopy(PAPER))
+    assert names["LIBRARIES"] == LIBRARIES and names["is_library"]("timm")
+    for trust in ([], ["a"], ["a.py"], ["b", "torch"], LIBRARIES):
+        assert [names["is_named"](place, trust) for place in places] == [lies_in(place, trust) for place in places]
 
 
-def test_trust_reaches_the_model_through_the_shell_and_reruns_nothing(project):
-    """A file whose name a shell would split; and when more is trusted, nothing is done again."""
+def test_a_librarys_model_has_no_part_in_what_is_trusted():
+    names = names_of(
+        changed("trust", ["tests/conftest.py", "x"], MINE), changes={"trust": ["x", "tests/conftest.py", "x"]}
+    )
+    assert names["trust_options"]("alexnet") == "--trust tests/conftest.py --trust x"
+    assert names["trust_options"]("resnet18") == ""
+
+
+def test_trust_reaches_the_model_through_the_shell(project):
+    """A file whose name a shell would split."""
     odd = project.folder / "my nets;touch executed.py"
     (project.folder / "nets.py").rename(odd)
     models = {"mine": {"factory": f"{odd.name}:box", "layer": ""}}
@@ -255,4 +262,4 @@ def test_trust_reaches_the_model_through_the_shell_and_reruns_nothing(project):
     made = run(f"trust={odd.name}")
     assert made.returncode == 0, made.stdout
     assert (project.folder / target).exists() and not (project.folder / "executed").exists()
-    assert "Nothing to be done" in run(f"trust=[{odd.name}, other]").stdout
+    assert "Nothing to be done" in run(f"trust=[{odd.name}]").stdout

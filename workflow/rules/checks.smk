@@ -10,7 +10,6 @@ from strict import brief, near, stop
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 CIFAR10_IMAGES, CIFAR10_TEST = 50_000, 10_000  # of its training and test sets
 WIDEST = 32_768  # pixels: a receptive field for which no machine has the memory
-LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # of erf.models
 LONGEST_JSON = 60_000  # characters: the report's command carries the configuration, and Linux takes no word of 131,072
 
 
@@ -258,17 +257,10 @@ def check_figure_of_models(names):
                 stop(f"models.{name}.{key}", f"there is no file {brief(path)}")
         if settings["images"] != "noise" and not os.path.isdir(settings["images"]):
             stop(f"models.{name}.images", f"there is no folder {brief(settings['images'])}")
-        code = settings["factory"].rpartition(":")[0]
-        if code != "timm" and not is_trusted(code):
+        code = model_code(name)
+        if not is_library(code) and not is_named(code, trusted()):
             given = shlex.quote(f"trust={code}") if code.isprintable() and len(code) < 100 else "trust=..."
             stop(f"models.{name}.factory", f"{brief(code)} is code; if you know what it does, add --config {given}")
-
-
-def is_trusted(code):
-    """Whether erf.models runs a module's or a .py file's code; not asked there, which would take torch."""
-    if code.endswith(".py"):
-        return any(one.endswith(".py") and os.path.realpath(one) == os.path.realpath(code) for one in trusted())
-    return any(code == one or code.startswith(f"{one}.") for one in (*LIBRARIES, *trusted()))
 
 
 def check_slopes():

@@ -21,6 +21,7 @@ SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
 CLAIMS = str(Path(os.path.relpath(workflow.basedir)) / "config/claims.yaml")
 REPORT = Path(os.path.relpath(workflow.basedir)) / "workflow/report"
 STARTED = time.time()
+LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # as erf.models has them
 
 # In the report, by the part of it where each figure is.
 FIGURES = {
@@ -63,9 +64,27 @@ def trusted():
     return [names] if isinstance(names, str) else names
 
 
-def trust_options():
-    """The same as options of measure_model.py, quoted for a shell."""
-    return shlex.join(word for name in trusted() for word in ("--trust", name))
+def trust_options(name):
+    """The same as options of measure_model.py, quoted for a shell; none for a library's model, which needs no trust."""
+    names = [] if is_library(model_code(name)) else sorted(set(trusted()))
+    return shlex.join(word for one in names for word in ("--trust", one))
+
+
+def model_code(name):
+    """The module, or the path of the .py file, in which a model's factory is."""
+    return model_settings(name)["factory"].rpartition(":")[0]
+
+
+def is_library(code):
+    """Whether erf.models runs a module's models without being told to."""
+    return code == "timm" or is_named(code, LIBRARIES)
+
+
+def is_named(code, names):
+    """Whether erf.models counts a module or a .py file to those named; not asked there, which would take torch."""
+    if code.endswith(".py"):
+        return any(name.endswith(".py") and os.path.realpath(name) == os.path.realpath(code) for name in names)
+    return any(code == name or code.startswith(f"{name}.") for name in names)
 
 
 def model_files(name):

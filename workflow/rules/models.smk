@@ -1,7 +1,5 @@
 """Any model: what a unit of it sees, before training or after."""
 
-TRUST = trust_options()  # in the command, and no parameter: who trusts more code has nothing to do again
-
 
 rule measure_model:
     input:
@@ -25,9 +23,10 @@ rule measure_model:
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         settings=lambda wildcards: as_json(model_settings(wildcards.model)),
+        trust=lambda wildcards: trust_options(wildcards.model),
         device=config["device"],
     message:
         "Effective receptive field of {wildcards.model}"
     shell:
         "python {input.script:q} --name {wildcards.model} --settings {params.settings:q} --device {params.device} "
-        "--threads {threads} {TRUST} --out {output.fields} > {log} 2>&1"
+        "--threads {threads} {params.trust} --out {output.fields} > {log} 2>&1"
