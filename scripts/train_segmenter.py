@@ -11,7 +11,7 @@ import torch
 
 import training_command
 from cli import command
-from erf.datasets import CAMVID, ImageData, load_camvid, median_frequency_weights, normalise
+from erf.datasets import CAMVID, ImageData, load_splits, median_frequency_weights, normalise
 from erf.networks import ResNetCamVid, calibrate_batch_norm
 from erf.seeds import torch_generator
 from erf.training import Recipe, Trainer
@@ -21,7 +21,7 @@ CALIBRATION = 16  # training images, whole, from which the untrained network's b
 
 def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:
     """The network at its initialisation, its data on the device, and the recipe."""
-    splits = load_camvid(data_path)
+    splits = load_splits(data_path, settings, seed)
     train = splits["train"]
     model = ResNetCamVid(**settings["network"], generator=torch_generator(seed, "weights"))
     some = torch.linspace(0, len(train) - 1, CALIBRATION).long()  # neighbours are frames of one video

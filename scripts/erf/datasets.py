@@ -1,9 +1,10 @@
 """Images and labels as whole arrays, and what happens to a batch of them on its way into training."""
 
 import functools
+import hashlib
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -70,13 +71,37 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-def load_cifar10(path: str | PathLike, validation: int, seed: int) -> dict[str, Split]:
+CIFAR10_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+CAMVID_ARRAYS = tuple(f"{split}_{kind}" for split in ("train", "validation", "test") for kind in ("images", "labels"))
+
+
+def content_digest(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of all values, in the order of the arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def read_dataset(path: str | PathLike, names: Sequence[str], sha256: str | None) -> dict[str, np.ndarray]:
+    """The arrays of a dataset's file; InputError if they have not the digest, unless that is None."""
+    arrays = read_arrays(path, *names)
+    if sha256 and (found := content_digest(arrays.values())) != sha256:
+        raise InputError(
+            f"{path}: other images or labels than the configuration's (SHA-256 {found}, not {sha256}); "
+            "delete it and run again, or set the dataset's sha256"
+        )
+    return arrays
+
+
+def load_cifar10(path: str | PathLike, validation: int, seed: int, sha256: str | None = None) -> dict[str, Split]:
     """The splits "train", "validation" and "test" from the file that download_cifar10 makes.
 
-    `validation` images of the training set, drawn by `seed`, are held out of "train".
+    `validation` images of the training set, drawn by `seed`, are held out of "train". InputError if the content has
+    another digest than `sha256`, where that is given.
     """
-    names = ("train_images", "train_labels", "test_images", "test_labels")
-    arrays = {name: torch.from_numpy(array) for name, array in read_arrays(path, *names).items()}
+    content = read_dataset(path, CIFAR10_ARRAYS, sha256)
+    arrays = {name: torch.from_numpy(array) for name, array in content.items()}
     train = Split(arrays["train_images"], arrays["train_labels"].long())
     test = Split(arrays["test_images"], arrays["test_labels"].long())
     if not 0 < validation < len(train):
@@ -85,12 +110,11 @@ def load_cifar10(path: str | PathLike, validation: int, seed: int) -> dict[str, 
     return {"train": train.take(order[validation:]), "validation": train.take(order[:validation]), "test": test}
 
 
-def load_camvid(path: str | PathLike) -> dict[str, Split]:
-    """The splits "train", "validation" and "test" from the file that download_camvid makes."""
-    names, splits = ("train", "validation", "test"), {}
-    # At once: before it is read, the whole file is held against its digest.
-    arrays = read_arrays(path, *(f"{name}_{kind}" for name in names for kind in ("images", "labels")))
-    for name in names:
+def load_camvid(path: str | PathLike, sha256: str | None = None) -> dict[str, Split]:
+    """The splits "train", "validation" and "test" from the file that download_camvid makes. InputError if the content
+    has another digest than `sha256`, where that is given."""
+    splits, arrays = {}, read_dataset(path, CAMVID_ARRAYS, sha256)
+    for name in ("train", "validation", "test"):
         images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
         if labels.max() > CAMVID.classes:
             raise InputError(f"{path}: a label of {name} is {labels.max()}; they go from 0 to {CAMVID.classes}, void")
@@ -99,10 +123,11 @@ def load_camvid(path: str | PathLike) -> dict[str, Split]:
 
 
 def load_splits(path: str | PathLike, settings: dict, seed: int) -> dict[str, Split]:
-    """The splits of a training's dataset, as it has them with these settings and this seed."""
+    """The splits of a training's dataset with these settings and this seed. The settings' "sha256" is the digest of the
+    dataset's content, which the pipeline always gives."""
     if settings["dataset"] == "cifar10":
-        return load_cifar10(path, settings["validation"], seed)
-    return load_camvid(path)
+        return load_cifar10(path, settings["validation"], seed, settings.get("sha256"))
+    return load_camvid(path, settings.get("sha256"))
 
 
 TASKS = {"cifar10": CIFAR10, "camvid": CAMVID}

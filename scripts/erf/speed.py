@@ -1,12 +1,12 @@
 """How well a training uses its machine: arithmetic per image, the machine's own peak, and peak memory."""
 
-import resource
-import sys
 import time
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from erf.provenance import process_memory
 
 
 def training_flops(model: nn.Module, image: torch.Tensor) -> int:
@@ -45,5 +45,4 @@ def peak_memory(device: torch.device) -> float:
     """Most memory (MB) that torch has held on the GPU, or the process on the CPU, so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return process_memory()

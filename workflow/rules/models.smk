@@ -23,7 +23,7 @@ rule measure_model:
         runtime=lambda wildcards, attempt: 20 * attempt,
     params:
         settings=lambda wildcards: as_json(model_settings(wildcards.model)),
-        device=config["device"],
+        device=untracked(config["device"]),
     message:
         "Effective receptive field of {wildcards.model}"
     shell:
