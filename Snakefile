@@ -35,10 +35,9 @@ localrules:
 rule all:
     default_target: True
     input:
-        all_figures(),
-        results("claims.csv"),
-        figures("scorecard.png"),
-        results("report/index.html"),
+        lambda wildcards: all_files(),
+    message:
+        "All files of this configuration"
 
 
 include: "workflow/rules/data.smk"
@@ -49,6 +48,19 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/replication.smk"
 
 
+set_damaged_aside_before_planning()
+
+
+onstart:
+    check_gpu()
+    keep_former()
+
+
 onsuccess:
+    drop_former()
     discard_states()
     print(what_was_made())
+
+
+onerror:
+    drop_former()

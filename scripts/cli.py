@@ -10,21 +10,34 @@ from pathlib import Path
 
 import pandas as pd
 
+import kept
 from erf.commands import exit_status
 from erf.errors import InputError
 from erf.files import atomic, checked
 from erf.provenance import recorded
+from source_code import code_digest
 
 
 def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | None], int]:
     """Make `main` return an exit status, say a user's or the disk's fault in one line, without a traceback, and leave a
-    record beside what it makes."""
+    record beside what it makes. `main` does not run if the very same was kept of an earlier run, which is put back."""
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
         def run() -> None:
-            with recorded(inspect.getfile(main), sys.argv[1:] if argv is None else argv):
-                main(argv)
+            script, arguments = Path(inspect.getfile(main)), sys.argv[1:] if argv is None else argv
+            code = code_digest(script)
+            if made := kept.put_back(script, code, arguments):
+                print(f"unchanged since {made}: kept")
+                return
+            try:
+                with recorded(script, arguments, code):
+                    main(argv)
+            except BaseException:
+                if told := kept.whereabouts(arguments):
+                    print(told, file=sys.stderr)
+                raise
+            kept.discard(arguments)
 
         return exit_status(run)
 

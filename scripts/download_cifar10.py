@@ -11,12 +11,13 @@ import numpy as np
 import download_command
 from cli import command
 from download_archive import Members, chosen
-from erf.datasets import read_cifar10_batch
+from erf.datasets import CIFAR10_ARRAYS, read_cifar10_batch
 from erf.errors import InputError
 
 
 def arrays(members: Members, dataset: dict) -> dict[str, np.ndarray]:
-    """Images uint8 (n, 3, 32, 32) and labels uint8 (n,) of both sets, every official MD5 checked first."""
+    """Images uint8 (n, 3, 32, 32) and labels uint8 (n,) of both sets, every official MD5 checked before they are read,
+    and one digest over all of them afterwards."""
     official = dataset["members"]
     batches = chosen(members, list(official))
     for name, md5 in official.items():
@@ -24,12 +25,9 @@ def arrays(members: Members, dataset: dict) -> dict[str, np.ndarray]:
     train = [read_cifar10_batch(batches[name]) for name in sorted(batches) if name.startswith("data_batch")]
     test_images, test_labels = read_cifar10_batch(batches["test_batch"])
     train_images, train_labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    return {
-        "train_images": train_images,
-        "train_labels": train_labels,
-        "test_images": test_images,
-        "test_labels": test_labels,
-    }
+    content = dict(zip(CIFAR10_ARRAYS, (train_images, train_labels, test_images, test_labels), strict=True))
+    download_command.check_content(content, dataset)
+    return content
 
 
 def check_md5(name: str, data: bytes, md5: str) -> None:

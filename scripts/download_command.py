@@ -5,6 +5,7 @@ set, comes first: it holds the archive under its official name or the extracted 
 """
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 from cli import json_object, new_parser
 from download_archive import Members, read_members
 from download_http import discard, download
+from erf.datasets import content_digest
 from erf.errors import InputError
 from erf.files import atomic
 
@@ -29,15 +31,28 @@ def run(description: str, argv: list[str] | None, name: str, arrays: Arrays) -> 
     """
     parser = new_parser(description)
     parser.add_argument("--dataset", type=json_object, required=True, help="the dataset's entry in the registry, JSON")
+    parser.add_argument(
+        "--sources", type=json.loads, help="in place of the entry's own: URLs, archives or folders, JSON"
+    )
     parser.add_argument("--out", type=Path, required=True, help="arrays of all images and labels, .npz")
     args = parser.parse_args(argv)
     downloads = args.out.parent / "downloads"
-    content = fetch(args.dataset, downloads, name, arrays)
+    dataset = args.dataset if args.sources is None else {**args.dataset, "sources": args.sources}
+    content = fetch(dataset, downloads, name, arrays)
     with atomic(args.out) as temporary:
         np.savez(temporary, **content)
     for part in downloads.glob(f"{args.dataset['archive']}.*"):  # of all sources; not before the arrays are on the disk
         part.unlink(missing_ok=True)
     print(f"{args.out}: " + ", ".join(f"{key} {array.shape}" for key, array in content.items()))
+
+
+def check_content(content: dict[str, np.ndarray], dataset: dict) -> None:
+    """InputError if the arrays have not the dataset's digest."""
+    if (found := content_digest(content.values())) != dataset["sha256"]:
+        raise InputError(
+            f"the pixels have SHA-256 {found}, the official ones {dataset['sha256']}: "
+            "some images or labels are not the official ones"
+        )
 
 
 def fetch(dataset: dict, downloads: Path, name: str, arrays: Arrays) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import torch
 
 from cli import command, json_object, new_parser, write_table
 from erf.devices import choose_device
+from erf.files import listed
 from erf.models import measure_model
 
 
@@ -27,6 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the field, .npz; its numbers come beside it as .csv")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
+    if args.settings["images"] != "noise":
+        listed(args.settings["images"])
     field = measure_model(args.settings, choose_device(args.device), torch.float32, trust=args.trust)
     field.settings["name"] = args.name
     field.save(args.out)

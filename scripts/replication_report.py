@@ -83,6 +83,8 @@ def largest_deviation(fields: list[ReceptiveField], channels: int) -> str:
 def page(args: argparse.Namespace) -> str:
     """The whole page."""
     facts, claims, texts = args.facts, read_checked(args.claims), args.template.parent
+    for path in sorted(texts.glob("*.*")):
+        checked(path)  # for the record: another text makes another page
     trainings = Results(trainings=facts["trainings"])
     fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]
     values = {
@@ -123,8 +125,7 @@ def page(args: argparse.Namespace) -> str:
         start={"depth": 15, "kernel": 3, "special": facts["special_layers"], "stride": 2, "dilation": 2},
         structures=STRUCTURES,
         trained=training_table(args.sizes, args.scores),
-        cost=cost_table(args.benchmarks, facts["jobs"]),
-        benchmarks=f"{args.benchmarks}/",
+        cost=cost_table(args.records),
         speed=speed_table(args.speed),
         origins=origins_table([*args.fields, *args.sizes, *args.scores, *args.pictures, args.claims]),
         provenance=provenance(Path(__file__).parent),
@@ -146,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--scores", type=Path, nargs="*", default=[], help="tests of the trainings, one a seed")
     parser.add_argument("--speed", type=Path, nargs="*", default=[], help="tables of the trainings, one a seed")
     parser.add_argument("--template", type=Path, required=True, help="the page's; captions and texts lie beside it")
-    parser.add_argument("--benchmarks", type=Path, required=True, help="folder with the times of the jobs")
+    parser.add_argument("--records", type=Path, nargs="*", default=[], help="of the jobs, for their times, .json")
     parser.add_argument("--out", type=Path, required=True, help="the page, .html")
     args = parser.parse_args(argv)
     text = page(args)

@@ -1,59 +1,46 @@
 """Tables of the report: trainings, times, seeds, checksums, as printed."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from erf.files import record_of
+from erf.files import checked, record_of
 from erf.intervals import mean_interval
 from erf.labels import DATASETS, SCORES, counted, over_seeds
 from training_tables import labelled, read_scores, read_sizes
 
 
-def cost_table(folder: Path, expected: dict[str, int]) -> list[dict]:
-    """Times by rule, the longest first, and in all, from a configuration's benchmark files: <rule>.tsv, or
-    <rule>/...tsv. `expected` has how many jobs a rule has, of those with more than one."""
-    jobs = []
-    for path in sorted(folder.glob("**/*.tsv")):
-        rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
-        if not Path(__file__).with_name(f"{rule}.py").exists():  # other configurations' folders lie beside the paper's
-            continue
-        if times := read_benchmark(path):
-            jobs.append({"rule": rule, **times})
-    if not jobs:
+def cost_table(paths: list[Path]) -> list[dict]:
+    """Times by rule, the longest first, and in all, from the records of all jobs. Where an earlier run's result was put
+    back, that is the time of the run that made it."""
+    records = [json.loads(checked(path).read_text()) for path in paths]
+    if not records:
         return []
-    times = pd.DataFrame(jobs)
-    rows = [(rule, here) for rule, here in times.groupby("rule")]
-    rows += [(rule, times.iloc[:0]) for rule, count in expected.items() if count and rule not in set(times["rule"])]
-    rows.sort(key=lambda row: -row[1]["seconds"].sum())
-    return [cost_row(rule, here, expected.get(rule, 0)) for rule, here in [*rows, ("in all", times)]]
+    times = pd.DataFrame(
+        [
+            {"rule": record["script"].removesuffix(".py"), "seconds": record["seconds"], "memory": record["memory"]}
+            for record in records
+        ]
+    )
+    rows = sorted(times.groupby("rule"), key=lambda row: -row[1]["seconds"].sum())
+    return [cost_row(rule, here) for rule, here in [*rows, ("in all", times)]]
 
 
-def cost_row(rule: str, jobs: pd.DataFrame, expected: int) -> dict:
-    memory = jobs["memory"].max()
+def cost_row(rule: str, jobs: pd.DataFrame) -> dict:
     return {
         "rule": rule,
         "jobs": len(jobs),
-        "expected": expected,
-        "total": duration(jobs["seconds"].sum()) if len(jobs) else "",
-        "longest": duration(jobs["seconds"].max()) if len(jobs) else "",
-        "memory": "" if np.isnan(memory) else f"{memory / 1024:.1f}",
+        "total": duration(jobs["seconds"].sum()),
+        "longest": duration(jobs["seconds"].max()),
+        "memory": f"{jobs['memory'].max() / 1024:.1f}",
     }
 
 
 def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
-
-
-def read_benchmark(path: Path) -> dict[str, float]:
-    """Seconds and memory (MiB) of one job; nothing from a file that a killed run has left unfinished."""
-    try:
-        table = pd.read_csv(path, sep="\t", na_values="-")
-        return {"seconds": float(table["s"].iloc[-1]), "memory": float(table["max_rss"].iloc[-1])}
-    except (KeyError, IndexError, ValueError):
-        return {}
 
 
 ORIGIN = ("commit", "processor", "GPU", "torch")
@@ -123,8 +110,6 @@ def digests_of(datasets: dict[str, dict]) -> dict[str, str]:
     """Checksums against which the datasets in use were held."""
     found = {}
     for name, registry in datasets.items():
-        if "sha256" in registry:
-            found[f"{DATASETS[name]}, SHA-256 of all decoded pixels"] = registry["sha256"]
-        else:
-            found |= {f"{DATASETS[name]} {member}, MD5": digest for member, digest in registry["members"].items()}
+        found |= {f"{DATASETS[name]} {member}, MD5": digest for member, digest in registry.get("members", {}).items()}
+        found[f"{DATASETS[name]}, SHA-256 of all images and labels"] = registry["sha256"]
     return found

@@ -13,7 +13,7 @@ import torch
 
 import training_command
 from cli import command
-from erf.datasets import CIFAR10, ImageData, calibration_images, load_cifar10
+from erf.datasets import CIFAR10, ImageData, calibration_images, load_splits
 from erf.networks import ResNetCifar, calibrate_batch_norm
 from erf.seeds import torch_generator
 from erf.training import Recipe, Trainer
@@ -24,7 +24,7 @@ PADDING = 4  # by which a random crop may leave the image, whose reflection it t
 
 def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:
     """The network at its initialisation, its data on the device, and the recipe."""
-    splits = load_cifar10(data_path, settings["validation"])
+    splits = load_splits(data_path, settings)
     model = ResNetCifar(**settings["network"], generator=torch_generator(seed, "weights"))
     calibrate_batch_norm(model, calibration_images(splits["train"], "cifar10"))
     data = ImageData(splits, CIFAR10, (SIDE, SIDE), PADDING, settings["batch_size"], seed, device)

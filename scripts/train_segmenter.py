@@ -12,7 +12,7 @@ import torch
 
 import training_command
 from cli import command
-from erf.datasets import CAMVID, ImageData, calibration_images, load_camvid, median_frequency_weights
+from erf.datasets import CAMVID, ImageData, calibration_images, load_splits, median_frequency_weights
 from erf.networks import ResNetCamVid, calibrate_batch_norm
 from erf.seeds import torch_generator
 from erf.training import Recipe, Trainer
@@ -20,7 +20,7 @@ from erf.training import Recipe, Trainer
 
 def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:
     """The network at its initialisation, its data on the device, and the recipe."""
-    splits = load_camvid(data_path)
+    splits = load_splits(data_path, settings)
     train = splits["train"]
     model = ResNetCamVid(**settings["network"], generator=torch_generator(seed, "weights"))
     calibrate_batch_norm(model, calibration_images(train, "camvid"))

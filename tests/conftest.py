@@ -91,13 +91,18 @@ def small_cifar(mirror) -> dict:
     folder = mirror / "cifar-10-batches-py"
     folder.mkdir()
     rng = np.random.default_rng(0)
+    batches = []
     for name, count in [*((f"data_batch_{i}", 60) for i in range(1, 6)), ("test_batch", 40)]:
         labels = rng.integers(10, size=count)
         images = (rng.integers(60, size=(count, 3, 32, 32)) + 19 * labels[:, None, None, None]).astype(np.uint8)
         (folder / name).write_bytes(cifar_batch(images, labels.tolist()))
+        batches.append((images, labels.astype(np.uint8)))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}, protocol=2))
     members = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    content = [np.concatenate(parts) for parts in zip(*batches[:5], strict=True)] + list(batches[5])
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in content)).hexdigest()
     dataset = {"archive": "cifar-10-python.tar.gz", "folder": folder.name, "sources": [], "members": members}
+    dataset["sha256"] = digest
     return {"mirror": mirror, "dataset": dataset}
 
 
@@ -370,6 +375,13 @@ class Project:
         write_models(folder, small_camvid["mirror"])
         self.config = {**SMALL, "datasets": {"cifar10": small_cifar["dataset"], "camvid": small_camvid["dataset"]}}
         self.environment = {**os.environ, "ERF_DATA_MIRROR": str(small_cifar["mirror"])}
+
+    def copy_to(self, folder: Path, copy=shutil.copy2) -> "Project":
+        """The same in another folder, with all that was made and Snakemake's notes."""
+        project = object.__new__(Project)
+        project.__dict__.update(vars(self), folder=folder)
+        shutil.copytree(self.folder, folder, symlinks=True, copy_function=copy)
+        return project
 
     def write_config(self) -> Path:
         path = self.folder / "small.yaml"

@@ -791,7 +791,7 @@ def test_a_shell_makes_of_every_command_the_words_that_are_meant(project):
         words = written.read_text().split("\0")[:-1]
         assert ["python", *words] == shlex.split(call)
         if "--dataset" in words:
-            assert json.loads(words[words.index("--dataset") + 1])["sources"] == FREE
+            assert json.loads(words[words.index("--sources") + 1]) == FREE
     assert not list(project.folder.rglob("canary"))
 
 

@@ -96,18 +96,15 @@ def assert_nothing_half_made(project: Project, undisturbed: dict[str, str]) -> N
 
 
 def finish(project: Project, undisturbed: dict[str, str], most: int = 3) -> list[str]:
-    """Run until it ends well, and compare; what the runs said that failed, one text each.
-
-    Every file is asked for by its name: Snakemake does not miss one that nothing else is made from any more.
-    """
+    """Run `all` until it ends well, and compare; what the runs said that failed, one text each."""
     failed = []
     project.snakemake("--unlock")
-    while (result := project.snakemake("all", *undisturbed)).returncode:
+    while (result := project.snakemake("all")).returncode:
         failed.append(result.stdout)
         assert len(failed) <= most, result.stdout[-3000:]
     assert differences(digests(project.folder), undisturbed) == []
     assert not list((project.folder / "results").glob("*/resume/**/*.pt"))
-    assert not [path for path in (project.folder / "results").rglob(".*") if path.is_file()]
+    assert not list((project.folder / "results").rglob(".*"))
     return failed
 
 
@@ -119,10 +116,7 @@ def undisturbed(finished_project) -> dict[str, str]:
 @pytest.fixture
 def copied(finished_project, tmp_path) -> Project:
     """The finished pipeline in a folder of its own, with Snakemake's notes."""
-    project = object.__new__(Project)
-    project.__dict__.update(vars(finished_project), folder=tmp_path / "copy")
-    shutil.copytree(finished_project.folder, project.folder, symlinks=True)
-    return project
+    return finished_project.copy_to(tmp_path / "copy")
 
 
 BLOWS = [  # who is struck, and by what
@@ -227,7 +221,7 @@ def test_what_is_damaged_is_named_and_made_again(copied, undisturbed, damaged):
 
 def test_two_runs_in_the_same_folder(copied, undisturbed):
     shutil.rmtree(copied.folder / "figures")
-    first = start(copied, "all", *undisturbed)
+    first = start(copied, "all")
     while not scripts_running_in(copied):
         assert first.poll() is None
         time.sleep(0.01)
@@ -285,7 +279,7 @@ def test_a_read_only_folder_is_named(copied, undisturbed, folder):
     path = copied.folder / folder
     shutil.rmtree(path)
     with mounted(path, "ro"):
-        result = copied.snakemake("all", *undisturbed)
+        result = copied.snakemake("all")
         assert result.returncode == 1
         assert "Read-only file system" in result.stdout and folder in result.stdout
     finish(copied, undisturbed)

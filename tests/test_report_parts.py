@@ -19,29 +19,26 @@ from erf.provenance import recorded
 from erf.stacks import predicted_map, predicted_size
 from erf.theory import THRESHOLD, centre_impact
 
-BENCHMARK = "s\th:m:s\tmax_rss\n{seconds}\t0:00:00\t{memory}\n"
 
-
-def test_times_are_added_up_by_rule_and_those_not_on_record_are_told(tmp_path):
-    for path, seconds, memory in (
-        ("measure_network/a.tsv", 30, 2048),
-        ("measure_network/b.tsv", 90, 1024),
-        ("figure_growth.tsv", 2, "-"),
-        ("train_classifier/x/seed_0.tsv", 600, 512),
-        ("laptop/figure_growth.tsv", 50, 50),  # of another configuration
+def test_times_are_added_up_by_rule(tmp_path):
+    paths = []
+    for number, (rule, seconds, memory) in enumerate(
+        [
+            ("measure_network", 30, 2048),
+            ("measure_network", 90, 1024),
+            ("figure_growth", 2, 100),
+            ("train_classifier", 600, 512),
+        ]
     ):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(BENCHMARK.format(seconds=seconds, memory=memory))
-    (tmp_path / "growth_slopes.tsv").write_text("s\tmax")  # a killed run left it
-    rows = report_tables.cost_table(tmp_path, {"train_classifier": 3, "train_segmenter": 2})
-    assert [list(row.values()) for row in rows] == [
-        ["train_classifier", 1, 3, "10.0 min", "10.0 min", "0.5"],
-        ["measure_network", 2, 0, "2.0 min", "1.5 min", "2.0"],
-        ["figure_growth", 1, 0, "2 s", "2 s", ""],
-        ["train_segmenter", 0, 2, "", "", ""],
-        ["in all", 4, 0, "12.0 min", "10.0 min", "2.0"],
+        paths.append(tmp_path / f"{number}.provenance.json")
+        paths[-1].write_text(json.dumps({"script": f"{rule}.py", "seconds": seconds, "memory": memory}))
+    assert [list(row.values()) for row in report_tables.cost_table(paths)] == [
+        ["train_classifier", 1, "10.0 min", "10.0 min", "0.5"],
+        ["measure_network", 2, "2.0 min", "1.5 min", "2.0"],
+        ["figure_growth", 1, "2 s", "2 s", "0.1"],
+        ["in all", 4, "12.0 min", "10.0 min", "2.0"],
     ]
-    assert report_tables.cost_table(tmp_path / "nothing", {}) == []
+    assert report_tables.cost_table([]) == []
 
 
 def test_results_are_counted_by_what_made_them(tmp_path):

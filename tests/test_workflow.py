@@ -25,7 +25,7 @@ RULES = {
 }
 COMMANDS = {"cli.py", "download_command.py", "measuring_command.py", "training_command.py"}
 SHARED = COMMANDS | {"claim_tables.py", "report_explorer.py", "report_tables.py", "training_tables.py"}
-SHARED |= {"download_archive.py", "download_http.py"}
+SHARED |= {"download_archive.py", "download_http.py", "kept.py", "source_code.py"}
 PROGRAMS = sorted(path for path in SCRIPTS.glob("*.py") if path.name not in SHARED)
 OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]

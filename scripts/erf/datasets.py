@@ -1,9 +1,10 @@
 """Images and labels as whole arrays, and what happens to a batch of them on its way into training."""
 
 import functools
+import hashlib
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -70,13 +71,36 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-def load_cifar10(path: str | PathLike, validation: int) -> dict[str, Split]:
+CIFAR10_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+CAMVID_ARRAYS = tuple(f"{split}_{kind}" for split in ("train", "validation", "test") for kind in ("images", "labels"))
+
+
+def content_digest(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of all values, in the order of the arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def read_dataset(path: str | PathLike, names: Sequence[str], sha256: str | None) -> dict[str, np.ndarray]:
+    """The arrays of a dataset's file; InputError if they have not the digest, unless that is None."""
+    arrays = read_arrays(path, *names)
+    if sha256 and (found := content_digest(arrays.values())) != sha256:
+        raise InputError(
+            f"{path}: other images or labels than the configuration's (SHA-256 {found}, not {sha256}); "
+            "delete it and run again, or set the dataset's sha256"
+        )
+    return arrays
+
+
+def load_cifar10(path: str | PathLike, validation: int, sha256: str | None = None) -> dict[str, Split]:
     """The splits "train", "validation" and "test" from the file that download_cifar10 makes.
 
-    `validation` images of the training set, the same for every seed of a training, are held out of "train".
+    `validation` images of the training set, the same for every seed of a training, are held out of "train". InputError
+    if the content has another digest than `sha256`, where that is given.
     """
-    names = ("train_images", "train_labels", "test_images", "test_labels")
-    arrays = read_arrays(path, *names)
+    arrays = read_dataset(path, CIFAR10_ARRAYS, sha256)
     train, test = (
         split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CIFAR10) for name in ("train", "test")
     )
@@ -86,14 +110,14 @@ def load_cifar10(path: str | PathLike, validation: int) -> dict[str, Split]:
     return {"train": train.take(order[validation:]), "validation": train.take(order[:validation]), "test": test}
 
 
-def load_camvid(path: str | PathLike) -> dict[str, Split]:
-    """The splits "train", "validation" and "test" from the file that download_camvid makes."""
-    names, splits = ("train", "validation", "test"), {}
-    # At once: before it is read, the whole file is held against its digest.
-    arrays = read_arrays(path, *(f"{name}_{kind}" for name in names for kind in ("images", "labels")))
-    for name in names:
-        splits[name] = split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CAMVID)
-    return splits
+def load_camvid(path: str | PathLike, sha256: str | None = None) -> dict[str, Split]:
+    """The splits "train", "validation" and "test" from the file that download_camvid makes. InputError if the content
+    has another digest than `sha256`, where that is given."""
+    arrays = read_dataset(path, CAMVID_ARRAYS, sha256)
+    return {
+        name: split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CAMVID)
+        for name in ("train", "validation", "test")
+    }
 
 
 def split_of(path: str | PathLike, name: str, images: np.ndarray, labels: np.ndarray, task: Task) -> Split:
@@ -113,10 +137,11 @@ def split_of(path: str | PathLike, name: str, images: np.ndarray, labels: np.nda
 
 
 def load_splits(path: str | PathLike, settings: dict) -> dict[str, Split]:
-    """The splits of a training's dataset, as it has them with these settings."""
+    """The splits of a training's dataset with these settings. Their "sha256" is the digest of the dataset's content,
+    which the pipeline always gives."""
     if settings["dataset"] == "cifar10":
-        return load_cifar10(path, settings["validation"])
-    return load_camvid(path)
+        return load_cifar10(path, settings["validation"], settings.get("sha256"))
+    return load_camvid(path, settings.get("sha256"))
 
 
 TASKS = {"cifar10": CIFAR10, "camvid": CAMVID}

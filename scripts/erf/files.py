@@ -107,9 +107,19 @@ def _lock(handle: int) -> bool:
 
 
 def digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as file:
+    """SHA-256 of a file, or of the names of all files in a folder and the folders in it."""
+    path = Path(path)
+    if path.is_dir():
+        names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listed(folder: str | os.PathLike) -> None:
+    """Note in the journal which files a folder has: one more may change what is made from them."""
+    if _journal.get():
+        _journal.get().read[str(folder)] = digest(folder)
 
 
 def record_paths(path: Path) -> tuple[Path, Path]:

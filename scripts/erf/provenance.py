@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -14,13 +16,18 @@ from pathlib import Path
 
 from erf.files import atomic, digest, journal, record_paths
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "snakemake")
 
 
 @contextlib.contextmanager
-def recorded(script: str | os.PathLike, arguments: Sequence[str]) -> Iterator[None]:
-    """Beside what is written meanwhile, leave a record: the script and its arguments, digests of what it read and
-    wrote, time, commit, machine and versions. None if it fails.
+def recorded(script: str | os.PathLike, arguments: Sequence[str], code: str = "unknown") -> Iterator[None]:
+    """Beside what is written meanwhile, leave a record: the script, the digest of its code and its arguments, digests
+    of what it read and wrote, time, memory, commit, machine and versions. None if it fails.
 
     Files of one stem share `<stem>.provenance.json`; where a folder gets files of several, it is `provenance.json`.
     """
@@ -29,10 +36,12 @@ def recorded(script: str | os.PathLike, arguments: Sequence[str]) -> Iterator[No
         yield
         made = {
             "script": Path(script).name,
+            "code": code,
             "arguments": list(arguments),
             **origin,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
+            "memory": process_memory(),
             "read": {path: found for path, found in files.read.items() if Path(path) not in files.written},
         }
         written = sorted({path for path in files.written if path.exists()}, key=lambda path: (path.parent, path.name))
@@ -82,6 +91,14 @@ def processor() -> str:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_memory() -> float:
+    """Most memory (MiB) that this process has held so far; NaN where that is not known."""
+    if not resource:
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def gpus() -> str:

@@ -4,8 +4,6 @@ convolutions alone would take."""
 import contextlib
 import ctypes
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from erf.provenance import process_memory
 
 BF16_ERROR = 0.02  # of a convolution's result, relative to its norm: bf16 has 8 bits, and wrong kernels are far off
 
@@ -154,5 +154,4 @@ def peak_memory(device: torch.device) -> float:
     """Most memory (MB) that torch has held on the GPU, or the process on the CPU, so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return process_memory()

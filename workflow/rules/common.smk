@@ -1,8 +1,6 @@
 """What the rules call: settings, paths, and what a script depends on. checks.smk checks them; the others hold rules only."""
 
-import ast
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -13,8 +11,15 @@ import sys
 import time
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.utils import update_config
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+import safekeeping
+import source_code
+from kept import RECORD
 
 # Relative to the working folder, so that a project that moves has nothing to do again.
 SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
@@ -161,34 +166,21 @@ def script(name):
 
 def modules(name):
     """Paths of all project modules that a script imports, directly or not: a change in any of them reruns its rule."""
-    found, pending = set(), [SCRIPTS / name]
-    while pending:
-        for module in imported_names(pending.pop()):
-            parts = module.split(".")
-            for depth in range(1, len(parts) + 1):
-                stem = SCRIPTS.joinpath(*parts[:depth])
-                for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-                    if path.is_file() and path not in found:
-                        found.add(path)
-                        pending.append(path)
-    return sorted(map(str, found))
+    return list(map(str, source_code.modules(SCRIPTS / name)))
 
 
-def imported_names(path):
-    """Dotted names in the import statements of a file, wherever they stand."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def untracked(value):
+    """For `params:`, a value of which a change reruns nothing, since it says where or on what a job runs, and not what it
+    makes. Snakemake takes it for a consequence of the threads, and so does not compare it."""
+    return lambda wildcards, threads: value
 
 
 def training_settings(name):
     """What a training depends on; its seeds, and what is measured afterwards, are not among it."""
     dataset = config["trainings"][name]["dataset"]
     settings = without(merged(name), "seeds", "measure_images")
-    return {"dataset": dataset, **settings, "snapshots": config["snapshots"][dataset]}
+    data = {"dataset": dataset, "sha256": config["datasets"][dataset]["sha256"]}
+    return {**data, **settings, "snapshots": config["snapshots"][dataset]}
 
 
 def dataset_of(wildcards):
@@ -209,15 +201,8 @@ def resume_folder(wildcards):
 def state_folder(name, seed, settings, script):
     """Where the state of a long job lies, apart for all settings and each version of its code: what was begun in another
     way is begun anew."""
-    digest = hashlib.sha256((as_json(settings) + code_digest(script)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256((as_json(settings) + source_code.code_digest(SCRIPTS / script)).encode()).hexdigest()[:12]
     return results(f"resume/{name}/seed_{seed}/{digest}")
-
-
-@functools.cache
-def code_digest(name):
-    """Of a script and the modules that it imports."""
-    contents = [Path(path).read_bytes() for path in [script(name), *modules(name)]]
-    return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def discard_states():
@@ -293,9 +278,92 @@ def uses_gpu():
     return 0 if config["device"] == "cpu" else 1
 
 
-def all_figures():
-    """The figures of this configuration."""
-    return [figures(f"{figure}.png") for figure in config["targets"]]
+def made_by(maker, **wildcards):
+    """What the jobs of a rule make, of lists of values of its wildcards."""
+    return expand(maker.output, zip, **wildcards)
+
+
+def used_data():
+    """The datasets on which trainings of the targets are trained."""
+    return sorted({dataset_of(SimpleNamespace(training=name)) for name in used("trainings")})
+
+
+def measured():
+    """Every file that the jobs before the report declare: tables, records and snapshots too, so that none is missed."""
+    makers = [getattr(rules, f"figure_{figure}") for figure in config["targets"]]
+    makers += [rules.check_claims, rules.figure_scorecard]
+    files = [path for maker in makers for path in maker.output]
+    files += made_by(rules.measure_network, network=measured_networks())
+    files += made_by(rules.measure_model, model=used("models"))
+    if {"growth", "sensitivity"} & {*config["targets"]}:
+        files += rules.growth_slopes.output
+    if "sensitivity" in config["targets"]:
+        files += made_by(rules.slope_samples, network=config["slopes"]["samples"]["networks"])
+    for name in used("reach"):
+        seeds = reach_settings(name)["seeds"]
+        files += made_by(rules.train_reach, reach=[name] * len(seeds), seed=seeds)
+    for name in used("trainings"):
+        train = rules.train_classifier if name in trainings_on("cifar10") else rules.train_segmenter
+        makers = [train, rules.measure_snapshots]
+        if "units" in config["targets"] and name in config["figures"]["units"]["trainings"]:
+            makers.append(rules.measure_units)
+        seeds = merged(name)["seeds"]
+        for maker in makers:
+            files += made_by(maker, training=[name] * len(seeds), seed=seeds)
+    return sorted({*map(str, files)})
+
+
+def all_files():
+    """Every file that this configuration makes. Of the datasets it is the arrays alone, which count by their content."""
+    return [*used_data(), *measured(), *rules.replication_report.output]
+
+
+def records():
+    """The records of all jobs before the report."""
+    return [path for path in measured() if path.endswith(RECORD)]
+
+
+def set_damaged_aside_before_planning():
+    """Let Snakemake make anew what is damaged, and not what would be made from it in vain. It has no hook before it plans,
+    and reads the Snakefile also where it neither plans nor runs."""
+    plan_and_run = workflow.execute
+
+    def after_a_look(executor_plugin, **settings):
+        kind = executor_plugin.common_settings
+        for told in [] if kind.touch_exec else safekeeping.inspect(all_files(), mend=not kind.dryrun_exec):
+            print(told, file=sys.stderr)
+        return plan_and_run(executor_plugin=executor_plugin, **settings)
+
+    if workflow.is_main_process:
+        workflow.execute = after_a_look
+
+
+def jobs_of_run():
+    """The jobs that Snakemake is about to start, but for those without a program."""
+    return [job for job in workflow.dag.needrun_jobs() if not job.is_norun]
+
+
+def check_gpu():
+    """End here, before anything is deleted, if a GPU is asked for and there is none. Of a cluster only its nodes know."""
+    asked = any("device" in job.params.keys() for job in jobs_of_run())
+    if config["device"] == "cuda" and workflow.local_exec and asked and not safekeeping.has_gpu():
+        sys.exit("error: device: cuda was asked for, but there is no GPU here; set device to auto or cpu")
+
+
+def keep_former():
+    """Keep aside what the jobs of this run are to make anew: Snakemake deletes it before they start."""
+    for job in [] if workflow.touch else jobs_of_run():
+        try:
+            safekeeping.keep(job.output, workflow.dag.reason(job).forced)
+        except OSError as error:
+            print(f"{error.filename}: what was made before cannot be kept ({error.strerror})", file=sys.stderr)
+
+
+def drop_former():
+    """What was kept of jobs that have made it anew, or that have not started."""
+    for job in workflow.dag.jobs:
+        if job.output:
+            safekeeping.drop(job.output)
 
 
 def shown(figure):
@@ -339,7 +407,11 @@ def what_was_made():
     """Where the figures are, and the report, if this run has made it."""
     page = results("report/index.html")
     made = os.path.exists(page) and os.path.getmtime(page) >= STARTED
-    return f"The figures are in {figures()}/" + (f", the report is {page}" if made else "")
+    text = f"The figures are in {figures()}/" + (f", the report is {page}" if made else "")
+    lacking = [path for path in all_files() if not os.path.exists(path)]
+    if lacking and any(job.name == "all" for job in workflow.dag.jobs):
+        text += f"\nwarning: {len(lacking)} files are missing, such as {lacking[0]}: run again"
+    return text
 
 
 def target_table(figure, path):
@@ -416,6 +488,5 @@ def report_facts():
         },
         "seeds": seeds,
         "datasets": {name: config["datasets"][name] for name, count in runs.items() if count},
-        "jobs": {"train_classifier": runs["cifar10"], "train_segmenter": runs["camvid"]},
         "configuration": config,
     }

@@ -21,11 +21,13 @@ rule download_cifar10:
     conda:
         "../../environment.yml"
     params:
-        dataset=lambda wildcards: as_json(config["datasets"]["cifar10"]),
+        dataset=lambda wildcards: as_json(without(config["datasets"]["cifar10"], "sources")),
+        sources=untracked(json.dumps(config["datasets"]["cifar10"]["sources"])),
     message:
         "CIFAR-10 from a mirror or its official source"
     shell:
-        "python {input.script:q} --dataset {params.dataset:q} --out {output.out} 2>&1 | tee {log}"
+        "python {input.script:q} --dataset {params.dataset:q} --sources {params.sources:q} --out {output.out} "
+        "2>&1 | tee {log}"
 
 
 use rule download_cifar10 as download_camvid with:
@@ -40,6 +42,7 @@ use rule download_cifar10 as download_camvid with:
     benchmark:
         "benchmarks/download_camvid.tsv"
     params:
-        dataset=lambda wildcards: as_json(config["datasets"]["camvid"]),
+        dataset=lambda wildcards: as_json(without(config["datasets"]["camvid"], "sources")),
+        sources=untracked(json.dumps(config["datasets"]["camvid"]["sources"])),
     message:
         "CamVid from a mirror or its official source"

@@ -24,7 +24,7 @@ rule measure_model:
     params:
         settings=lambda wildcards: as_json(model_settings(wildcards.model)),
         trust=lambda wildcards: trust_options(wildcards.model),
-        device=config["device"],
+        device=untracked(config["device"]),
     message:
         "Effective receptive field of {wildcards.model}"
     shell:

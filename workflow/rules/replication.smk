@@ -81,6 +81,7 @@ rule replication_report:
         sizes=every_training("erf/{name}/seed_{seed}.csv"),
         scores=every_training("trainings/{name}/seed_{seed}/test.csv"),
         speed=every_training("trainings/{name}/seed_{seed}/speed.csv"),
+        records=lambda wildcards: records(),
     output:
         out=report(
             results("report/index.html"),
@@ -97,10 +98,9 @@ rule replication_report:
         "../../environment.yml"
     params:
         facts=lambda wildcards: as_json(report_facts()),
-        benchmarks=benchmarks(),
     message:
         "Replication report"
     shell:
         "python {input.script:q} --claims {input.claims} --scorecard {input.scorecard} --facts {params.facts:q} "
         "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} --scores {input.scores} --speed {input.speed} --template {input.template:q} "
-        "--benchmarks {params.benchmarks} --out {output.out} > {log} 2>&1"
+        "--records {input.records} --out {output.out} > {log} 2>&1"

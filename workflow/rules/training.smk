@@ -23,7 +23,7 @@ rule train_classifier:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         settings=lambda wildcards: as_json(training_settings(wildcards.training)),
-        device=config["device"],
+        device=untracked(config["device"]),
         # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
         resume=resume_folder,
         out=results("trainings/{training}/seed_{seed}"),
@@ -73,7 +73,7 @@ rule measure_snapshots:
     params:
         settings=lambda wildcards: as_json(training_settings(wildcards.training)),
         images=lambda wildcards: merged(wildcards.training)["measure_images"],
-        device=config["device"],
+        device=untracked(config["device"]),
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
     shell:
@@ -119,7 +119,7 @@ rule train_reach:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=lambda wildcards: as_json(without(reach_settings(wildcards.reach), "seeds")),
-        device=config["device"],
+        device=untracked(config["device"]),
         resume=lambda wildcards: state_folder(
             wildcards.reach, wildcards.seed, without(reach_settings(wildcards.reach), "seeds"), "train_reach.py"
         ),
