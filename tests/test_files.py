@@ -266,14 +266,17 @@ def bomb(path: Path, megabytes: int, checksum: int = 0) -> None:
 
 
 READER = """
-import resource, sys
+import re, resource, sys
+from pathlib import Path
 from erf.field import load_fields
 from erf.files import read_arrays
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)
 try:
     load_fields(sys.argv[1]) if sys.argv[2] == "fields" else read_arrays(sys.argv[1], "a")
 except ValueError as error:
-    print(type(error).__name__, error, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, sep="|")
+    # Not ru_maxrss, which counts the process that started this one.
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+    print(type(error).__name__, error, peak, sep="|")
 """
 
 
