@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
 def read_benchmark(path: Path) -> dict[str, float]:
     """Seconds and memory (MiB) of one job; nothing from a file that a killed run has left unfinished."""
     try:
-        table = pd.read_csv(path, sep="\t", na_values="-")
+        table = pd.read_csv(path, sep="\t", na_values="-", encoding="utf-8")
         return {"seconds": float(table["s"].iloc[-1]), "memory": float(table["max_rss"].iloc[-1])}
     except (KeyError, IndexError, ValueError):
         return {}
