@@ -14,13 +14,17 @@ import time
 from copy import deepcopy
 from pathlib import Path
 
+from snakemake.io import contains_wildcard
 from snakemake.utils import update_config
 
 # Relative to the working folder, so that a project that moves has nothing to do again.
-SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
-CLAIMS = str(Path(os.path.relpath(workflow.basedir)) / "config/claims.yaml")
-REPORT = Path(os.path.relpath(workflow.basedir)) / "workflow/report"
+PROJECT = Path(os.path.relpath(workflow.basedir))
+SCRIPTS = PROJECT / "scripts"
+BASE_CONFIG = str(PROJECT / "config/config.yaml")
+CLAIMS = str(PROJECT / "config/claims.yaml")
+REPORT = PROJECT / "workflow/report"
 STARTED = time.time()
+SKEW = 60  # seconds by which a file server's clock may be ahead
 
 # In the report, by the part of it where each figure is.
 FIGURES = {
@@ -64,6 +68,11 @@ def model_files(name):
     paths += [settings["weights"]] if settings["weights"] not in ("none", "default") else []
     if settings["images"] != "noise":
         paths += sorted(str(path) for path in Path(settings["images"]).rglob("*") if path.is_file())
+    for path in paths:
+        if contains_wildcard(path):
+            sys.exit(f"error: models.{name}: braces in {path!r} are wildcards to Snakemake: rename it")
+        if os.path.exists(path) and os.path.getmtime(path) > STARTED + SKEW:
+            sys.exit(f"error: models.{name}: {path!r} is dated in the future: touch it")
     return paths
 
 
@@ -145,7 +154,7 @@ def modules(name):
 
 def imported_names(path):
     """Dotted names in the import statements of a file, wherever they stand."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -293,6 +302,8 @@ def remade_by():
         for key, value in workflow.config_settings.config.items()
     ]
     words = ["snakemake", "--cores", "all"]
+    if PROJECT != Path():  # started in another folder
+        words += ["--snakefile", str(PROJECT / "Snakefile")]
     if len(overlays) == 1 and not changes:
         words.append(f"--configfile={overlays[0]}")
     elif overlays or changes:
