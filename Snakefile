@@ -10,14 +10,21 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config/config.yaml"
-
-
 report: "workflow/report/overview.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/place.smk"
+
+
+configfile: BASE_CONFIG
+
+
 include: "workflow/rules/checks.smk"
+
+
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    settle_dates()
 
 
 wildcard_constraints:

@@ -5,6 +5,8 @@ The table has one row a claim, with the measurement that speaks most against it;
 
 import json
 import math
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,13 @@ from erf.files import atomic, noted
 from training_tables import read_scores, read_sizes
 
 COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
+PROJECT = os.path.relpath(Path(__file__).parent.parent)  # from the working folder, as in the commands of the rules
 ELSEWHERE = "snakemake --cores all --configfile=config/laptop.yaml figures/laptop/{figure}.png"  # it has every figure
+if PROJECT != ".":
+    snakefile, configuration = (shlex.quote(f"{PROJECT}/{name}") for name in ("Snakefile", "config/laptop.yaml"))
+    ELSEWHERE = (
+        f"snakemake --cores all --snakefile {snakefile} --configfile={configuration} figures/laptop/{{figure}}.png"
+    )
 
 
 def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
@@ -42,7 +50,7 @@ TABLES = {  # by the argument that names the files: what makes them, and how the
 def read_claims(path: Path) -> list:
     """The claims of a .yaml; InputError where it is not as `erf.claims.Claim` has it."""
     try:
-        entries = yaml.safe_load(noted(path).read_text())
+        entries = yaml.safe_load(noted(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -79,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
         checked.append(finite(check(claim, results)) | {"command": makes.replace("{figure}", claim.figure)})
     write_table(pd.DataFrame(checked)[COLUMNS], args.out)
     with atomic(args.out.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(checked, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(checked, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(pd.DataFrame(checked)[["id", "paper", "measured", "low", "high", "verdict"]].to_string(index=False))
 
 

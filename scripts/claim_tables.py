@@ -13,7 +13,7 @@ def read_checked(path: Path) -> list[dict]:
     """Claims as check_claims leaves them; InputError for a file that is something else."""
     checked(path)
     try:
-        claims = json.loads(path.read_text())
+        claims = json.loads(path.read_text(encoding="utf-8"))
         wanted = {"id", "topic", "statement", "paper", "parts", "verdict", "because", "region", "digits"}
         wanted |= {"unit", "measured", "low", "high"}
         if not claims or not all(claim.keys() >= wanted for claim in claims):

@@ -99,7 +99,7 @@ def _fetch_rest(url: str, part: Path) -> bool:
             tqdm(total=total, initial=start, unit="B", unit_scale=True, mininterval=1) as bar,
         ):
             if not start:  # only now that no bytes of another file are left
-                _beside(part).write_text(_validator_of(response) or "")
+                _beside(part).write_text(_validator_of(response) or "", encoding="utf-8")
             size = marked = start
             since = time.monotonic()
             while data := response.raw.read1(CHUNK, decode_content=False):  # does not wait until there is all of CHUNK
@@ -160,7 +160,7 @@ def _validator_of(response: requests.Response) -> str | None:
 def _validator(part: Path) -> str | None:
     """The one that was noted; None also where it was written in part only, and where there is no part."""
     path = _beside(part)
-    text = path.read_text(errors="replace") if part.exists() and path.exists() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if part.exists() and path.exists() else ""
     return text if VALIDATOR.fullmatch(text) else None
 
 

@@ -96,7 +96,7 @@ def _kept_record(arguments: Sequence[str]) -> tuple[Path, dict] | None:
     for path in _kept_files(arguments):
         if path.name.endswith(RECORD):
             with contextlib.suppress(OSError, ValueError):
-                return path, json.loads(path.read_text())
+                return path, json.loads(path.read_text(encoding="utf-8"))
     return None
 
 

@@ -62,14 +62,14 @@ def texts_of(folder: Path, values: dict) -> dict[str, str]:
     """The page's own texts, with values filled in."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     return {
-        path.name.split(".")[0]: as_html(environment.from_string(path.read_text()).render(values))
+        path.name.split(".")[0]: as_html(environment.from_string(path.read_text(encoding="utf-8")).render(values))
         for path in [*sorted(folder.glob("*.rst.jinja")), folder / "verdicts.rst"]
     }
 
 
 def captioned(path: Path) -> dict[str, str]:
     """The caption of a text, and what its first comment says for those who cannot see the figure."""
-    alt, caption = path.read_text().split("\n\n", 1)
+    alt, caption = path.read_text(encoding="utf-8").split("\n\n", 1)
     return {"alt": alt.removeprefix(".. alt: "), "caption": as_html(caption)}
 
 
@@ -105,11 +105,14 @@ def page(args: argparse.Namespace) -> str:
     claims = [{**claim, "ours": ours(claim)} for claim in claims]
     explorer = json.dumps(explorer_data(fields), ensure_ascii=False).replace("</", "<\\/")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(texts), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(texts, encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     return environment.get_template(args.template.name).render(
-        style=(texts / "style.css").read_text(),
-        script=(texts / "explorer.js").read_text(),
+        style=(texts / "style.css").read_text(encoding="utf-8"),
+        script=(texts / "explorer.js").read_text(encoding="utf-8"),
         explorer=explorer,
         texts=texts_of(texts, values),
         symbols=SYMBOLS,
@@ -152,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     text = page(args)
     with atomic(args.out) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     print(f"{args.out}: {len(text) / 2**20:.1f} MiB")
 
 

@@ -16,7 +16,7 @@ from training_tables import labelled, read_scores, read_sizes
 def cost_table(paths: list[Path]) -> list[dict]:
     """Times by rule, the longest first, and in all, from the records of all jobs. Where an earlier run's result was put
     back, that is the time of the run that made it."""
-    records = [json.loads(checked(path).read_text()) for path in paths]
+    records = [json.loads(checked(path).read_text(encoding="utf-8")) for path in paths]
     if not records:
         return []
     times = pd.DataFrame(

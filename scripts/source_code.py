@@ -25,7 +25,7 @@ def modules(script: Path) -> list[Path]:
 def imported_names(path: Path) -> list[str]:
     """Dotted names in the import statements of a file, wherever they stand."""
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -500,6 +500,12 @@ BAD = [
         "models.alexnet.kwargs: only text, numbers, true, false, null, lists and sections can be handed on",
     ),
     ("model_defaults.std", [1, 0, 1], "model_defaults.std.1: must be more than 0, not 0"),
+    ("models.alexnet.std", [1, 1], "models.alexnet.std: 2 of them, but 3 in mean: one for each channel"),
+    (
+        "models.alexnet",
+        {"factory": "a:b", "layer": "", "images": "config", "mean": [0, 0], "std": [1, 1]},
+        "models.alexnet.mean: images of a folder have 3 channels, or 1, not 2",
+    ),
     (
         "figures.models.models",
         ["alexnte"],
@@ -602,11 +608,12 @@ def test_numbers_that_the_command_line_nests_are_refused():
     assert line_of(PAPER, changes={"targets": ["growth"], "seed": 5, "name": "5"}) is None
 
 
-def project_copy(folder: Path, claims: str | None = None) -> Path:
-    for name in ("config", "workflow"):
+def project_copy(folder: Path, claims: str | bytes | None = None) -> Path:
+    for name in ("config", "workflow", "scripts"):
         shutil.copytree(ROOT / name, folder / name)
     if claims is not None:
-        (folder / "config/claims.yaml").write_text(claims)
+        content = claims if isinstance(claims, bytes) else claims.encode()
+        (folder / "config/claims.yaml").write_bytes(content)
     return folder
 
 
@@ -621,6 +628,19 @@ def project_copy(folder: Path, claims: str | None = None) -> Path:
         ({"of": {"structure": "averagepool"}}, "claims.skip.of.structure: must be one of subsample, average_pool,"),
         ({"digits": "two"}, "claims.skip.digits: must be a whole number, not 'two'"),
         ({"id": ["skip"]}, "claims.{number}.id: must be text, not a list"),
+        ({"id": "dilation"}, "claims.{number}.id: 'dilation' is another claim's, too"),
+        (
+            {"measure": "structure_ratio"},
+            "claims.skip.measure: there is no measure 'structure_ratio'; did you mean 'structure_ratios'?",
+        ),
+        ({"obstacle": "np"}, "claims.skip.obstacle: there is no obstacle 'np'"),
+        ({"accept": {"between": [2, 1.5]}}, "claims.skip.accept.between: the lower end comes first: [1.5, 2]"),
+        ({"of": {"structure": "skip", "deepest": True}}, "claims.skip.of.deepest: no argument of structure_ratios"),
+        ({"of": {}}, "claims.skip.of.structure: missing; structure_ratios needs it"),
+        ({"obstacle": "setting"}, "claims.skip.of.dataset: missing; setting needs it"),
+        ({"statement": r"$\sgima$"}, "claims.skip.statement: no formula that matplotlib can read ("),
+        ({"paper": "$x^$"}, "claims.skip.paper: no formula that matplotlib can read ("),
+        ({"unit": "$$"}, "claims.skip.unit: no formula that matplotlib can read ("),
     ],
 )
 def test_a_bad_claim_ends_in_one_line_before_anything_starts(tmp_path, change, message):
@@ -631,10 +651,33 @@ def test_a_bad_claim_ends_in_one_line_before_anything_starts(tmp_path, change, m
     assert line.startswith(f"error: config: {message.format(number=number)}")
 
 
+def test_a_claim_with_a_formula_and_dollars_is_good(tmp_path):
+    claims = yaml.safe_load((ROOT / "config/claims.yaml").read_text(encoding="utf-8"))
+    claims[0].update(statement=r"$\sigma^2$ grows", paper="5 $", unit=r"\$ and \$")
+    claims[1]["accept"] = {"between": [1, 1]}
+    assert line_of(PAPER, folder=project_copy(tmp_path, yaml.safe_dump(claims))) is None
+
+
+def test_what_claims_may_call_is_what_the_module_has():
+    from inspect import signature
+
+    from erf.claim_measures import MEASURES, OBSTACLES
+
+    for kind, functions, own in (("measure", MEASURES, 1), ("obstacle", OBSTACLES, 2)):
+        found = CHECKS["claim_functions"]()[kind]
+        assert found.keys() == functions.keys()
+        for name, function in functions.items():
+            named = [one for one in list(signature(function).parameters.values())[own:] if one.kind != one.VAR_KEYWORD]
+            expected = {one.name: one.default is one.empty for one in named}
+            assert {key: needed for key, needed in found[name].items() if key != "**"} == expected
+
+
 @pytest.mark.parametrize(
     "text, problem",
     [
         ("- {id: a\n- {id: b}\n", "claims: {path} is not YAML: see line 2"),
+        ("- id: é\n".encode("latin-1"), "claims: {path} is not in UTF-8: see line 1, and save it as UTF-8"),
+        ("- id: a\n".encode("utf-16"), "claims: {path} is not in UTF-8 but in UTF-16: save it as UTF-8"),
         ("- id: a\n  id: b\n", "claims.0.id: twice in {path}, in lines 1 and 2"),
         ("- id: !!timestamp x\n", "claims: {path} is not YAML"),
         ("- id: !!python/object/apply:os.system [touch canary]\n", "claims: {path} is not YAML: see line 1"),
@@ -652,7 +695,7 @@ def test_a_file_of_claims_that_holds_none_is_refused(tmp_path, text, problem):
 def test_no_claims_at_all_are_named(tmp_path):
     folder = project_copy(tmp_path)
     (folder / "config/claims.yaml").unlink()
-    assert line_of(PAPER, folder=folder).endswith("claims.yaml: No such file or directory")
+    assert line_of(PAPER, folder=folder).endswith("claims.yaml cannot be read: No such file or directory")
 
 
 def places(node: object, place: Place = ()) -> Iterator[Place]:

@@ -265,7 +265,7 @@ def bomb(path: Path, megabytes: int, checksum: int = 0) -> None:
     path.write_bytes(local + central + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(central), len(local), 0))
 
 
-READER = """
+READER = r"""
 import re, resource, sys
 from pathlib import Path
 from erf.field import load_fields

@@ -27,7 +27,7 @@ FORBIDDEN = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "
 
 def calls(path: Path):
     """Name of what is called, dotted, and the call, of all calls in a Python file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
@@ -52,10 +52,32 @@ def test_every_file_is_read_in_a_way_that_runs_nothing(path):
             assert not keyword(call, "shell") and not isinstance(call.args[0], ast.JoinedStr), f"line {call.lineno}"
 
 
+# Read as UTF-8 in any locale: a machine in ISO 8859-1 would read and write what others cannot.
+TEXTS = {"read_text", "write_text", "to_csv", "pd.read_csv", "jinja2.FileSystemLoader"}
+OPENERS_OF_BYTES = {"Image.open", "gzip.open", "tarfile.open", "file.open"}  # the last one is a ZIP archive's
+PYTHON = [*SOURCES, *sorted((ROOT / "workflow/rules").glob("*.py"))]
+PYTHON += [ROOT / "workflow/rules" / name for name in ("common.smk", "place.smk", "checks.smk")]
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_text_is_read_and_written_as_utf_8(path):
+    for name, call in calls(path):
+        last = name.rpartition(".")[2]
+        if last == "open" and name not in OPENERS_OF_BYTES:
+            modes = [node.value for given in call.args for node in ast.walk(given) if isinstance(node, ast.Constant)]
+            assert modes and all("b" in str(mode) for mode in modes), f"line {call.lineno}"
+        if last in TEXTS or name in TEXTS:
+            assert keyword(call, "encoding") == "utf-8", f"line {call.lineno}"
+        if re.fullmatch(r"subprocess\.\w+", name):
+            assert not keyword(call, "text") and not keyword(call, "universal_newlines"), f"line {call.lineno}"
+
+
 def test_pickle_is_named_in_one_place_alone():
     """The reader of CIFAR-10's batches, which refuses what these do not need."""
     assert [path.name for path in SOURCES if "pickle" in imported(path)] == ["datasets.py"]
-    used = [ast.unparse(node) for node in ast.walk(ast.parse((SCRIPTS / "erf/datasets.py").read_text()))]
+    used = [
+        ast.unparse(node) for node in ast.walk(ast.parse((SCRIPTS / "erf/datasets.py").read_text(encoding="utf-8")))
+    ]
     assert {text for text in used if text.startswith("pickle.")} == {"pickle.Unpickler", "pickle.UnpicklingError"} | {
         text for text in used if text.startswith("pickle.UnpicklingError(")
     }
@@ -63,7 +85,7 @@ def test_pickle_is_named_in_one_place_alone():
 
 def imported(path: Path) -> set[str]:
     """Top-level modules that a file imports."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     return {name.partition(".")[0] for name in names}
@@ -71,7 +93,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", ["pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"])
 def test_the_rules_read_no_pickle(module):
-    assert not [path.name for path in RULES if module in path.read_text()]
+    assert not [path.name for path in RULES if module in path.read_text(encoding="utf-8")]
 
 
 def test_files_of_the_users_own_are_held_against_no_record():

@@ -17,17 +17,20 @@ import pandas as pd
 import pytest
 import torch
 
+import erf
 import measure_snapshots
 import measure_units
 import train_classifier
 import train_segmenter
 import training_command
 from conftest import SCRIPTS, classifier_settings, damage, segmenter_settings
+from erf.datasets import calibration_images, load_splits
 from erf.devices import choose_device
 from erf.errors import InputError
 from erf.field import load_fields
 from erf.reach import ReachData
 from erf.seeds import torch_generator
+from erf.snapshots import batch_size, load_network, unit_layer
 from erf.speed import Convolution, bf16_is_faster, convolution_seconds, convolutions, has_bf16, training_flops
 from erf.training import (
     Recipe,
@@ -474,8 +477,8 @@ def test_other_units_layers_and_images(undisturbed, tmp_path):
     arguments = measure(snapshots, run, run.settings, tmp_path / "units.csv")
     assert measure_units.main(arguments) == 0
     assert measure_snapshots.main([*arguments[:-1], str(tmp_path / "erf.npz")]) == 0
-    table, erf = pd.read_csv(tmp_path / "units.csv"), pd.read_csv(tmp_path / "erf.csv")
-    assert table.query("varied == 'reference'")["size"].tolist() == erf["size"].tolist()
+    table, sizes = pd.read_csv(tmp_path / "units.csv"), pd.read_csv(tmp_path / "erf.csv")
+    assert table.query("varied == 'reference'")["size"].tolist() == sizes["size"].tolist()
     assert table["varied"].value_counts().to_dict().keys() == {"reference", "unit", "layer", "images", "reading"}
     units = table.query("varied == 'unit' and snapshot == 'best'")
     assert len(units[["unit_row", "unit_column"]].drop_duplicates()) == 4
@@ -485,8 +488,15 @@ def test_other_units_layers_and_images(undisturbed, tmp_path):
     layers = table.query("varied == 'layer' and snapshot == 'best'")
     assert layers["theoretical_rf"].is_monotonic_increasing and layers["theoretical_rf"].iloc[0] == 3
     assert (layers["size"] <= layers["theoretical_rf"]).all()
-    noise, reference = (table.query(f"varied == '{name}'")["size"].to_numpy() for name in ("images", "reference"))
-    assert (noise != reference).all()
+    noise = torch.randn(4, 3, *side.tolist(), generator=torch_generator(0, "noise images"))
+    calibration = calibration_images(load_splits(run.data, run.settings)["train"], run.settings["dataset"])
+    for path, on_images in zip(snapshots, load_fields(tmp_path / "erf.npz"), strict=True):
+        model, _ = load_network(path, run.settings, 0, calibration)
+        on_noise = erf.measure(model, noise, unit_layer(model), batch_size=batch_size(noise))
+        assert (on_noise.map != on_images.map).any()
+        row = table.query("varied == 'images' and snapshot == @path.stem").iloc[0]
+        numbers = ["size", "diameter", "sigma_rows", "sigma_columns"]
+        assert row[numbers].tolist() == [on_noise.size, on_noise.diameter, *on_noise.sigma]
 
 
 def test_the_statistics_that_training_left_are_no_part_of_what_is_measured(undisturbed, tmp_path):

@@ -129,6 +129,17 @@ def test_conda_environment_is_in_step_with_the_lock():
     assert required == {names.get(name, name) for name in found}
 
 
+@pytest.mark.parametrize("version", [(3, 10), (3, 14)])
+def test_make_names_the_versions_of_python_that_the_lock_has(tmp_path, version):
+    program = f"import sys\nsys.version_info = (*{version}, 0, 'final', 0)\nexec(sys.argv[2])\n"
+    (tmp_path / "as_if.py").write_text(program, encoding="utf-8")
+    command = ["make", "-C", tmp_path, "-f", ROOT / "Makefile", "env", f"PYTHON={sys.executable} as_if.py"]
+    (tmp_path / "requirements.lock").touch()
+    result = subprocess.run(command, capture_output=True, text=True)
+    line = f"error: requirements.lock is for Python 3.11 to 3.13, not {version[0]}.{version[1]}: make PYTHON=python3.13"
+    assert result.returncode and line in result.stderr.splitlines() and not (tmp_path / ".venv").exists()
+
+
 def test_the_report_is_named_where_it_was_made(finished_project):
     alone = finished_project.snakemake("figures/small/convolution.png", "--forcerun", "figure_convolution")
     assert alone.returncode == 0 and "The figures are in figures/small/\n" in alone.stdout

@@ -134,7 +134,7 @@ def record_of(path: Path) -> tuple[Path, dict] | None:
     """The record that tells of a file: where it lies, and what it says; None if there is none that is one of ours."""
     for record in record_paths(path):
         with contextlib.suppress(OSError, ValueError, RecursionError):  # one of a folder may be somebody else's
-            content = json.loads(record.read_text())
+            content = json.loads(record.read_text(encoding="utf-8"))
             ours = isinstance(content, dict) and content.keys() >= RECORDED and isinstance(content["written"], dict)
             if ours and path.name in content["written"]:
                 return record, content

@@ -118,7 +118,7 @@ def load_model(
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_for(seed, "weights"))
             model = build(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         if weights == "default" and isinstance(error, OSError):
@@ -207,7 +207,7 @@ def module_by_name(name: str, own: bool) -> ModuleType:
         beside = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
         known = [module.name for module in pkgutil.iter_modules(beside)]
         raise InputError(f"there is no module {error.name!r}{did_you_mean(missing, known)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{name} cannot be imported: {in_one_line(error)}") from error
     finally:
         if own:
@@ -223,7 +223,7 @@ def module_in_file(path: Path) -> ModuleType:
     sys.path.append(str(path.parent))
     try:
         with_torchvision(lambda: spec.loader.exec_module(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path} cannot be imported: {in_one_line(error, f'{path}:')}") from error
     finally:
         sys.path.pop()
@@ -277,11 +277,12 @@ def is_untrained(model: nn.Module) -> bool:
     return bool(norms) and not any(norm.running_mean.any() or (norm.running_var != 1).any() for norm in norms)
 
 
-def in_one_line(error: Exception, factory: str = "") -> str:
+def in_one_line(error: BaseException, factory: str = "") -> str:
     """An exception in words, with the line of the factory's file in which it was raised, if it is in a file."""
     file = factory.rpartition(":")[0]
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename) == Path(file).absolute()]
     text = " ".join(str(error).split())
     text = text if len(text) <= 300 else f"{text[:300]}…"
-    return f"{type(error).__name__}: {text}" + (f" ({file}, line {lines[-1]})" if lines else "")
+    what = f"it called sys.exit({text})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {text}"
+    return what + (f" ({file}, line {lines[-1]})" if lines else "")

@@ -74,7 +74,7 @@ def save(figure: Figure, table: pd.DataFrame, path: Path) -> None:
         with atomic(path.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, metadata=metadata)
     with atomic(path.with_suffix(".csv")) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n", encoding="utf-8")
 
 
 def drawn_fields(paths: list[Path], depths: list[int] | None = None) -> list[ReceptiveField]:

@@ -50,7 +50,7 @@ def recorded(script: str | os.PathLike, arguments: Sequence[str], code: str = "u
             of_stem, of_folder = record_paths(here[0])
             record = made | {"written": {path.name: digest(path) for path in here}}
             with atomic(of_stem if len({path.stem for path in here}) == 1 else of_folder) as temporary:
-                temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+                temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def provenance(folder: str | os.PathLike) -> dict[str, str]:
@@ -83,7 +83,7 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     names = [
         line.split(":", 1)[1]
-        for line in (info.read_text() if info.exists() else "").splitlines()
+        for line in (info.read_text(encoding="utf-8", errors="replace") if info.exists() else "").splitlines()
         if "model name" in line
     ]
     return names[0].strip() if names else platform.processor() or platform.machine()
@@ -135,6 +135,7 @@ def owner_of(path: Path) -> int:
 def output_of(command: list[str]) -> str | None:
     """What a command prints; None if it fails or is not there."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+        found = subprocess.run(command, capture_output=True, check=True, timeout=30)
+        return found.stdout.decode("utf-8", "replace").strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -68,10 +68,76 @@ def check_command_line(changes):
 
 def check_claims_file():
     """The list of claims, before hours of training and not after them."""
-    schema = strict.read_schema(SCHEMA.with_name("claims.schema.yaml"))
+    schema, seen = strict.read_schema(SCHEMA.with_name("claims.schema.yaml")), set()
     for number, claim in enumerate(strict.read_list(Path(CLAIMS), "claims")):
         name = claim.get("id")
         strict.check_schema(schema, claim, "claims", name if isinstance(name, str) else number)
+        if name in seen:
+            stop(f"claims.{number}.id", f"{name!r} is another claim's, too")
+        seen.add(name)
+        check_claim(f"claims.{name}", claim)
+
+
+def check_claim(key, claim):
+    """A claim can be judged and drawn: what it calls is there, its values lie between two ends, its formulas are whole."""
+    for kind, known in claim_functions().items():
+        if function := claim.get(kind):
+            if function not in known:
+                stop(f"{key}.{kind}", f"there is no {kind} {brief(function)}{near(function, known)}")
+            check_arguments(f"{key}.of", function, known[function], claim.get("of", {}))
+    low, high = claim["accept"].get("between", (0, 0))
+    if low > high:
+        stop(f"{key}.accept.between", f"the lower end comes first: [{high:g}, {low:g}]")
+    for text in ("topic", "statement", "paper", "unit"):
+        check_formulas(f"{key}.{text}", claim.get(text, ""))
+
+
+def check_arguments(key, function, parameters, given):
+    """A claim gives a function what it asks for."""
+    for name in given:
+        if name not in parameters and not parameters.get("**"):
+            stop(f"{key}.{name}", f"no argument of {function}{near(name, parameters)}")
+    for name, needed in parameters.items():
+        if needed and name != "**" and name not in given:
+            stop(f"{key}.{name}", f"missing; {function} needs it")
+
+
+@functools.cache
+def claim_functions():
+    """What claims may call, by the key that names it: each function's arguments, and whether it must be given them. Read
+    from the module's text, since importing it takes longer than everything else here."""
+    source = ast.parse((SCRIPTS / "erf/claim_measures.py").read_text(encoding="utf-8"))
+    functions = {node.name: node.args for node in source.body if isinstance(node, ast.FunctionDef)}
+    found = {}
+    for kind, table, own in (("measure", "MEASURES", 1), ("obstacle", "OBSTACLES", 2)):  # own: arguments not of claims
+        (assigned,) = (node for node in source.body if isinstance(node, ast.Assign) and node.targets[0].id == table)
+        names = [node.id for node in ast.walk(assigned.value) if isinstance(node, ast.Name) and node.id in functions]
+        found[kind] = {name: parameters_of(functions[name], own) for name in names}
+    return found
+
+
+def parameters_of(arguments, own):
+    """Names of a function's arguments but the first ones, each with whether it has no default; ** if it takes any."""
+    names = [argument.arg for argument in arguments.args]
+    needed = len(names) - len(arguments.defaults)
+    found = {name: number < needed for number, name in enumerate(names) if number >= own}
+    return {**found, "**": True} if arguments.kwarg else found
+
+
+def check_formulas(key, text):
+    """What stands between two $ is a formula to matplotlib."""
+    if "$" not in text:
+        return
+    try:
+        from matplotlib import cbook, mathtext
+    except ImportError:  # Snakemake runs in an environment of its own
+        return
+    if cbook.is_math_text(text):
+        try:
+            mathtext.MathTextParser("path").parse(text)
+        except ValueError as error:
+            problem = str(error).strip().splitlines()[-1]
+            stop(key, f"no formula that matplotlib can read ({brief(problem)[1:-1]}); a dollar sign is written \\$")
 
 
 def check_training(name, dataset, settings):
@@ -237,15 +303,21 @@ def check_figure_of_reach(names):
 
 
 def check_model(name):
-    """What its factory is given can be handed on."""
+    """What its factory is given can be handed on, and every channel has a mean and a std."""
+    settings = model_settings(name)
+    channels = len(settings["mean"])
+    if channels != len(settings["std"]):
+        stop(f"models.{name}.std", f"{len(settings['std'])} of them, but {channels} in mean: one for each channel")
+    if settings["images"] != "noise" and channels not in (1, 3):
+        stop(f"models.{name}.mean", f"images of a folder have 3 channels, or 1, not {channels}")
     try:
-        as_json(model_settings(name)["kwargs"])
+        as_json(settings["kwargs"])
     except TypeError:  # YAML knows dates, and sets
         stop(f"models.{name}.kwargs", "only text, numbers, true, false, null, lists and sections can be handed on")
 
 
 def check_figure_of_models(names):
-    """The files that its models need are there, and the user has named those that are code."""
+    """The files that its models need are there, Snakemake can take them, and the user has named those that are code."""
     for name in names:
         settings = model_settings(name)
         for key, path in (("factory", settings["factory"].rpartition(":")[0]), ("weights", settings["weights"])):
@@ -261,6 +333,7 @@ def check_figure_of_models(names):
         if not is_library(code) and not is_named(code, trusted()):
             given = shlex.quote(f"trust={code}") if code.isprintable() and len(code) < 100 else "trust=..."
             stop(f"models.{name}.factory", f"{brief(code)} is code; if you know what it does, add --config {given}")
+        model_files(name)
 
 
 def check_slopes():

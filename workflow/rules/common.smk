@@ -13,6 +13,7 @@ from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
+from snakemake.io import contains_wildcard
 from snakemake.utils import update_config
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
@@ -22,11 +23,14 @@ import source_code
 from kept import RECORD
 
 # Relative to the working folder, so that a project that moves has nothing to do again.
-SCRIPTS = Path(os.path.relpath(workflow.basedir)) / "scripts"
-CLAIMS = str(Path(os.path.relpath(workflow.basedir)) / "config/claims.yaml")
-REPORT = Path(os.path.relpath(workflow.basedir)) / "workflow/report"
+PROJECT = Path(os.path.relpath(workflow.basedir))
+SCRIPTS = PROJECT / "scripts"
+BASE_CONFIG = str(PROJECT / "config/config.yaml")
+CLAIMS = str(PROJECT / "config/claims.yaml")
+REPORT = PROJECT / "workflow/report"
 STARTED = time.time()
 LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # as erf.models has them
+SKEW = 60  # seconds by which a file server's clock may be ahead
 
 # In the report, by the part of it where each figure is.
 FIGURES = {
@@ -100,6 +104,11 @@ def model_files(name):
     paths += [settings["weights"]] if settings["weights"] not in ("none", "default") else []
     if settings["images"] != "noise":
         paths += sorted(str(path) for path in Path(settings["images"]).rglob("*") if path.is_file())
+    for path in paths:
+        if contains_wildcard(path):
+            sys.exit(f"error: models.{name}: braces in {path!r} are wildcards to Snakemake: rename it")
+        if os.path.exists(path) and os.path.getmtime(path) > STARTED + SKEW:
+            sys.exit(f"error: models.{name}: {path!r} is dated in the future: touch it")
     return paths
 
 
@@ -392,6 +401,8 @@ def remade_by():
         for key, value in workflow.config_settings.config.items()
     ]
     words = ["snakemake", "--cores", "all"]
+    if PROJECT != Path():  # started in another folder
+        words += ["--snakefile", str(PROJECT / "Snakefile")]
     if len(overlays) == 1 and not changes:
         words.append(f"--configfile={overlays[0]}")
     elif overlays or changes:

@@ -2,10 +2,15 @@
 
 The line names the key by its full dotted path and says what to write. It is bounded in length, and nothing of a value
 reaches the terminal that is not printable. This module knows no key; checks.smk does.
+
+    python workflow/rules/strict.py mine.yaml     what is wrong with a file that Snakemake cannot read, and where
 """
 
+import codecs
+import contextlib
 import difflib
 import functools
+import json
 import math
 import os
 import re
@@ -76,11 +81,49 @@ def near(name: object, names: Iterable[str]) -> str:
 
 
 def check_file(path: Path, *place: str) -> None:
-    """No key stands twice in a section of a YAML file, which lies at `place`: the last one would win in silence."""
+    """A file of settings, which lie at `place`, can be read, and no key stands twice in a section: the last one
+    would win in silence."""
+    text = text_of(path, *place)
     try:
-        root = yaml.compose(path.read_bytes(), LOADER)
-    except yaml.YAMLError:
-        return  # JSON with tabs, since Snakemake has read it; which keys stand twice there is not told
+        root = yaml.compose(text, LOADER)
+    except Exception as error:
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(text)
+            return  # JSON with tabs, which Snakemake reads; which keys stand twice there is not told
+        refuse(path, place, not_yaml(error))
+    check_keys(root, file_name(path), place)
+
+
+def text_of(path: Path, *place: str) -> str:
+    """A file of settings, which lie at `place`: text in UTF-8."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        refuse(path, place, f"cannot be read: {error.strerror}")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # UTF-32 begins like this, too
+        refuse(path, place, "is not in UTF-8 but in UTF-16: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        refuse(path, place, f"is not in UTF-8: see line {line}, and save it as UTF-8")
+
+
+def not_yaml(error: Exception) -> str:
+    """Where in a file of settings the YAML ends, and why."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    line = f": see line {mark.line + 1}" if mark else ""
+    return f"is not YAML{line}" + (f", {brief(problem)[1:-1]}" if line and problem else "")
+
+
+def refuse(path: Path, place: tuple, problem: str) -> None:
+    """End with one line on a file, whose settings lie at `place`."""
+    where = f"{dotted(place)}: " if place else ""
+    sys.exit(f"error: config: {where}{file_name(path)} {problem}")
+
+
+def check_keys(root: yaml.Node | None, name: str, place: tuple) -> None:
+    """No key stands twice in a section of the YAML file `name`."""
     pending, done = [(place, root)], set()
     while pending:
         place, node = pending.pop()
@@ -94,7 +137,7 @@ def check_file(path: Path, *place: str) -> None:
             for key, value in node.value:
                 if (key.tag, str(key.value)) in lines:
                     first, again = lines[key.tag, str(key.value)], key.start_mark.line + 1
-                    stop(dotted([*place, key.value]), f"twice in {file_name(path)}, in lines {first} and {again}")
+                    stop(dotted([*place, key.value]), f"twice in {name}, in lines {first} and {again}")
                 lines[key.tag, str(key.value)] = key.start_mark.line + 1
                 pending.append(((*place, key.value), value))
 
@@ -113,12 +156,9 @@ def read_schema(path: Path) -> dict:
 def read_list(path: Path, key: str) -> list:
     """A YAML file that holds a list."""
     try:
-        settings = yaml.load(path.read_bytes(), LOADER)
-    except OSError as error:
-        stop(key, f"{file_name(path)}: {error.strerror}")
+        settings = yaml.load(text_of(path, key), LOADER)
     except Exception as error:  # whatever damaged YAML, or a tag with the wrong value, brings PyYAML to
-        mark = getattr(error, "problem_mark", None)
-        stop(key, f"{file_name(path)} is not YAML" + (f": see line {mark.line + 1}" if mark else ""))
+        refuse(path, (key,), not_yaml(error))
     check_plain(settings, key)
     check_file(path, key)
     check_schema({"type": "array", "items": {"type": "object"}}, settings, key)
@@ -243,3 +283,8 @@ def as_number(value: object, wanted: str) -> str:
         return f"; write {number:.0f}" if number == number.to_integral_value() else ""
     mantissa, _, exponent = text.lower().partition("e")
     return f"; write {number:f}" + (f" or {float(mantissa)}e{int(exponent):+d}" if exponent else "")
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        check_file(Path(argument))
