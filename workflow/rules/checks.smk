@@ -1,5 +1,7 @@
 """What must hold of a configuration before anything starts: the schema first, then what a schema cannot say."""
 
+import ast
+import functools
 import itertools
 import shlex
 from pathlib import Path
@@ -146,7 +148,11 @@ def check_training(name, dataset, settings):
     if any(epoch > last for epoch in config["snapshots"][dataset]):
         stop(f"snapshots.{dataset}", f"some lie beyond the {last} epochs of {key}")
     registry = config["datasets"][dataset]
-    held_out = settings["validation"] + CIFAR10_TEST if dataset == "cifar10" else registry["splits"]["val"] + registry["splits"]["test"]
+    held_out = (
+        settings["validation"] + CIFAR10_TEST
+        if dataset == "cifar10"
+        else registry["splits"]["val"] + registry["splits"]["test"]
+    )
     if settings["measure_images"] > held_out:
         stop(f"{key}.measure_images", f"there are only {held_out} images for validation and test")
     if dataset == "cifar10" and settings["batch_size"] > CIFAR10_IMAGES - settings["validation"]:
