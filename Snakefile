@@ -55,7 +55,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/replication.smk"
 
 
-set_damaged_aside_before_planning()
+safekeeping.inspect_before_planning(workflow, all_files)
 
 
 onstart:

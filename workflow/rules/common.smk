@@ -332,21 +332,6 @@ def records():
     return [path for path in measured() if path.endswith(RECORD)]
 
 
-def set_damaged_aside_before_planning():
-    """Let Snakemake make anew what is damaged, and not what would be made from it in vain. It has no hook before it plans,
-    and reads the Snakefile also where it neither plans nor runs."""
-    plan_and_run = workflow.execute
-
-    def after_a_look(executor_plugin, **settings):
-        kind = executor_plugin.common_settings
-        for told in [] if kind.touch_exec else safekeeping.inspect(all_files(), mend=not kind.dryrun_exec):
-            print(told, file=sys.stderr)
-        return plan_and_run(executor_plugin=executor_plugin, **settings)
-
-    if workflow.is_main_process:
-        workflow.execute = after_a_look
-
-
 def jobs_of_run():
     """The jobs that Snakemake is about to start, but for those without a program."""
     return [job for job in workflow.dag.needrun_jobs() if not job.is_norun]

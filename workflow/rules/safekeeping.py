@@ -5,7 +5,8 @@ scripts/kept.py is the other half: it puts back what was kept.
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -37,6 +38,24 @@ def drop(outputs: Sequence[str]) -> None:
     paths = list(map(Path, outputs))
     if all(path.exists() for path in paths):
         remove(path.parent / FOLDER / path.name for path in paths)
+
+
+def inspect_before_planning(workflow, outputs: Callable[[], Iterable[str]]) -> None:
+    """Let Snakemake make anew what is damaged, and not what would be made from it in vain.
+
+    Snakemake has no hook before it plans, and reads the Snakefile also where it neither plans nor runs. So a look at
+    the outputs is put before its own function that does both.
+    """
+    plan_and_run = workflow.execute
+
+    def after_a_look(executor_plugin, **settings):
+        kind = executor_plugin.common_settings
+        for told in () if kind.touch_exec else inspect(outputs(), mend=not kind.dryrun_exec):
+            print(told, file=sys.stderr)
+        return plan_and_run(executor_plugin=executor_plugin, **settings)
+
+    if workflow.is_main_process:
+        workflow.execute = after_a_look
 
 
 def inspect(paths: Iterable[str], mend: bool) -> Iterator[str]:
