@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cli import command, json_object, new_parser, read_table, write_table
-from erf.claim_measures import Results
-from erf.claims import check, claims_of
 from erf.errors import InputError
-from erf.files import atomic, noted
-from training_tables import read_scores, read_sizes
+from erf.system.files import atomic, noted
+from replication.claims.claims import check, claims_of
+from replication.claims.measures import Results
+from replication.commands.cli import command, json_object, new_parser, read_table, write_table
+from replication.trained.tables import read_scores, read_sizes
 
 COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
 PROJECT = os.path.relpath(Path(__file__).parent.parent)  # from the working folder, as in the commands of the rules
@@ -48,7 +48,7 @@ TABLES = {  # by the argument that names the files: what makes them, and how the
 
 
 def read_claims(path: Path) -> list:
-    """The claims of a .yaml; InputError where it is not as `erf.claims.Claim` has it."""
+    """The claims of a .yaml; InputError where it is not as `replication.claims.claims.Claim` has it."""
     try:
         entries = yaml.safe_load(noted(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

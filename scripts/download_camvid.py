@@ -11,11 +11,11 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
-import download_command
-from cli import command
-from download_archive import Members, chosen
-from erf.datasets import CAMVID
 from erf.errors import InputError
+from replication.commands.cli import command
+from replication.downloads import command as download_command
+from replication.downloads.archive import Members, chosen
+from replication.training.datasets import CAMVID
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the official names, and ours
 LIST_LIMIT = 2**20  # bytes; the official lists have some 20,000, and a list of millions of names would fill the memory

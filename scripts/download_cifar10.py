@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 
-import download_command
-from cli import command
-from download_archive import Members, chosen
-from erf.datasets import CIFAR10_ARRAYS, read_cifar10_batch
 from erf.errors import InputError
+from replication.commands.cli import command
+from replication.downloads import command as download_command
+from replication.downloads.archive import Members, chosen
+from replication.training.datasets import CIFAR10_ARRAYS, read_cifar10_batch
 
 
 def arrays(members: Members, dataset: dict) -> dict[str, np.ndarray]:

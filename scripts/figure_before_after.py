@@ -15,13 +15,12 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cli import command, figure_arguments
-from erf.datasets import load_splits
 from erf.errors import InputError
-from erf.field import ReceptiveField, load_fields
-from erf.intervals import mean_interval
-from erf.labels import over_seeds, training_title
-from erf.plots import (
+from erf.result.field import ReceptiveField, load_fields
+from erf.result.intervals import mean_interval
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.labels import over_seeds, training_title
+from replication.drawing.plots import (
     AFTER,
     BEFORE,
     LARGE,
@@ -35,6 +34,7 @@ from erf.plots import (
     smoothing,
     use_style,
 )
+from replication.training.datasets import load_splits
 
 STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
 BLOCK = 4  # pixels: side of the blocks that a large map's table has

@@ -14,11 +14,11 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from cli import command, figure_arguments
-from erf.intervals import mean_interval
-from erf.labels import DATASETS, training_title
-from erf.plots import WIDTH, draw_seeds, save, use_style
-from training_tables import read_sizes
+from erf.result.intervals import mean_interval
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.labels import DATASETS, training_title
+from replication.drawing.plots import WIDTH, draw_seeds, save, use_style
+from replication.trained.tables import read_sizes
 
 PAPER = {"camvid": {"the paper, before training": 100, "the paper, after training": 150}}  # diameters, pixels
 LINES = ("--", ":")

@@ -11,9 +11,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from cli import command, figure_arguments
-from erf.plots import WIDTH, save, use_style
 from erf.theory import clt_error, clt_map, extended_binomial, fourier_map, uniform_taps
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.plots import WIDTH, save, use_style
 
 # Besides the uniform kernels, two of the kind that the central limit theorem is for.
 WEIGHTED = {"0.25, 0.5, 0.25": np.array([0.25, 0.5, 0.25]), "0.7, 0.2, 0.1": np.array([0.7, 0.2, 0.1])}

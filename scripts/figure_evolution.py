@@ -12,11 +12,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from cli import command, figure_arguments
-from erf.intervals import mean_interval
-from erf.labels import SCORES, training_title
-from erf.plots import AFTER, HORIZONTAL, SCORE, VERTICAL, WIDTH, draw_seeds, error_bars, save, use_style
-from training_tables import read_metrics, read_sizes
+from erf.result.intervals import mean_interval
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.labels import SCORES, training_title
+from replication.drawing.plots import AFTER, HORIZONTAL, SCORE, VERTICAL, WIDTH, draw_seeds, error_bars, save, use_style
+from replication.trained.tables import read_metrics, read_sizes
 
 QUANTITIES = {
     "size": ("ERF size", AFTER),

@@ -11,9 +11,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
-from cli import command, figure_arguments
-from erf.field import ReceptiveField
-from erf.plots import (
+from erf.result.field import ReceptiveField
+from erf.theory import gaussian_map
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.plots import (
     COLOURS,
     MARKERS,
     THEORY_LINES,
@@ -26,8 +27,7 @@ from erf.plots import (
     shape_label,
     use_style,
 )
-from erf.stacks import predicted_sigma, series_name
-from erf.theory import gaussian_map
+from replication.stacks.predictions import predicted_sigma, series_name
 
 
 def draw(fields: list[ReceptiveField]):

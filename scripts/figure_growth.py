@@ -11,10 +11,11 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
-from cli import command, figure_arguments, read_table
-from erf.field import ReceptiveField
-from erf.labels import with_interval
-from erf.plots import (
+from erf.result.field import ReceptiveField
+from erf.theory import plain_size
+from replication.commands.cli import command, figure_arguments, read_table
+from replication.drawing.labels import with_interval
+from replication.drawing.plots import (
     COLOURS,
     MARKERS,
     SLOPE_LINES,
@@ -26,8 +27,7 @@ from erf.plots import (
     save,
     use_style,
 )
-from erf.stacks import series_name
-from erf.theory import plain_size
+from replication.stacks.predictions import series_name
 
 QUANTITIES = {"size": "ERF size (pixels)", "ratio": "ERF size / RF size"}
 

@@ -12,13 +12,23 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from cli import command, figure_arguments
-from erf.field import ReceptiveField
-from erf.intervals import mean_interval, positive_interval
-from erf.labels import DATASETS, SCORES
-from erf.plots import AFTER, SCORE, WIDTH, drawn_fields, error_bars, legend_below, save, seed_bars, use_style
-from erf.stacks import predicted_size
-from training_tables import read_metrics, read_sizes
+from erf.result.field import ReceptiveField
+from erf.result.intervals import mean_interval, positive_interval
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.labels import DATASETS, SCORES
+from replication.drawing.plots import (
+    AFTER,
+    SCORE,
+    WIDTH,
+    drawn_fields,
+    error_bars,
+    legend_below,
+    save,
+    seed_bars,
+    use_style,
+)
+from replication.stacks.predictions import predicted_size
+from replication.trained.tables import read_metrics, read_sizes
 
 COLOURS = {"cifar10": AFTER, "camvid": SCORE}
 MARKERS = {"cifar10": "s", "camvid": "D"}

@@ -11,9 +11,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
-from cli import command, figure_arguments
-from erf.field import ReceptiveField, load_fields
-from erf.plots import SCORE, WIDTH, draw_hollow, draw_map, error_bars, relative_map, save, smoothing, use_style
+from erf.result.field import ReceptiveField, load_fields
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.plots import (
+    SCORE,
+    WIDTH,
+    draw_hollow,
+    draw_map,
+    error_bars,
+    relative_map,
+    save,
+    smoothing,
+    use_style,
+)
 
 COLUMNS = (4, 6)  # maps side by side, at least and at most
 SHOWN = ["size", "low", "high", "clipped", "rf_height", "rf_width", "ratio", "height", "width", "row", "column"]

@@ -10,10 +10,20 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from cli import command, figure_arguments
-from erf.field import ReceptiveField
-from erf.plots import COLOURS, WIDTH, draw_map, drawn_fields, map_table, relative_map, save, shape_label, use_style
-from erf.stacks import predicted_fit, predicted_map, predicted_sigma, series_name
+from erf.result.field import ReceptiveField
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.plots import (
+    COLOURS,
+    WIDTH,
+    draw_map,
+    drawn_fields,
+    map_table,
+    relative_map,
+    save,
+    shape_label,
+    use_style,
+)
+from replication.stacks.predictions import predicted_fit, predicted_map, predicted_sigma, series_name
 
 
 def cross_section(relative: np.ndarray) -> np.ndarray:

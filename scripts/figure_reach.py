@@ -12,9 +12,9 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from cli import command, figure_arguments, read_table
-from erf.intervals import mean_interval
-from erf.plots import AFTER, BEFORE, WIDTH, draw_hollow, draw_seeds, save, seed_bars, use_style
+from erf.result.intervals import mean_interval
+from replication.commands.cli import command, figure_arguments, read_table
+from replication.drawing.plots import AFTER, BEFORE, WIDTH, draw_hollow, draw_seeds, save, seed_bars, use_style
 
 NAMES = {"plain": "plain", "skip": "residual", "dilation": "dilated", "subsample": "subsampled"}
 CENTRE_LIGHT = "centre-light"

@@ -13,10 +13,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from claim_tables import number, ours, read_checked, verdict_of
-from cli import command, figure_arguments
-from erf.plots import VERDICT_STYLES, WIDTH, save, use_style
-from erf.verdicts import NOT_COMPARABLE, NOT_RUN
+from replication.claims.tables import number, ours, read_checked, verdict_of
+from replication.claims.verdicts import NOT_COMPARABLE, NOT_RUN
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.plots import VERDICT_STYLES, WIDTH, save, use_style
 
 LINE = 0.2  # inches
 COLUMNS = {"statement": 0.0, "paper": 0.375, "ours": 0.485, "strip": 0.735, "verdict": 0.845}  # shares of the width

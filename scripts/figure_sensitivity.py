@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
-from cli import command, figure_arguments, read_table
-from erf.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, save, use_style
+from replication.commands.cli import command, figure_arguments, read_table
+from replication.drawing.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, save, use_style
 
 READINGS = {
     "abs": "mean of |g|",

@@ -12,12 +12,12 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
-from cli import command, figure_arguments
 from erf.errors import InputError
-from erf.field import ReceptiveField
-from erf.intervals import positive_interval
-from erf.labels import with_interval
-from erf.plots import (
+from erf.result.field import ReceptiveField
+from erf.result.intervals import positive_interval
+from replication.commands.cli import command, figure_arguments
+from replication.drawing.labels import with_interval
+from replication.drawing.plots import (
     COLOURS,
     MARKERS,
     WIDTH,
@@ -30,7 +30,7 @@ from erf.plots import (
     shape_label,
     use_style,
 )
-from erf.stacks import predicted_fit, predicted_sigma, predicted_size, series_name
+from replication.stacks.predictions import predicted_fit, predicted_sigma, predicted_size, series_name
 
 PLAIN_OUTLINE = "#ff3030"  # shows on the map's dark and bright ends
 

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from cli import command, figure_arguments, read_table
-from erf.intervals import mean_interval
-from erf.labels import training_title
-from erf.plots import AFTER, BEFORE, WIDTH, draw_hollow, save, seed_bars, use_style
+from erf.result.intervals import mean_interval
+from replication.commands.cli import command, figure_arguments, read_table
+from replication.drawing.labels import training_title
+from replication.drawing.plots import AFTER, BEFORE, WIDTH, draw_hollow, save, seed_bars, use_style
 
 SNAPSHOTS = {"epoch_000": ("before training", BEFORE, "o"), "best": ("after training", AFTER, "s")}
 TITLES = {

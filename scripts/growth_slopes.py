@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cli import command, new_parser, write_table
 from erf.errors import InputError
-from erf.field import ReceptiveField, load_fields
-from erf.intervals import basic_interval
-from erf.seeds import seed_for
-from erf.stacks import series_name
+from erf.result.field import ReceptiveField, load_fields
+from erf.result.intervals import basic_interval
+from erf.system.seeds import seed_for
 from erf.theory import finite_depth_slopes, log_log_slope
+from replication.commands.cli import command, new_parser, write_table
+from replication.stacks.predictions import series_name
 
 PER_RUN = "per run"  # the mean of the sizes of single runs, in place of the size of their mean map
 

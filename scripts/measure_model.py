@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cli import command, json_object, new_parser, write_table
-from erf.devices import choose_device
-from erf.files import listed
-from erf.models import measure_model
+from erf.models.measure_model import measure_model
+from erf.system.devices import choose_device
+from erf.system.files import listed
+from replication.commands.cli import command, json_object, new_parser, write_table
 
 
 @command

@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cli import command, json_object, new_parser, write_table
 from erf.errors import InputError
-from erf.field import ReceptiveField, save_fields
-from erf.measure import gradient_of_sum, impact_maps
-from erf.seeds import seed_for, torch_generator
-from erf.shape import box_share_without_noise, r2_without_noise
-from erf.stacks import predicted_sigma, predicted_size, series_name, special_layers, structure_of, theory_stack
+from erf.measuring.measure import gradient_of_sum, impact_maps
+from erf.result.field import ReceptiveField, save_fields
+from erf.system.seeds import seed_for, torch_generator
 from erf.theory import stack_rf
-from erf.untrained import build_stack
+from replication.commands.cli import command, json_object, new_parser, write_table
+from replication.stacks.gaussianity import box_share_without_noise, r2_without_noise
+from replication.stacks.modules import build_stack
+from replication.stacks.predictions import predicted_sigma, predicted_size, series_name
+from replication.stacks.structures import special_layers, structure_of, theory_stack
 
 READINGS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
     "abs": ("abs", False, "centre"),

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-import measuring_command
-from cli import command, write_table
-from erf.field import ReceptiveField, save_fields
-from erf.measure import measure
-from erf.seeds import seed_for
-from erf.snapshots import batch_size, load_network, unit_layer
+from erf.measuring.measure import measure
+from erf.result.field import ReceptiveField, save_fields
+from erf.system.seeds import seed_for
 from erf.theory import E2
+from replication.commands.cli import command, write_table
+from replication.trained import command as measuring_command
+from replication.trained.snapshots import batch_size, load_network, unit_layer
 
 
 def measure_snapshot(

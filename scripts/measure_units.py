@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-import measuring_command
-from cli import command, write_table
-from erf.layers import evaluating, layer_output
-from erf.measure import measure
-from erf.seeds import seed_for, torch_generator
-from erf.snapshots import batch_size, load_network, readings, stage_layers, unit_layer
+from erf.measuring.layer import evaluating, layer_output
+from erf.measuring.measure import measure
+from erf.system.seeds import seed_for, torch_generator
+from replication.commands.cli import command, write_table
+from replication.trained import command as measuring_command
+from replication.trained.snapshots import batch_size, load_network, readings, stage_layers, unit_layer
 
 
 def variations(model: nn.Module, images: torch.Tensor) -> Iterator[dict]:

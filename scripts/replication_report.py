@@ -16,19 +16,27 @@ from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 from PIL import Image
 
-from claim_tables import ours, read_checked
-from cli import command, json_object, new_parser
-from erf.claim_measures import Results, smaller_scale
 from erf.errors import InputError
-from erf.field import ReceptiveField, load_fields
-from erf.files import atomic, checked
-from erf.labels import DATASETS, ENOUGH_SEEDS
-from erf.provenance import provenance
-from erf.stacks import STRUCTURES, predicted_size
+from erf.result.field import ReceptiveField, load_fields
+from erf.system.files import atomic, checked
 from erf.theory import THRESHOLD
-from erf.verdicts import NOT_REPRODUCED, VERDICTS, Region
-from report_explorer import LIMITS, explorer_data
-from report_tables import cost_table, digests_of, grouped, origins_table, speed_table, training_table
+from replication.claims.measures import Results, smaller_scale
+from replication.claims.tables import ours, read_checked
+from replication.claims.verdicts import NOT_REPRODUCED, VERDICTS, Region
+from replication.commands.cli import command, json_object, new_parser
+from replication.commands.provenance import provenance
+from replication.drawing.labels import DATASETS, ENOUGH_SEEDS
+from replication.drawing.report_explorer import LIMITS, explorer_data
+from replication.drawing.report_tables import (
+    cost_table,
+    digests_of,
+    grouped,
+    origins_table,
+    speed_table,
+    training_table,
+)
+from replication.stacks.predictions import predicted_size
+from replication.stacks.structures import STRUCTURES
 
 SYMBOLS = dict(zip(VERDICTS, "●◆✕■–", strict=True))
 WIDTH = 1400  # pixels of a figure in the page: twice what it is shown at

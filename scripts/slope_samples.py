@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cli import command, json_object, new_parser, write_table
-from erf.field import ReceptiveField
-from erf.stacks import series_name
+from erf.result.field import ReceptiveField
 from erf.theory import log_log_slope
 from measure_network import run_maps
+from replication.commands.cli import command, json_object, new_parser, write_table
+from replication.stacks.predictions import series_name
 
 
 def sample(name: str, settings: dict, depths: list[int]) -> list[dict]:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-import training_command
-from cli import command
-from erf.datasets import CIFAR10, ImageData, calibration_images, load_splits
-from erf.networks import ResNetCifar, calibrate_batch_norm
-from erf.seeds import torch_generator
-from erf.training import Recipe, Trainer
+from erf.models.batch_norm import calibrate_batch_norm
+from erf.system.seeds import torch_generator
+from replication.commands.cli import command
+from replication.training import command as training_command
+from replication.training.datasets import CIFAR10, ImageData, calibration_images, load_splits
+from replication.training.resnets import ResNetCifar
+from replication.training.trainer import Recipe, Trainer
 
 SIDE = 32  # of the images, pixels
 PADDING = 4  # by which a random crop may leave the image, whose reflection it then shows

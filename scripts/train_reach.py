@@ -10,24 +10,16 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cli import command, json_object, new_parser, write_table
-from erf.devices import choose_device
-from erf.measure import measure
-from erf.networks import calibrate_batch_norm
-from erf.reach import ReachData, ReachNet
-from erf.seeds import torch_generator
-from erf.stacks import special_layers, structure, theory_stack
+from erf.measuring.measure import measure
+from erf.models.batch_norm import calibrate_batch_norm
+from erf.system.devices import choose_device
+from erf.system.seeds import torch_generator
 from erf.theory import stack_rf
-from erf.training import (
-    Recipe,
-    Trainer,
-    arithmetic,
-    bf16_at_first,
-    check_settings,
-    exclusive,
-    load_if_whole,
-    save_state,
-)
+from replication.commands.cli import command, json_object, new_parser, write_table
+from replication.stacks.structures import special_layers, structure, theory_stack
+from replication.training.reach import ReachData, ReachNet
+from replication.training.resume import check_settings, exclusive, load_if_whole, save_state
+from replication.training.trainer import Recipe, Trainer, arithmetic, bf16_at_first
 
 
 def train_at(distance: float, settings: dict, seed: int, device: torch.device) -> dict:

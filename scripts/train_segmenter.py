@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-import training_command
-from cli import command
-from erf.datasets import CAMVID, ImageData, calibration_images, load_splits, median_frequency_weights
-from erf.networks import ResNetCamVid, calibrate_batch_norm
-from erf.seeds import torch_generator
-from erf.training import Recipe, Trainer
+from erf.models.batch_norm import calibrate_batch_norm
+from erf.system.seeds import torch_generator
+from replication.commands.cli import command
+from replication.training import command as training_command
+from replication.training.datasets import CAMVID, ImageData, calibration_images, load_splits, median_frequency_weights
+from replication.training.resnets import ResNetCamVid
+from replication.training.trainer import Recipe, Trainer
 
 
 def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:

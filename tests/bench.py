@@ -17,10 +17,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 from conftest import ROOT, copy_project
-from erf.measure import gradient_of_sum
-from erf.seeds import torch_generator
-from erf.stacks import structure
-from erf.untrained import build_stack
+from erf.measuring.measure import gradient_of_sum
+from erf.system.seeds import torch_generator
+from replication.stacks.modules import build_stack
+from replication.stacks.structures import structure
 
 CORES = 2
 UNTRAINED = ["convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity"]

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import erf
 from conftest import ROOT
-from erf.vision import import_torchvision
+from erf.models.torchvision_import import import_torchvision
 
 MODELS = {"resnet18": "layer4", "resnet50": "layer4", "convnext_tiny": "features", "unet": None}
 SIDES = {224: 16, 512: 8, 1024: 8}  # with the number of images
@@ -150,7 +150,7 @@ def costs(threads: int, folder: Path) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, cost: pd.DataFrame, path: Path) -> None:
-    from erf.plots import WIDTH, use_style
+    from replication.drawing.plots import WIDTH, use_style
 
     use_style()
     figure, axes = plt.subplots(1, 5, figsize=(WIDTH, 2.2))

@@ -18,7 +18,7 @@ import yaml
 from hypothesis import settings
 from PIL import Image
 
-from erf.models import load_model
+from erf.models.factory import load_model
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 settings.load_profile("no deadline")
@@ -110,7 +110,7 @@ def small_cifar(mirror) -> dict:
 def small_data(small_cifar, tmp_path_factory) -> Path:
     """CIFAR-10's stand-in as download_cifar10 leaves it."""
     import download_cifar10
-    from download_command import read_members
+    from replication.downloads.archive import read_members
 
     path = tmp_path_factory.mktemp("data") / "cifar10.npz"
     members = read_members(small_cifar["mirror"] / "cifar-10-batches-py", small_cifar["dataset"])
@@ -122,7 +122,7 @@ def small_data(small_cifar, tmp_path_factory) -> Path:
 def small_maps(small_camvid, tmp_path_factory) -> Path:
     """CamVid's stand-in as download_camvid leaves it."""
     import download_camvid
-    from download_command import read_members
+    from replication.downloads.archive import read_members
 
     path = tmp_path_factory.mktemp("data") / "camvid.npz"
     members = read_members(small_camvid["mirror"] / "CamVid", small_camvid["dataset"])

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from claim_tables import ours, read_checked, verdict_of
 from conftest import ROOT
-from erf.intervals import mean_interval
-from erf.labels import DATASETS, over_seeds, with_interval
+from erf.result.intervals import mean_interval
 from figure_units import layer_name
+from replication.claims.tables import ours, read_checked, verdict_of
+from replication.drawing.labels import DATASETS, over_seeds, with_interval
 
 CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
 REFERENCE = ROOT / "figures/reference"

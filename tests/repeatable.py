@@ -6,7 +6,7 @@ trainings go on from.
 
 from pathlib import Path
 
-from erf.files import digest
+from erf.system.files import digest
 
 FOLDERS = ("data", "results", "figures")
 UNREPEATABLE = ("*provenance.json", "speed.csv", "report/index.html", "*.damaged", ".*")

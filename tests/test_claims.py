@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import check_claims
-from claim_tables import verdict_of
 from conftest import ROOT
-from erf.claim_measures import MEASURES, Results
-from erf.claims import check, claims_of
 from erf.errors import InputError
-from erf.verdicts import (
+from replication.claims.claims import check, claims_of
+from replication.claims.measures import MEASURES, Results
+from replication.claims.tables import verdict_of
+from replication.claims.verdicts import (
     NOT_COMPARABLE,
     NOT_REPRODUCED,
     NOT_RUN,
@@ -464,7 +464,7 @@ def test_the_scorecard_has_every_measurement_in_its_table(tmp_path):
     from matplotlib.colors import to_hex
 
     import figure_scorecard
-    from erf.plots import VERDICT_STYLES
+    from replication.drawing.plots import VERDICT_STYLES
 
     results = changed(good_results(), *FAILING["skip"])
     checked = [check_claims.finite(check(claim, results)) for claim in CLAIMS.values()]

@@ -15,12 +15,12 @@ from torch.nn import functional as F  # noqa: N812
 
 import erf
 from dags import dags, pairs
-from erf.cone import Cone
-from erf.convolutions import convolved
 from erf.errors import InputError
-from erf.structure import traced
+from erf.graph.convolutions import convolved
+from erf.measuring.theoretical import traced
+from erf.tracing.cone import Cone
 
-MEASURE = importlib.import_module("erf.measure")  # the module: erf.measure is the function
+MEASURE = importlib.import_module("erf.measuring.measure")  # the module: erf.measure is the function
 
 
 @pytest.fixture(autouse=True)

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 import strict
 from conftest import ROOT, Project, network_settings
-from erf.stacks import STRUCTURES, structure_of, theory_stack
 from erf.theory import stack_rf
+from replication.stacks.structures import STRUCTURES, structure_of, theory_stack
 
 RULES = ROOT / "workflow/rules"
 SOURCES = [compile((RULES / name).read_text(), name, "exec") for name in ("common.smk", "checks.smk")]
@@ -661,7 +661,7 @@ def test_a_claim_with_a_formula_and_dollars_is_good(tmp_path):
 def test_what_claims_may_call_is_what_the_module_has():
     from inspect import signature
 
-    from erf.claim_measures import MEASURES, OBSTACLES
+    from replication.claims.measures import MEASURES, OBSTACLES
 
     for kind, functions, own in (("measure", MEASURES, 1), ("obstacle", OBSTACLES, 2)):
         found = CHECKS["claim_functions"]()[kind]

@@ -8,7 +8,10 @@ import torch
 from torch.nn.functional import pad
 
 from conftest import cifar_batch
-from erf.datasets import (
+from erf.errors import InputError
+from erf.system.seeds import torch_generator
+from replication.trained.snapshots import measured_images
+from replication.training.datasets import (
     CAMVID,
     CIFAR10,
     ImageData,
@@ -21,10 +24,7 @@ from erf.datasets import (
     read_cifar10_batch,
     spread,
 )
-from erf.errors import InputError
-from erf.reach import ReachData
-from erf.seeds import torch_generator
-from erf.snapshots import measured_images
+from replication.training.reach import ReachData
 
 
 def test_a_batch_file_is_read_back():

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from conftest import SCRIPTS
 from erf import theory
-from erf.display import THEORY
-from erf.field import ReceptiveField
+from erf.result.display import THEORY
+from erf.result.field import ReceptiveField
 
 PLACE = {"map": theory.gaussian_map((4.0, 9.0), (61, 91), (30, 40)), "position": (30, 40)}
 
@@ -93,7 +93,7 @@ def test_without_axes_there_is_a_new_figure():
 
 
 def run(program: str) -> None:
-    start = "import sys, numpy as np; from erf.field import ReceptiveField\n"
+    start = "import sys, numpy as np; from erf.result.field import ReceptiveField\n"
     start += "field = ReceptiveField(np.eye(5), (2, 2), (3, 3), np.ones(1))\n"
     subprocess.run([sys.executable, "-c", start + program], check=True, cwd=SCRIPTS)
 

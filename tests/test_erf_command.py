@@ -23,8 +23,9 @@ from PIL import Image
 
 from conftest import NETS, ROOT, SCRIPTS, heed_ctrl_c, model_settings
 from erf.__main__ import main
-from erf.field import ReceptiveField
-from erf.models import load_model, measure_model
+from erf.models.factory import load_model
+from erf.models.measure_model import measure_model
+from erf.result.field import ReceptiveField
 
 SMALL = ["--input-size", "12", "10", "--count", "3"]
 
@@ -146,7 +147,7 @@ def test_wrong_arguments_end_in_their_use_and_2(capsys, words, message):
 
 def test_a_missing_package_is_named_before_anything_is_measured(nets, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "erf.display", raising=False)
+    monkeypatch.delitem(sys.modules, "erf.result.display", raising=False)
     assert measured("no/such.py:model", "--figure", "x.png") == 1
     assert capsys.readouterr().err == "error: drawing needs matplotlib: python -m pip install matplotlib\n"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from erf import theory
 from erf.errors import InputError
-from erf.extent import SHARES, contribution_square, radial_profile
+from erf.result.contribution import SHARES, contribution_square, radial_profile
 
 MAPS = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).random((7, 11)) + 0.01)
 POSITIONS = st.tuples(st.sampled_from([0, 2.5, 3, 6]), st.sampled_from([0, 4, 5.5, 10]))

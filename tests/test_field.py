@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erf import field as erf_field
-from erf import files, theory
+from erf import theory
 from erf.errors import InputError
-from erf.extent import contribution_square, radial_profile
-from erf.field import ReceptiveField, bootstrap_sizes, load_fields, save_fields
-from erf.intervals import basic_interval, mean_interval, positive_interval
+from erf.result import field as erf_field
+from erf.result.contribution import contribution_square, radial_profile
+from erf.result.field import ReceptiveField, bootstrap_sizes, load_fields, save_fields
+from erf.result.intervals import basic_interval, mean_interval, positive_interval
+from erf.system import files
 from erf.theory import centre_impact, erf_size
 
 

@@ -10,8 +10,8 @@ import figure_convergence
 import figure_initialization
 import figure_reach
 import figure_units
-from erf.intervals import mean_interval
-from erf.plots import draw_hollow
+from erf.result.intervals import mean_interval
+from replication.drawing.plots import draw_hollow
 
 
 def reach_run(accuracies: list[float]) -> pd.DataFrame:

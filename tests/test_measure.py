@@ -14,10 +14,10 @@ import erf
 from conftest import SCRIPTS
 from erf import theory
 from erf.errors import InputError
-from erf.networks import ResNetCifar
-from erf.seeds import torch_generator
-from erf.stacks import Conv
-from erf.untrained import build_stack
+from erf.system.seeds import torch_generator
+from replication.stacks.modules import build_stack
+from replication.stacks.structures import Conv
+from replication.training.resnets import ResNetCifar
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 5, 7])
@@ -349,7 +349,7 @@ def test_erf_measure_is_the_function_however_the_package_was_imported(first):
 
 
 def test_theory_and_field_need_no_torch():
-    program = "import sys, erf, erf.field; erf.theory; erf.ReceptiveField; assert 'torch' not in sys.modules"
+    program = "import sys, erf, erf.result.field; erf.theory; erf.ReceptiveField; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=SCRIPTS)
 
 

@@ -22,15 +22,16 @@ from torch import nn
 import figure_models
 import measure_model as script
 from conftest import NETS, SCRIPTS, model_settings
-from erf import images, models
 from erf.__main__ import main
 from erf.errors import InputError
-from erf.field import ReceptiveField
-from erf.measure import measure
-from erf.models import load_images, measure_model
-from erf.networks import batch_norms
-from erf.seeds import torch_generator
-from erf.vision import import_torchvision
+from erf.measuring.measure import measure
+from erf.models import factory as models
+from erf.models import images
+from erf.models.batch_norm import batch_norms
+from erf.models.measure_model import load_images, measure_model
+from erf.models.torchvision_import import import_torchvision
+from erf.result.field import ReceptiveField
+from erf.system.seeds import torch_generator
 
 RESNET = "torchvision.models:resnet18"
 

@@ -7,19 +7,13 @@ from torch import nn
 
 import erf
 from erf.errors import InputError
-from erf.initialisation import centre_light_variances
-from erf.networks import (
-    ResNetCamVid,
-    ResNetCifar,
-    calibrate_batch_norm,
-    he_initialise,
-    interpolate,
-    interpolation_matrix,
-)
-from erf.reach import ReachNet
-from erf.seeds import seed_for, torch_generator
-from erf.stacks import Dropout, structure, theory_stack
+from erf.models.batch_norm import calibrate_batch_norm
+from erf.system.seeds import seed_for, torch_generator
 from erf.theory import stack_rf
+from replication.stacks.initialisation import centre_light_variances
+from replication.stacks.structures import Dropout, structure, theory_stack
+from replication.training.reach import ReachNet
+from replication.training.resnets import ResNetCamVid, ResNetCifar, he_initialise, interpolate, interpolation_matrix
 
 
 def resnet(**changes) -> ResNetCifar:

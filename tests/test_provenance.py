@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from erf import provenance
+from replication.commands import provenance
 
 GIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
 

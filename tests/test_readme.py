@@ -8,16 +8,16 @@ import torch
 import yaml
 
 import erf
-from claim_tables import read_checked
 from conftest import ROOT
-from erf.claim_measures import Results
-from erf.claims import check, claims_of
-from erf.datasets import CAMVID
-from erf.intervals import mean_interval
-from erf.labels import DATASETS
-from erf.vision import import_torchvision
+from erf.models.torchvision_import import import_torchvision
+from erf.result.intervals import mean_interval
 from figure_reach import LEARNT
 from readme_tables import CLAIMS, DIAMETER, LAPTOP, REFERENCE, TABLES, scores_of
+from replication.claims.claims import check, claims_of
+from replication.claims.measures import Results
+from replication.claims.tables import read_checked
+from replication.drawing.labels import DATASETS
+from replication.training.datasets import CAMVID
 
 WIDTH_KEPT = 16  # of the trainings in figures/reference/laptop
 

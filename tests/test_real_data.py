@@ -13,7 +13,15 @@ import erf
 import train_classifier
 import train_segmenter
 from conftest import ROOT, real_dataset
-from erf.datasets import CAMVID, CIFAR10, Split, load_camvid, load_cifar10, median_frequency_weights, normalise
+from replication.training.datasets import (
+    CAMVID,
+    CIFAR10,
+    Split,
+    load_camvid,
+    load_cifar10,
+    median_frequency_weights,
+    normalise,
+)
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
@@ -38,7 +46,7 @@ def camvid(tmp_path_factory):
 
 def test_the_registry_has_the_official_checksums():
     """The table that torchvision has, too."""
-    from erf.vision import import_torchvision
+    from erf.models.torchvision_import import import_torchvision
 
     official = import_torchvision().datasets.CIFAR10
     expected = dict(official.train_list + official.test_list) | {official.meta["filename"]: official.meta["md5"]}

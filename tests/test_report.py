@@ -17,7 +17,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from erf import stacks, theory
+from erf import theory
+from replication.stacks import predictions
+from replication.stacks import structures as stacks
 
 THRESHOLD = theory.THRESHOLD
 
@@ -143,7 +145,7 @@ def test_the_page_prints(opened):
 
 
 def test_the_table_of_claims_is_that_of_the_results(opened, finished_project):
-    from erf.labels import with_interval
+    from replication.drawing.labels import with_interval
 
     claims = json.loads((finished_project.folder / "results/small/claims.json").read_text())
     table = pd.read_csv(finished_project.folder / "results/small/claims.csv").set_index("id")
@@ -412,7 +414,7 @@ def test_the_explorer_says_what_it_cannot_do_and_shows_nothing_then(opened):
 
 
 def test_measured_maps_stand_beside_the_theory_of_the_same_settings(opened, finished_project):
-    from erf.field import load_fields
+    from erf.result.field import load_fields
 
     move_to(opened, {**SETTINGS[0], "depth": 10, "weights": "random"})
     captions = [one.text for one in opened.find_elements("css selector", "#measured figcaption")]
@@ -420,7 +422,7 @@ def test_measured_maps_stand_beside_the_theory_of_the_same_settings(opened, fini
     field = next(f for f in fields if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
     assert any(f"ERF {field.size:.1f} px" in caption and "random, 4 channels" in caption for caption in captions)
     assert any("random + ReLU" in caption for caption in captions)
-    assert f"(fitted to theory: {np.mean(stacks.predicted_fit(field.settings).sigma):.2f} px)" in captions[0]
+    assert f"(fitted to theory: {np.mean(predictions.predicted_fit(field.settings).sigma):.2f} px)" in captions[0]
     drawn = opened.execute_script(
         "return [...document.querySelectorAll('#measured canvas')].map(canvas => {"
         " const copy = document.createElement('canvas'); copy.width = copy.height = 320;"

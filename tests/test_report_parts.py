@@ -9,15 +9,14 @@ import pytest
 from PIL import Image
 
 import replication_report
-import report_explorer
-import report_tables
 from conftest import ROOT, network_settings
 from erf.errors import InputError
-from erf.field import ReceptiveField
-from erf.files import atomic
-from erf.provenance import recorded
-from erf.stacks import predicted_map, predicted_size
+from erf.result.field import ReceptiveField
+from erf.system.files import atomic
 from erf.theory import THRESHOLD, centre_impact
+from replication.commands.provenance import recorded
+from replication.drawing import report_explorer, report_tables
+from replication.stacks.predictions import predicted_map, predicted_size
 
 
 def test_times_are_added_up_by_rule(tmp_path):

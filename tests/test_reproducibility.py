@@ -7,7 +7,7 @@ import random
 
 from check_reproducibility import run_piecemeal
 from conftest import Project
-from erf.files import record_of
+from erf.system.files import record_of
 from repeatable import differences, digests
 
 

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from conftest import ROOT, SCRIPTS, cifar_batch
-from erf.datasets import read_cifar10_batch
 from erf.errors import InputError
-from erf.field import load_fields
-from erf.files import read_arrays
-from erf.models import load_weights
-from erf.training import load_state
+from erf.models.weights import load_weights
+from erf.result.field import load_fields
+from erf.system.files import read_arrays
+from replication.training.datasets import read_cifar10_batch
+from replication.training.resume import load_state
 
 SOURCES = sorted(SCRIPTS.rglob("*.py"))
 RULES = sorted((ROOT / "workflow").rglob("*.smk"))
@@ -76,7 +76,8 @@ def test_pickle_is_named_in_one_place_alone():
     """The reader of CIFAR-10's batches, which refuses what these do not need."""
     assert [path.name for path in SOURCES if "pickle" in imported(path)] == ["datasets.py"]
     used = [
-        ast.unparse(node) for node in ast.walk(ast.parse((SCRIPTS / "erf/datasets.py").read_text(encoding="utf-8")))
+        ast.unparse(node)
+        for node in ast.walk(ast.parse((SCRIPTS / "replication/training/datasets.py").read_text(encoding="utf-8")))
     ]
     assert {text for text in used if text.startswith("pickle.")} == {"pickle.Unpickler", "pickle.UnpicklingError"} | {
         text for text in used if text.startswith("pickle.UnpicklingError(")
@@ -98,7 +99,7 @@ def test_the_rules_read_no_pickle(module):
 
 def test_files_of_the_users_own_are_held_against_no_record():
     """What reads photographs, weights, code and claims can rename nothing."""
-    for name in ("erf/images.py", "erf/models.py", "check_claims.py"):
+    for name in ("erf/models/images.py", "erf/models/factory.py", "check_claims.py"):
         assert not {"checked", "set_aside"} & {called for called, _ in calls(SCRIPTS / name)}
     users = {path.name for path in SOURCES if "set_aside" in {called for called, _ in calls(path)}}
     assert users == {"files.py", "training.py"}  # a training sets its own states aside
@@ -151,7 +152,7 @@ def test_the_reader_of_batches_refuses_what_they_do_not_need(canary):
 
 
 def test_settings_on_the_command_line_are_data(canary, capsys):
-    from cli import json_object
+    from replication.commands.cli import json_object
 
     assert json_object(json.dumps({"a": f"$(touch {canary})"})) == {"a": f"$(touch {canary})"}
     with pytest.raises(ValueError, match="Expecting"):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from erf import theory
-from erf.field import ReceptiveField
-from erf.intervals import jackknife
-from erf.shape import box_share, box_share_without_noise, means_without_one, r2_without_noise
+from erf.result.field import ReceptiveField
+from erf.result.intervals import jackknife
+from replication.stacks.gaussianity import box_share, box_share_without_noise, means_without_one, r2_without_noise
 
 MIDDLE = (20, 20)
 GAUSSIAN = theory.gaussian_map((5.0, 5.0), (41, 41), MIDDLE)
@@ -101,7 +101,7 @@ def test_what_the_thresholds_of_the_claims_tell_apart():
     assert all(value < 0.995 for value in r2.values())
     assert {name for name, value in r2.items() if value > 0.98} == {"cos²", "cone"}
     settings = {"depth": 15, "kernel": 3, "weights": "random", "mode": "abs", "dropout": 0.5, "centre_light": 0}
-    from erf.stacks import predicted_fit
+    from replication.stacks.predictions import predicted_fit
 
     dilated = predicted_fit({**settings, "structure": "dilation", "special_layers": [4, 8, 12]})
     assert dilated.r2 < 0.96

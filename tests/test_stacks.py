@@ -10,23 +10,12 @@ from scipy.signal import convolve2d
 import erf
 from erf import theory
 from erf.errors import InputError
-from erf.initialisation import centre_light_variances
-from erf.measure import gradient_of_sum, impact_maps
-from erf.seeds import torch_generator
-from erf.stacks import (
-    STRUCTURES,
-    AveragePool,
-    Block,
-    Conv,
-    Dropout,
-    predicted_fit,
-    predicted_sigma,
-    predicted_size,
-    series_name,
-    structure,
-    theory_stack,
-)
-from erf.untrained import ACTIVATIONS, build_stack
+from erf.measuring.measure import gradient_of_sum, impact_maps
+from erf.system.seeds import torch_generator
+from replication.stacks.initialisation import centre_light_variances
+from replication.stacks.modules import ACTIVATIONS, build_stack
+from replication.stacks.predictions import predicted_fit, predicted_sigma, predicted_size, series_name
+from replication.stacks.structures import STRUCTURES, AveragePool, Block, Conv, Dropout, structure, theory_stack
 
 
 def side_of(layers) -> int:

@@ -10,10 +10,10 @@ from torch import nn
 import erf
 from dags import dags, pairs, positive_copy
 from erf.errors import InputError
-from erf.layers import evaluating
-from erf.networks import ResNetCifar
-from erf.structure import traced
-from erf.vision import import_torchvision
+from erf.measuring.layer import evaluating
+from erf.measuring.theoretical import traced
+from erf.models.torchvision_import import import_torchvision
+from replication.training.resnets import ResNetCifar
 
 
 def traced_windows(model, shape, layer=None):

@@ -13,7 +13,7 @@ from torch.nn.functional import conv1d, conv2d
 
 from erf import theory
 from erf.errors import InputError
-from erf.field import ReceptiveField
+from erf.result.field import ReceptiveField
 from erf.theory import Layer, Residual
 
 KERNELS = st.integers(1, 9)

@@ -22,28 +22,33 @@ import measure_snapshots
 import measure_units
 import train_classifier
 import train_segmenter
-import training_command
 from conftest import SCRIPTS, classifier_settings, damage, segmenter_settings
-from erf.datasets import calibration_images, load_splits
-from erf.devices import choose_device
 from erf.errors import InputError
-from erf.field import load_fields
-from erf.reach import ReachData
-from erf.seeds import torch_generator
-from erf.snapshots import batch_size, load_network, unit_layer
-from erf.speed import Convolution, bf16_is_faster, convolution_seconds, convolutions, has_bf16, training_flops
-from erf.training import (
-    Recipe,
-    Trainer,
+from erf.result.field import load_fields
+from erf.system.devices import choose_device
+from erf.system.seeds import torch_generator
+from replication.trained.snapshots import batch_size, load_network, unit_layer
+from replication.training import command as training_command
+from replication.training.datasets import calibration_images, load_splits
+from replication.training.reach import ReachData
+from replication.training.resume import (
     check_settings,
     exclusive,
     load_snapshot,
     load_state,
-    mean_iou,
     run_training,
     save_state,
     settle_arithmetic,
 )
+from replication.training.speed import (
+    Convolution,
+    bf16_is_faster,
+    convolution_seconds,
+    convolutions,
+    has_bf16,
+    training_flops,
+)
+from replication.training.trainer import Recipe, Trainer, mean_iou
 
 CPU = torch.device("cpu")
 STATE = Path("resume") / ("cpu-bf16" if has_bf16(CPU) else "cpu-float32")
@@ -51,8 +56,8 @@ RECIPE = Recipe(epochs=4, learning_rate=0.1, warmup=0.25, momentum=0.9, weight_d
 
 
 def small_trainer(recipe: Recipe = RECIPE) -> Trainer:
-    from erf.reach import ReachNet
-    from erf.stacks import structure
+    from replication.stacks.structures import structure
+    from replication.training.reach import ReachNet
 
     data = ReachData(side=9, distance=1, batch_size=32, steps=15, seed=0, device=CPU)
     return Trainer(ReachNet(structure("plain", 4), 8, torch_generator(0)), data, recipe, CPU)
@@ -90,13 +95,13 @@ def test_bf16_of_a_convolution_is_near_float32():
 @pytest.mark.parametrize("faster", [True, False])
 def test_a_training_goes_on_in_the_arithmetic_in_which_it_began(tmp_path, monkeypatch, faster):
     """Whatever is faster now: timings vary, and the other way would begin anew."""
-    monkeypatch.setattr("erf.training.has_bf16", lambda device: True)
-    monkeypatch.setattr("erf.training.convolutions", lambda model, images: {})
-    monkeypatch.setattr("erf.training.bf16_is_faster", lambda found, device: faster)
+    monkeypatch.setattr("replication.training.speed.has_bf16", lambda device: True)
+    monkeypatch.setattr("replication.training.speed.convolutions", lambda model, images: {})
+    monkeypatch.setattr("replication.training.speed.bf16_is_faster", lambda found, device: faster)
     folder = settle_arithmetic(small_trainer(), tmp_path)
     assert folder == tmp_path / ("cpu-bf16" if faster else "cpu-float32")
     save_state(folder / "state.pt", {})
-    monkeypatch.setattr("erf.training.bf16_is_faster", lambda found, device: not faster)
+    monkeypatch.setattr("replication.training.speed.bf16_is_faster", lambda found, device: not faster)
     trainer = small_trainer()
     assert settle_arithmetic(trainer, tmp_path) == folder and trainer.bf16 == faster
 

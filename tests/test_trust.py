@@ -15,8 +15,8 @@ import measure_model as script
 from conftest import NETS, SCRIPTS, model_settings
 from erf.__main__ import main
 from erf.errors import InputError
-from erf.models import LIBRARIES, lies_in, load_factory, load_model
-from erf.vision import import_torchvision
+from erf.models.factory import LIBRARIES, lies_in, load_factory, load_model
+from erf.models.torchvision_import import import_torchvision
 from test_config import PAPER, changed, line_of, names_of
 
 TOUCHES = "from pathlib import Path\nPath('executed').touch()\n"
@@ -62,9 +62,9 @@ def test_the_line_says_how_to_trust(nets, capsys):
 @pytest.mark.parametrize(
     "factory, kwargs",
     [
-        ("erf.provenance:output_of", {"command": ["touch", "executed"]}),
+        ("replication.commands.provenance:output_of", {"command": ["touch", "executed"]}),
         ("erf.models:load_model", {"factory": "evil:build"}),
-        ("erf.files:set_aside", {"path": "nets.py"}),
+        ("erf.system.files:set_aside", {"path": "nets.py"}),
         ("torchvision.models:list_models", {}),
         ("torchvision.models:get_model", {"name": "resnet18"}),
         ("torchvision.ops:nms", {}),
@@ -82,7 +82,7 @@ def test_of_a_library_only_models_are_called(nets, factory, kwargs):
     "factory, home",
     [
         ("erf.models:Path", "pathlib"),
-        ("erf.networks:__class__", "builtins"),
+        ("replication.training.resnets:__class__", "builtins"),
         ("torchvision.models.resnet:partial", "functools"),
         ("torch.nn.modules.module:OrderedDict", "collections"),
         ("own.py:run", "subprocess"),
@@ -114,8 +114,10 @@ def test_models_of_a_library_need_no_trust(nets):
     assert load_model("torchvision.models:AlexNet", {"num_classes": 3}).classifier[-1].out_features == 3
     assert load_model("torchvision.models.resnet:resnet18", {"num_classes": 3}).fc.out_features == 3
     network = {"blocks": 1, "width": 4, "residual_scale": 1.0, "centre_light": 0}
-    with pytest.raises(InputError, match=r"^erf.networks:ResNetCifar fails: TypeError"):  # and so it was called
-        load_model("erf.networks:ResNetCifar", network | {"generator": None, "nothing": 0})
+    with pytest.raises(
+        InputError, match=r"^replication.training.resnets:ResNetCifar fails: TypeError"
+    ):  # and so it was called
+        load_model("replication.training.resnets:ResNetCifar", network | {"generator": None, "nothing": 0})
 
 
 def test_all_that_torchvision_lists_is_trusted():

@@ -15,8 +15,8 @@ import slope_samples
 from conftest import network_settings
 from erf import theory
 from erf.errors import InputError
-from erf.field import ReceptiveField, load_fields, save_fields
-from erf.intervals import basic_interval
+from erf.result.field import ReceptiveField, load_fields, save_fields
+from erf.result.intervals import basic_interval
 from erf.theory import log_log_slope
 
 

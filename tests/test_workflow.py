@@ -160,8 +160,8 @@ def test_the_pipeline_from_download_to_figures(finished_project):
 
 
 def test_the_figures_tables_hold_what_the_results_hold(finished_project):
-    from erf.field import ReceptiveField, load_fields
-    from erf.intervals import positive_interval
+    from erf.result.field import ReceptiveField, load_fields
+    from erf.result.intervals import positive_interval
 
     folder = finished_project.folder
     growth = pd.read_csv(folder / "figures/small/growth.csv")
@@ -224,29 +224,32 @@ def test_nothing_to_be_done_again_nor_after_a_touch(finished_project):
 
 CHANGES = [
     (
-        "measure.py",
+        "erf/measuring/measure.py",
         {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
         | {"measure_model"}
         | {f"figure_{name}" for name in FIGURES if name != "convolution"}
         | CLAIMS,
     ),
-    ("plots.py", {f"figure_{name}" for name in FIGURES} | CLAIMS),
-    ("reach.py", {"train_reach", "figure_reach"} | REPORT),
-    ("models.py", OF_MODELS),
-    ("claims.py", CLAIMS),
+    ("replication/drawing/plots.py", {f"figure_{name}" for name in FIGURES} | CLAIMS),
+    ("replication/training/reach.py", {"train_reach", "figure_reach"} | REPORT),
+    ("erf/models/factory.py", OF_MODELS),
+    ("replication/claims/claims.py", CLAIMS),
     (
-        "stacks.py",
+        "replication/stacks/structures.py",
         {"measure_network", "growth_slopes", "slope_samples", "train_reach", "figure_reach"}
         | {f"figure_{name}" for name in OF_NETWORKS}
         | CLAIMS,
     ),
-    ("snapshots.py", {"measure_snapshots", "measure_units"} | {f"figure_{name}" for name in OF_TRAININGS} | CLAIMS),
+    (
+        "replication/trained/snapshots.py",
+        {"measure_snapshots", "measure_units"} | {f"figure_{name}" for name in OF_TRAININGS} | CLAIMS,
+    ),
 ]
 
 
 @pytest.mark.parametrize("module, rules", CHANGES, ids=[module for module, _ in CHANGES])
 def test_a_real_change_reruns_what_depends_on_it(finished_project, module, rules):
-    path = finished_project.folder / "scripts/erf" / module
+    path = finished_project.folder / "scripts" / module
     before = path.read_text()
     path.write_text(before + "\n# A change.\n")
     try:

@@ -9,9 +9,9 @@ import torch
 
 import erf
 from erf.errors import InputError
-from erf.layers import last_layer
-from erf.networks import calibrate_batch_norm
-from erf.vision import import_torchvision
+from erf.measuring.layer import last_layer
+from erf.models.batch_norm import calibrate_batch_norm
+from erf.models.torchvision_import import import_torchvision
 
 LONG = "ERF_LONG" in os.environ
 MODELS = import_torchvision().models

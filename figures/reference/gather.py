@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 sys.path.insert(0, str(PROJECT / "scripts"))
 
-from erf.files import record_of  # noqa: E402
+from erf.system.files import record_of  # noqa: E402
 
 TABLES = {  # by name here: where they lie under results/
     "claims": "claims.csv",

@@ -7,8 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from erf.commands import exit_status
-from erf.files import atomic
+from erf.system.exits import exit_status
+from erf.system.files import atomic
 
 MEASURE = """Measure the effective receptive field (ERF) of one unit of a model: how strongly each input pixel moves it.
 
@@ -89,11 +89,11 @@ def measure(args: argparse.Namespace) -> None:
     if len(args.input_size) > 2:
         args.complain("argument --input-size: one number or two")
     if args.figure:
-        import erf.display  # noqa: F401, so that matplotlib is missed before anything is measured
+        import erf.result.display  # noqa: F401, so that matplotlib is missed before anything is measured
     import torch  # not above: --help and wrong arguments need not wait for it
 
-    from erf.devices import choose_device
-    from erf.models import measure_model
+    from erf.models.measure_model import measure_model
+    from erf.system.devices import choose_device
 
     if args.threads:
         torch.set_num_threads(args.threads)

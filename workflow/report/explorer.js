@@ -1,5 +1,5 @@
 "use strict";
-// The closed forms of scripts/erf/theory.py for the structures of scripts/erf/stacks.py. Kernels are uniform, for weights
+// The closed forms of scripts/erf/theory.py for the structures of scripts/replication/stacks/structures.py. Kernels are uniform, for weights
 // or for their variances, so every map is a sum of outer products of a row with itself: one, without residual blocks.
 const ERF = (() => {
   const data = JSON.parse(document.getElementById("explorer-data").textContent);

@@ -108,7 +108,7 @@ def check_arguments(key, function, parameters, given):
 def claim_functions():
     """What claims may call, by the key that names it: each function's arguments, and whether it must be given them. Read
     from the module's text, since importing it takes longer than everything else here."""
-    source = ast.parse((SCRIPTS / "erf/claim_measures.py").read_text(encoding="utf-8"))
+    source = ast.parse((SCRIPTS / "replication/claims/measures.py").read_text(encoding="utf-8"))
     functions = {node.name: node.args for node in source.body if isinstance(node, ast.FunctionDef)}
     found = {}
     for kind, table, own in (("measure", "MEASURES", 1), ("obstacle", "OBSTACLES", 2)):  # own: arguments not of claims

@@ -19,8 +19,8 @@ from snakemake.utils import update_config
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 import safekeeping
-import source_code
-from kept import RECORD
+from replication.commands import source_code
+from replication.commands.kept import RECORD
 
 # Relative to the working folder, so that a project that moves has nothing to do again.
 PROJECT = Path(os.path.relpath(workflow.basedir))
@@ -29,7 +29,7 @@ BASE_CONFIG = str(PROJECT / "config/config.yaml")
 CLAIMS = str(PROJECT / "config/claims.yaml")
 REPORT = PROJECT / "workflow/report"
 STARTED = time.time()
-LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # as erf.models has them
+LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # as erf.models.factory has them
 SKEW = 60  # seconds by which a file server's clock may be ahead
 
 # In the report, by the part of it where each figure is.
@@ -164,7 +164,7 @@ results, figures, logs, benchmarks = map(place, ("results", "figures", "logs", "
 
 
 def record(path):
-    """Path of the record of what made a result, which the script leaves beside it (erf.provenance)."""
+    """Path of the record of what made a result, which the script leaves beside it (replication.commands.provenance)."""
     return str(Path(path).with_suffix(".provenance.json"))
 
 

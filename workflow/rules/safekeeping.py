@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from erf.files import digest, record_of, record_paths, set_aside
-from kept import FOLDER, RECORD, link, remove
+from erf.system.files import digest, record_of, record_paths, set_aside
+from replication.commands.kept import FOLDER, RECORD, link, remove
 
 ROUNDING = 2  # seconds: a record tells to the second when it was finished
 

@@ -1,0 +1,1 @@
+"""Operations of a model as a graph; private."""

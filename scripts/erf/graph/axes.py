@@ -1,0 +1,104 @@
+"""Which dimensions of a tensor lie along an image's rows and columns, and how a part of these is cut out."""
+
+from math import prod
+
+ROWS, COLUMNS = 0, 1
+
+
+AXES = (ROWS, COLUMNS)
+
+
+PLAIN = None  # what lies along neither: samples, channels
+
+
+# A layout has, for each dimension of a tensor, the factors that it is the product of, outermost first: (axis, size).
+# An image that was flattened to tokens has ((PLAIN, n),), ((ROWS, h), (COLUMNS, w)), ((PLAIN, c),).
+Factor = tuple[int | None, int]
+
+
+Layout = tuple[tuple[Factor, ...], ...]
+
+
+Windows = dict[int, tuple[int, int]]  # for each axis the first and the last row, or column
+
+
+def plain(shape) -> Layout:
+    """The layout of a tensor of which no dimension lies along rows or columns, or it is not known which."""
+    return tuple(((PLAIN, size),) for size in shape)
+
+
+def axis_of(dimension: tuple[Factor, ...]) -> int | None:
+    """ROWS or COLUMNS for a dimension that lies along this axis and nothing else; PLAIN for others."""
+    return dimension[0][0] if len(dimension) == 1 else PLAIN
+
+
+def is_plain(dimension: tuple[Factor, ...]) -> bool:
+    return all(axis is PLAIN for axis, _ in dimension)
+
+
+def length_of(dimension: tuple[Factor, ...]) -> int:
+    return prod(size for _, size in dimension)
+
+
+def sizes_of(layout: Layout) -> dict[int, int]:
+    """Lengths of the axes that a tensor has."""
+    return {axis: size for dimension in layout for axis, size in dimension if axis is not PLAIN}
+
+
+def whole_of(layout: Layout) -> Windows:
+    """The windows that are all of each axis."""
+    return {axis: (0, size - 1) for axis, size in sizes_of(layout).items()}
+
+
+def has_each_axis_once(layout: Layout) -> bool:
+    axes = [axis for dimension in layout for axis, _ in dimension if axis is not PLAIN]
+    return len(axes) == len(set(axes))
+
+
+def regrouped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
+    """The layout after a view as `shape`, which keeps the order of all elements; None if it takes an axis apart."""
+    pending = [factor for dimension in layout for factor in dimension if factor != (PLAIN, 1)]
+    result = []
+    for size in shape:
+        taken, left = [], size
+        while pending and (left > 1 or (size == 1 and not taken and pending[0][1] == 1)):
+            axis, length = pending.pop(0)
+            if left % length == 0:
+                taken.append((axis, length))
+                left //= length
+            elif axis is PLAIN and length % left == 0:
+                pending.insert(0, (PLAIN, length // left))
+                taken.append((PLAIN, left))
+                left = 1
+            else:
+                return None
+        if left != 1:
+            return None
+        result.append(tuple(_merged(taken)) or ((PLAIN, 1),))
+    return None if pending else tuple(result)
+
+
+def _merged(factors: list[Factor]) -> list[Factor]:
+    """With one factor in place of plain neighbours."""
+    merged: list[Factor] = []
+    for axis, size in factors:
+        if merged and axis is PLAIN and merged[-1][0] is PLAIN:
+            size *= merged.pop()[1]
+        merged.append((axis, size))
+    return merged
+
+
+def cut_shape(layout: Layout, windows: Windows) -> list[int]:
+    """The shape of a tensor that is cut to windows."""
+    return [
+        prod(windows[axis][1] - windows[axis][0] + 1 if axis in windows else size for axis, size in dimension)
+        for dimension in layout
+    ]
+
+
+def fitted(layout: Layout, shape: tuple[int, ...]) -> Layout:
+    """The layout with plain dimensions where the shape has other lengths, having been broadcast."""
+    return tuple(
+        dimension if length_of(dimension) == length else ((PLAIN, length),)
+        for dimension, length in zip(layout, shape, strict=True)
+    )

@@ -1,0 +1,104 @@
+"""A convolution with an addition and a ReLU behind it in one step, whose gradient is faster than torch's own in places.
+
+Only the gradient with respect to the operands is there, none for weights.
+"""
+
+import torch
+from torch.nn import functional as F  # noqa: N812, everybody's name for it
+
+from erf.graph.slicing import format_of, sliced
+
+FEW = 4  # channels, such as an image's
+
+
+def convolved(
+    tensor: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    added: torch.Tensor | None,
+    rectified: bool,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> torch.Tensor:
+    """The convolution of (n, C, h, w) and `added`, its negative values made zero if it is `rectified`."""
+    if weight.shape[2:] == (1, 1) and not any(padding):  # strides only leave pixels out
+        tensor = sliced(tensor, [slice(None), slice(None), *(slice(None, None, step) for step in stride)])
+        stride = [1, 1]
+    return _Convolved.apply(tensor, weight, bias, added, rectified, (stride, padding, dilation), groups)
+
+
+class _Convolved(torch.autograd.Function):
+    """What lies between the steps is written over, since no gradient asks for it: only the last result is kept."""
+
+    @staticmethod
+    def forward(ctx, tensor, weight, bias, added, rectified, geometry, groups):
+        ctx.shape, ctx.format, ctx.geometry, ctx.groups = tensor.shape, format_of(tensor), geometry, groups
+        ctx.product = weight.shape[2:] == (1, 1) and geometry[:2] == ([1, 1], [0, 0]) and groups == 1
+        ctx.product = ctx.product and ctx.format == torch.channels_last
+        if ctx.product:
+            result = _product(tensor, weight, bias, added)
+        else:
+            function = torch.ops.aten.convolution.default
+            result = function(tensor, weight, bias, *geometry, False, [0, 0], groups)
+            if added is not None:
+                result.add_(added)
+        if rectified:
+            result.relu_()
+        ctx.save_for_backward(weight, result if rectified else None)
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient):
+        weight, rectified = ctx.saved_tensors
+        if rectified is not None:
+            gradient = torch.ops.aten.threshold_backward(gradient, rectified, 0)
+        stride, padding, dilation = ctx.geometry
+        if ctx.product:
+            back = _as_rows(gradient) @ weight.flatten(1)
+            back = back.view(ctx.shape[0], *ctx.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)
+        elif weight.shape[1] <= FEW and ctx.groups == max(dilation) == 1 < max(stride) and not any(padding):
+            back = _of_few_channels(gradient, weight, stride, ctx.shape)
+        else:
+            like = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.format)
+            rest = (None, *ctx.geometry, False, [0, 0], ctx.groups, [True, False, False])
+            back = torch.ops.aten.convolution_backward(gradient, like, weight, *rest)[0]
+        return back, None, None, gradient if ctx.needs_input_grad[3] else None, None, None, None
+
+
+def _as_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """(n, C, h, w) as (n * h * w, C)."""
+    return tensor.permute(0, 2, 3, 1).reshape(-1, tensor.shape[1])
+
+
+def _product(tensor, weight, bias, added) -> torch.Tensor:
+    """A convolution of single pixels, which is faster as a product of matrices, if channels come last."""
+    shape = (tensor.shape[0], len(weight), *tensor.shape[2:])
+    result = torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last)
+    rows = result.permute(0, 2, 3, 1).view(-1, len(weight))
+    tensor, weight = _as_rows(tensor), weight.flatten(1).T
+    if added is None and bias is None:
+        torch.mm(tensor, weight, out=rows)
+    elif added is None:
+        torch.addmm(bias, tensor, weight, out=rows)
+    else:
+        result.copy_(added) if bias is None else torch.add(added, bias[:, None, None], out=result)
+        rows.addmm_(tensor, weight)
+    return result
+
+
+def _of_few_channels(gradient: torch.Tensor, weight: torch.Tensor, stride: list[int], shape: torch.Size):
+    """The gradient of a convolution with strides, by one without, which is three times as fast for few channels.
+
+    In every stride x stride pixels each has its own taps of the kernel: they are computed as channels, and then put
+    side by side.
+    """
+    (down, right), kernel = stride, weight.shape[2:]
+    rows, columns = taps = [-(-length // step) for length, step in zip(kernel, stride, strict=True)]
+    split = F.pad(weight, (0, columns * right - kernel[1], 0, rows * down - kernel[0]))
+    split = split.unflatten(3, (columns, right)).unflatten(2, (rows, down))  # (outputs, C, rows, down, columns, right)
+    phases = split.permute(1, 3, 5, 0, 2, 4).flatten(0, 2).flip(2, 3).contiguous(memory_format=format_of(gradient))
+    pixels = F.conv2d(gradient, phases, padding=[count - 1 for count in taps]).unflatten(1, (-1, down, right))
+    whole = pixels.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+    return F.pad(whole, (0, shape[3] - whole.shape[3], 0, shape[2] - whole.shape[2]))

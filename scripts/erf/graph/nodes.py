@@ -1,0 +1,134 @@
+"""What a model does to an image, as a graph of operations."""
+
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch.utils import _pytree as pytree
+
+from erf.graph.axes import Layout, Windows, axis_of, cut_shape, sizes_of, whole_of
+
+
+@dataclass(eq=False)
+class Value:
+    """One tensor of the graph, without its data."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    layout: Layout
+    made_by: "Operation | None" = None  # None for the images
+
+    def dimension(self, axis: int) -> int | None:
+        """The dimension that lies along an axis and nothing else; None if there is none."""
+        return next((d for d, factors in enumerate(self.layout) if axis_of(factors) == axis), None)
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        return sizes_of(self.layout)
+
+    @property
+    def whole(self) -> Windows:
+        return whole_of(self.layout)
+
+    def numbers(self, windows: Windows) -> int:
+        """How many it holds, cut to windows."""
+        return prod(cut_shape(self.layout, windows))
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same for all images."""
+        return self.made_by is not None and self.made_by.constant
+
+
+@dataclass(eq=False)
+class Operand:
+    """Use of a value by an operation; `cut` if no gradient flows back through it (detach, no_grad)."""
+
+    value: Value
+    cut: bool
+
+
+@dataclass(eq=False)
+class Operation:
+    """`function` of `args` and `kwargs`, in which an Operand stands for each tensor that was computed."""
+
+    function: torch._ops.OpOverload
+    args: tuple
+    kwargs: dict
+    module: str  # name of the submodule that performs it
+    rule: object = None  # what it does to rows and columns (erf.ops.rule); none for constants
+    outputs: list[Value | None] = field(default_factory=list)
+
+    def __post_init__(self):
+        leaves = pytree.tree_leaves((self.args, self.kwargs))
+        self.operands = [leaf for leaf in leaves if isinstance(leaf, Operand)]
+        self.image_operands = [operand for operand in self.operands if not operand.value.constant]
+        self.constant = not self.image_operands
+
+    @property
+    def name(self) -> str:
+        return self.function.overloadpacket.__name__
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.module!r}" if self.module else self.name
+
+    def argument(self, name: str):
+        """An argument by its name in the operation's schema; its default if it was not given, None if there is none."""
+        for position, declared in enumerate(self.function._schema.arguments):
+            if declared.name == name:
+                if position < len(self.args):
+                    return self.args[position]
+                return self.kwargs.get(name, declared.default_value)
+        return None
+
+    def cost(self, here: Windows) -> int:
+        """Multiplications for the part `here` of a convolution's or a product's result; numbers, of any other."""
+        numbers = self.outputs[0].numbers(here)
+        if self.name == "convolution":
+            weight = self.argument("weight")
+            return numbers * prod((weight.value if isinstance(weight, Operand) else weight).shape[1:])
+        if self.name in ("mm", "addmm", "bmm", "baddbmm", "linear"):
+            return numbers * self.image_operands[0].value.shape[-1]
+        return numbers
+
+    def call(self, replace) -> list:
+        """What it returns, always as a list, with `replace(leaf)` in place of every tensor and Operand."""
+
+        def replaced(leaf):
+            return replace(leaf) if isinstance(leaf, Operand | torch.Tensor) else leaf
+
+        args, kwargs = pytree.tree_map(replaced, (self.args, self.kwargs))
+        return as_list(self.function(*args, **kwargs))
+
+
+@dataclass(eq=False)
+class Graph:
+    """What a model does with a batch of images, as far as its output asks for it."""
+
+    images: Value
+    operations: list[Operation]  # each after those whose results it uses
+    output: Value
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a part of it gives what the whole does: it draws no random numbers, and asks not how tensors lie in
+        memory."""
+        return not any(
+            torch.Tag.nondeterministic_seeded in operation.function.tags or "as_strided" in operation.name
+            for operation in self.operations
+        )
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether it has norms with the statistics of what is given, perhaps over samples."""
+        return any(operation.argument("training") is True for operation in self.operations if "norm" in operation.name)
+
+    @property
+    def numbers(self) -> int:
+        """How many are computed for the batch that was traced."""
+        return sum(prod(operation.outputs[0].shape) for operation in self.operations if not operation.constant)
+
+
+def as_list(results) -> list:
+    return list(results) if isinstance(results, tuple | list) else [results]

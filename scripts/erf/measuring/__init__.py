@@ -1,0 +1,1 @@
+"""Measuring units of a model; private but for what `erf` exports."""

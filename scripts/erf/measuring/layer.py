@@ -1,0 +1,112 @@
+"""A layer of a model: how it is found, run without a trace, and where its units lie in what it gives."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from erf.errors import InputError, did_you_mean, is_out_of_memory
+from erf.measuring.plane import NoPlane, _misfit, described, plane_of
+
+
+def place_of(model: nn.Module) -> dict:
+    """Device and type of the images that a model takes: those of its first parameter of real numbers."""
+    found = (parameter for parameter in model.parameters() if parameter.is_floating_point())
+    parameter = next(found, None)
+    return {} if parameter is None else {"device": parameter.device, "dtype": parameter.dtype}
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, in which batch norm does not mix all pixels, and parameters that ask for no gradients.
+
+    Every module's own mode and every parameter's own flag come back.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for module, _ in modes:
+            module.training = False  # not eval(), which a module may use to change its weights
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+class _Reached(BaseException):
+    """The layer has been computed: nothing after it is needed."""
+
+
+def layer_output(model: nn.Module, images: torch.Tensor, layer: str | None) -> torch.Tensor:
+    """Output of the submodule `layer` at its first use, or of the model if None; InputError if it is no tensor."""
+    try:
+        output = model(images) if layer is None else _submodule_output(model, images, layer)
+    except InputError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        size, reason = " x ".join(map(str, images.shape)), (str(error).strip().splitlines() or [""])[0][:300]
+        raise InputError(f"the model fails on images of {size}: {type(error).__name__}: {reason}") from error
+    if not isinstance(output, torch.Tensor):
+        content = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
+        raise NoPlane(f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor: choose a layer")
+    return output
+
+
+def _submodule_output(model: nn.Module, images: torch.Tensor, layer: str) -> torch.Tensor:
+    modules = dict(model.named_modules())
+    if not isinstance(layer, str):
+        raise InputError(f"a layer is given by its name, such as {list(modules)[-1]!r}, not by {type(layer).__name__}")
+    if layer not in modules:
+        first = f": the model has {', '.join(list(modules)[1:6])}, ..."
+        raise InputError(f"unknown layer {layer!r}{did_you_mean(layer, modules) or first}")
+    seen = []
+
+    def stop(module, inputs, output):
+        # A copy: an in-place activation right after the layer would otherwise change what was read.
+        seen.append(output.clone() if isinstance(output, torch.Tensor) else output)
+        raise _Reached
+
+    handle = modules[layer].register_forward_hook(stop)
+    try:
+        model(images)
+    except _Reached:
+        return seen[0]
+    finally:
+        handle.remove()
+    raise InputError(f"layer {layer!r} is not used when the model runs: choose another")
+
+
+def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
+    """Name of the last layer with more than one unit in a plane, for images of `input_shape` (C, H, W).
+
+    InputError if there is none.
+    """
+    found = []
+
+    def note(name):
+        def hook(module, inputs, output):
+            if isinstance(output, torch.Tensor) and output.dim() in (3, 4):
+                with contextlib.suppress(InputError):
+                    plane = plane_of(tuple(output.shape), 1, input_shape[1:], None, None, name)
+                    if plane.rows * plane.columns > 1 and _misfit(plane.rows, plane.columns, input_shape[1:]) <= 1:
+                        found.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
+    try:
+        with evaluating(model), torch.no_grad(), contextlib.suppress(InputError):
+            layer_output(model, torch.zeros(1, *input_shape, **place_of(model)), None)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise InputError(f"no layer of the model has units in a plane for images of shape {tuple(input_shape)}")
+    return found[-1]

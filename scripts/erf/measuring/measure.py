@@ -1,0 +1,193 @@
+"""Impact maps: how strongly each input pixel moves one unit, by back-propagating a gradient that is 1 at that unit."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from erf.errors import InputError
+from erf.measuring.layer import place_of
+from erf.measuring.precision import _measuring
+from erf.measuring.probe import Pair, Unit, _Channels, _not_finite, _Probe
+from erf.result.field import ReceptiveField
+
+MODES = {
+    "abs": torch.abs,
+    "square": torch.square,
+    "signed": lambda gradient: gradient,
+    "positive": torch.relu,  # as RepLKNet's script has it (Ding et al. 2022); it loses what lowers the unit
+}
+
+
+Images = torch.Tensor | np.ndarray
+
+
+def measure(
+    model: nn.Module,
+    images: Images | Iterable[Images],
+    layer: str | None = None,
+    unit: str | Pair | list[Pair] = "center",
+    channels: str | int = "sum",
+    mode: str = "abs",
+    *,
+    layout: str | Pair | None = None,
+    batch_size: int | None = None,
+    crop: bool = True,
+    rng: np.random.Generator | None = None,
+    progress: bool = False,
+) -> ReceptiveField | list[ReceptiveField]:
+    """Effective receptive field of a unit of `layer`, averaged over `images`.
+
+    A pixel's impact is the scale of the partial derivative dy/dx(p) (Luo et al. 2016): here, where the paper leaves it
+    open, the mean over images and input channels of its magnitude, which is taken before any mean. The model runs in
+    evaluation mode and in full precision, its parameters get no gradients, and it is left as it was.
+
+    Only the part of each layer is computed on which the unit depends; the result is that of the whole image, to
+    rounding. A unit that sees everything (attention, squeeze-and-excitation, global pooling) takes the whole image, and
+    `settings["sees_all"]` names the operation.
+
+    Parameters
+    ----------
+    images : (N, C, H, W), normalised as the model expects; or any iterable of such batches of one size, or of tuples
+        that begin with one, as a DataLoader gives. Moved to the model's device and type: for float64 results give a
+        float64 model.
+    layer : name of the submodule (`model.named_modules()`) whose output holds the unit; the model's own output if None.
+        It is a map (N, K, h, w) or (N, h, w, K), or tokens (N, [class tokens +] h * w, K).
+    unit : "center", (row, column) in that map, or a list of such pairs
+    channels : "sum" adds the output channels at the unit, an integer takes one; with "each" every image takes another
+        one, so that the mean is that of maps of single channels
+    mode : "abs", "square", "signed" or "positive": what is averaged
+    layout : where the units are, if it cannot be told: "channels_first", "channels_last", (rows, columns) of tokens
+    batch_size : images per backward pass; changes memory and time, not the result; None chooses
+    crop : False computes all of every layer
+    rng : if given, ERF sizes are bootstrapped over images with it, and channels are drawn with it
+    progress : show a bar
+
+    Returns
+    -------
+    ReceptiveField, its map float64 (H, W), one run per image; a list of them for a list of units.
+
+    Raises
+    ------
+    InputError : an unknown layer, unit, channel or mode; images that the model does not accept; a value that is not
+        finite, with the layer where it first appears; a unit whose gradient is zero in every image.
+    """
+    units = unit if isinstance(unit, list) and unit else [unit]
+    found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in units]
+    total = len(images) if isinstance(images, Images) else None
+    with tqdm(total=total, unit=" images", disable=not progress) as bar:
+        for batch in _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng):
+            for own, (gradient, where) in zip(found, batch, strict=True):
+                own.append((impact_maps(gradient, mode), where))
+            bar.update(len(gradient))
+    if not all(found):
+        raise InputError("there are no images")
+    fields = []
+    for own in found:
+        if len({where.window for _, where in own}) > 1:
+            own = [_in_the_whole(*one) for one in own]
+        runs, where = np.concatenate([maps for maps, _ in own]), own[0][1]
+        settings = {"layer": layer, "unit": list(where.index), "channels": channels, "mode": mode, "images": len(runs)}
+        settings |= {"window": [list(ends) for ends in where.window], "sees_all": where.sees_all}
+        fields.append(_field(runs, where, settings, rng))
+        if fields[-1].dead == len(runs):
+            raise InputError(
+                f"the unit is dead in all {len(runs)} images (zero gradient): read it before its activation"
+            )
+    return fields if isinstance(unit, list) else fields[0]
+
+
+def _in_the_whole(maps: np.ndarray, where: Unit) -> tuple[np.ndarray, Unit]:
+    """Maps (n, h, w) of a unit's window, put into maps of the whole image, (n, H, W)."""
+    whole = np.zeros((len(maps), *where.image))
+    whole[:, *where.slices] = maps
+    return whole, replace(where, window=tuple((0, side - 1) for side in where.image))
+
+
+def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generator | None) -> ReceptiveField:
+    """The field of runs (n, h, w) of the unit's window; beyond it they are zero, and need not be gone through."""
+    if any(not first <= middle <= last for middle, (first, last) in zip(where.position, where.window, strict=True)):
+        runs, where = _in_the_whole(runs, where)  # it looks at a place that is not in its window
+    position = tuple(middle - first for middle, (first, _) in zip(where.position, where.window, strict=True))
+    field = ReceptiveField.from_runs(runs, position, where.theoretical_rf, settings, rng)
+    whole = np.zeros(where.image)
+    whole[where.slices] = field.map
+    return replace(field, map=whole, position=where.position)
+
+
+def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Gradient (n, C, H, W) of the sum of all that a model gives for images (n, C, H, W), as `measure` computes it.
+
+    For a model that gives one unit for each of its independent parts, where nothing has to be found out.
+    """
+    with _measuring(model, images.device.type):
+        source = images.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(source).sum(), source)
+        if not gradient.isfinite().all():
+            raise InputError(_not_finite(model, images, None))
+        return gradient
+
+
+def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
+    """Impact maps float64 (n, H, W) of gradients (n, C, H, W): the mean over channels of their magnitude, or as `mode`
+    says."""
+    if mode not in MODES:
+        raise InputError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
+    return MODES[mode](gradient.cpu().double()).mean(1).numpy()  # not every device has float64
+
+
+def _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
+    """For each batch a list with, for each unit, its gradient in its window, and where it is."""
+    picks = [_Channels(channels, rng) for _ in units]
+    probes: dict[int, _Probe] = {}  # by the number of images
+    size = None
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise InputError(f"batch_size must be a whole number from 1, not {batch_size!r}")
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+
+    def probe(batch: torch.Tensor) -> _Probe:
+        if len(batch) not in probes:
+            probes[len(batch)] = _Probe(model, batch, layer, layout, crop)
+        return probes[len(batch)]
+
+    for chunk in _chunks(images):
+        place = place_of(model)
+        device = place.get("device", chunk.device).type
+        if size is None:
+            with _measuring(model, device):
+                first = probe(chunk[: batch_size or 1].to(**place))  # the probe of one image tells how many may be
+                size = 1 if first.mixes_samples else batch_size or first.batch_size(units)
+        for batch in chunk.split(size):
+            with _measuring(model, device):
+                batch = batch.to(**place)
+                here = probe(batch)
+                found = [
+                    (here.gradient(batch, unit, pick), here.unit(unit)) for unit, pick in zip(units, picks, strict=True)
+                ]
+            yield found
+
+
+def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
+    """Tensors (N, C, H, W) of one size; InputError for what is no such images."""
+    shape = None
+    if not isinstance(images, Images | Iterable):
+        raise InputError(f"images must be (N, C, H, W), or batches of such, not a {type(images).__name__}")
+    for chunk in [images] if isinstance(images, Images) else images:
+        chunk = chunk[0] if isinstance(chunk, tuple | list) and chunk else chunk
+        if isinstance(chunk, np.ndarray) and chunk.dtype.kind in "iufb":  # with torch's order of bytes, and strides
+            chunk = torch.from_numpy(np.array(chunk, chunk.dtype.newbyteorder("="), order="C"))
+        if not isinstance(chunk, torch.Tensor) or chunk.dim() != 4 or not len(chunk):
+            found = tuple(chunk.shape) if isinstance(chunk, torch.Tensor) else f"a {type(chunk).__name__}"
+            raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found}")
+        if not chunk.is_floating_point():
+            raise InputError(f"images are {chunk.dtype}: give floats, scaled and normalised as the model expects")
+        if not torch.stack(chunk.aminmax()).isfinite().all():
+            raise InputError("the images hold values that are not finite")
+        if shape not in (None, chunk.shape[1:]):
+            raise InputError(f"images of different sizes, {tuple(shape)} and {tuple(chunk.shape[1:])}: make them alike")
+        shape = chunk.shape[1:]
+        yield chunk

@@ -1,0 +1,132 @@
+"""The theoretical receptive field: which pixels the units of a layer can see at all, whatever the weights are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from erf.errors import InputError
+from erf.graph.axes import AXES
+from erf.graph.nodes import Graph
+from erf.measuring.layer import evaluating, last_layer, layer_output, place_of
+from erf.measuring.plane import NoPlane, Plane, plane_of
+from erf.ops.rule import EVERYTHING
+from erf.tracing.isolation import Untraceable
+from erf.tracing.trace import trace
+from erf.tracing.windows import windows_of
+
+
+@dataclass(frozen=True)
+class TheoreticalRF:
+    """What the units of a layer can see. Pairs are (rows, columns), in pixels.
+
+    size : height and width of the field, not clipped by the image; infinite where all of it is seen, or where it is not
+        known what is seen. The largest, where it depends on the unit, as it does behind interpolation.
+    stride : from one unit to the next
+    offset : the middle of unit (0, 0)'s field; that of unit u is offset + stride * u, behind interpolation about so.
+        Stride and offset are those of local paths where there are any, or else of an even division of the image
+    sees_all : what makes it infinite, if anything does
+    """
+
+    size: tuple[float, float]
+    stride: tuple[float, float]
+    offset: tuple[float, float]
+    sees_all: str | None = None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the units of a plane look.
+
+    windows : (2, 2 * units) along rows and along columns, what the units see (`erf.tracing.windows.windows_of`)
+    places : the same by local paths alone, in whose middle a unit looks; where all paths see everything, that is the
+        middle of the unit's cell in an even division of the image
+    """
+
+    plane: Plane
+    image: tuple[int, int]
+    windows: tuple[np.ndarray, np.ndarray]
+    places: tuple[np.ndarray, np.ndarray]
+    sees_all: str | None = None
+
+    def field(self, unit: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Middle (row, column) and size (height, width) of one unit's theoretical field, in pixels."""
+        position, size = [], []
+        for axis, index in enumerate(unit):
+            first, last = self.windows[axis][:, index]
+            if first > last:
+                raise InputError(f"unit {unit} does not depend on the input: choose another")
+            position.append(self.places[axis][:, index].mean())
+            size.append(last - first + 1)
+        return tuple(map(float, position)), tuple(map(float, size))
+
+    def summary(self) -> TheoreticalRF:
+        sizes, strides, offsets = [], [], []
+        for axis, count in enumerate((self.plane.rows, self.plane.columns)):
+            first, last = self.windows[axis][:, :count]
+            sizes.append(float((last - first).max() + 1))
+            middle = self.places[axis].mean(0)
+            strides.append(float((middle[count:] - middle[:count]).mean() / count))
+            offsets.append(float((middle[:count] - strides[-1] * np.arange(count)).mean()))
+        return TheoreticalRF(tuple(sizes), tuple(strides), tuple(offsets), self.sees_all)
+
+
+def geometry(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, int]) -> Geometry:
+    """From the graph; without one, for the `reason` given, all units see everything."""
+    windows, places, culprits = [], [], [reason] if graph is None else []
+    for axis, count, side in zip(AXES, (plane.rows, plane.columns), image, strict=True):
+        found, local = EVERYTHING, None
+        if graph is not None:
+            found, culprit = windows_of(graph, axis)
+            local, _ = windows_of(graph, axis, local=True)
+            culprits += [culprit] if culprit else []
+        if found is None:
+            raise InputError("the unit does not depend on the input by any gradient: choose another layer")
+        middle = (np.arange(2 * count) + 0.5) * (side / count) - 0.5
+        usable = local is not None and local.shape[1] == 2 * count
+        windows.append(np.broadcast_to(found, (2, 2 * count)))
+        places.append(np.where(local[0] <= local[1], local, middle) if usable else np.stack([middle, middle]))
+    return Geometry(plane, image, tuple(windows), tuple(places), culprits[0] if culprits else None)
+
+
+def traced(
+    model: nn.Module, images: torch.Tensor, layer: str | None, layout: str | tuple[int, int] | None = None
+) -> tuple[Graph | None, Geometry]:
+    """The graph of a layer's output for images (N, C, H, W), of which the shape counts, and where its units look.
+
+    None in place of a graph that cannot be known. For a model in evaluation mode.
+    """
+    graph, reason, image = None, "", tuple(images.shape[2:])
+    try:
+        try:
+            graph = trace(lambda source: layer_output(model, source, layer), model, images)
+            shape, known, samples = graph.output.shape, graph.output.layout, len(images)
+        except Untraceable as untraceable:
+            reason = str(untraceable)
+            source = images[:1].clone().requires_grad_()
+            shape, known, samples = tuple(layer_output(model, source.clone(), layer).shape), None, 1
+        plane = plane_of(shape, samples, image, known, layout, layer)
+    except NoPlane as error:
+        raise NoPlane(f"{error}{_such_as(model, tuple(images.shape[1:]))}") from None
+    return graph, geometry(graph, reason, plane, image)
+
+
+def _such_as(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
+    try:
+        return f", such as {last_layer(model, input_shape)!r}"
+    except InputError:
+        return ""
+
+
+def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: tuple[int, int, int]) -> TheoreticalRF:
+    """Theoretical receptive field of the units of `layer` (the model's own output if None).
+
+    input_shape is (C, H, W) of an image that the model accepts. Raises InputError for a layer that is unknown, unused
+    or has no units in a plane, and for images that the model does not accept.
+    """
+    if not isinstance(input_shape, tuple | list | torch.Size) or len(input_shape) != 3:
+        raise InputError(f"input_shape must be (channels, height, width), not {input_shape}")
+    images = torch.zeros(1, *input_shape, **place_of(model))
+    with evaluating(model):
+        return traced(model, images, layer)[1].summary()

@@ -1,0 +1,1 @@
+"""Models by name, their weights and images, as the command and the pipeline take them."""

@@ -1,0 +1,1 @@
+"""How each operation maps windows; private."""

@@ -1,0 +1,88 @@
+"""Rules of convolutions and transposed convolutions."""
+
+import math
+
+import numpy as np
+import torch
+
+from erf.graph.convolutions import convolved
+from erf.graph.nodes import Operand, Operation
+from erf.graph.slicing import fastest_format
+from erf.ops.rule import Everything
+from erf.ops.sliding import Sliding, on_planes, padded, pair
+
+
+class Convolution(Sliding):
+    """With what `erf.tracing.fusion` has put into the same step: its result is added to, and passes a ReLU."""
+
+    added: Operand | None = None
+    rectified = False
+
+    def __init__(self, operation: Operation):
+        super().__init__(operation)
+        self.kept: tuple[torch.Tensor, torch.Tensor | None] | None = None
+
+    def geometry(self, axis):
+        weight = self.operation.argument("weight")
+        kernel = (weight.value if isinstance(weight, Operand) else weight).shape[2 + self.place(axis)]
+        names = ("stride", "padding", "dilation")
+        return kernel, *(pair(self.operation.argument(name))[self.place(axis)] for name in names)
+
+    def parameters(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias, in the order in memory with which convolutions are fastest."""
+        if self.kept is None:
+            weight, bias = self.combined(fetch)
+            self.kept = weight.contiguous(memory_format=fastest_format(weight)), bias
+        return self.kept
+
+    def combined(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight and bias, with what else is linear in the same step."""
+        weight, bias = self.operation.args[1:3]
+        return fetch(weight, {}), bias if bias is None else fetch(bias, {})
+
+    def of_whole(self, fetch):
+        return self.convolved(fetch(self.operand, {}), self.operation.argument("padding"), fetch)
+
+    def unpadded(self, tensor, fetch):
+        return self.convolved(tensor, [0, 0], fetch)
+
+    def convolved(self, tensor: torch.Tensor, padding: list[int], fetch) -> list[torch.Tensor]:
+        weight, bias = self.parameters(fetch)
+        added = None if self.added is None else fetch(self.added, {})
+        stride, dilation, groups = (self.operation.argument(name) for name in ("stride", "dilation", "groups"))
+        return [convolved(tensor, weight, bias, added, self.rectified, pair(stride), padding, pair(dilation), groups)]
+
+
+class TransposedConvolution(Convolution):
+    """Result o sees the pixels i with o = i * stride - padding + dilation * (0 ... kernel - 1)."""
+
+    def of_whole(self, fetch):
+        return self.operation.call(lambda leaf: fetch(leaf, {}))
+
+    def seen(self, axis, here):
+        kernel, stride, padding, dilation = self.geometry(axis)
+        first, last = np.full(here.shape[1], math.inf), np.full(here.shape[1], -math.inf)
+        for shift in range(stride):  # neighbouring results see different taps
+            for tap in range(kernel):
+                low, high = ((end + padding - dilation * tap) / stride for end in (here[0] + shift, here[1] - shift))
+                first = np.where((low == np.floor(low)) & (here[0] + shift <= here[1]), np.minimum(first, low), first)
+                last = np.where((high == np.floor(high)) & (here[1] - shift >= here[0]), np.maximum(last, high), last)
+        return np.stack([first, last])
+
+    def of_part(self, tensor, part, here, fetch):
+        _, _, _, stride, _, dilation, _, _, groups = self.operation.args
+        weight, bias = self.parameters(fetch)
+        function = self.operation.function
+        result = function(tensor, weight, None, stride, [0, 0], dilation, True, [0, 0], groups)
+        margins = {}
+        for axis, (first, last) in here.items():
+            _, step, padding, _ = self.geometry(axis)
+            dimension = self.source.dimension(axis)
+            start = part[axis][0] * step - padding  # which result the first one is
+            margins[dimension] = (start - first, last - (start + result.shape[dimension] - 1))
+        result = padded(result, margins, 0.0)
+        return [result if bias is None else result + bias[:, None, None]]
+
+
+def convolution(operation: Operation, shapes: list) -> Everything:
+    return on_planes(TransposedConvolution if operation.argument("transposed") else Convolution)(operation, shapes)

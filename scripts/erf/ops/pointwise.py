@@ -1,0 +1,98 @@
+"""Steps that compute each position by itself: elementwise operations, products, norms, copies."""
+
+from collections.abc import Callable
+
+import torch
+
+from erf.graph.axes import PLAIN, cut_shape, fitted, has_each_axis_once, is_plain, length_of, plain
+from erf.graph.nodes import Operation
+from erf.ops.rule import Everything, Through
+
+BATCH_NORMS = (
+    *("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"),
+    *("cudnn_batch_norm", "miopen_batch_norm"),
+)
+
+
+class Elementwise(Through):
+    """Operands are broadcast against each other."""
+
+    def borrowed(self, shape):
+        return fitted(self.found[0][len(self.found[0]) - len(shape) :], shape)
+
+
+class Joined(Through):
+    """Operands lie side by side along a plain dimension of the result."""
+
+    def borrowed(self, shape):
+        layout = list(self.found[0])
+        joined = self.operation.argument("dim") % len(layout)
+        if self.operation.name == "stack":
+            del layout[joined]
+        else:
+            layout[joined] = ((PLAIN, shape[joined]),)
+        return tuple(layout)
+
+
+class Multiplied(Through):
+    """Products of matrices, of which one may be a constant for each row or column."""
+
+    def borrowed(self, shape):
+        return (*fitted(self.found[0][:-2], shape[:-2]), *plain(shape[-2:])) if len(shape) == 3 else None
+
+
+class Copied(Elementwise):
+    """One tensor in the shape and type of another; torch has no gradient for it."""
+
+    def applied(self, part, here):
+        result, source = self.operation.outputs[0], self.operation.args[1]
+        return [part(source).to(result.dtype).expand(cut_shape(result.layout, here))]
+
+
+class Normed(Through):
+    """A batch norm by its running statistics: a gain and a shift for each channel.
+
+    torch's own has a wrong gradient for some small tensors that lie in memory in uncommon ways (torch 2.13).
+    """
+
+    def applied(self, part, here):
+        tensor = part(self.operation.args[0])
+        gain, shift = (x.view(-1, *[1] * (tensor.dim() - 2)) for x in gain_and_shift(self.operation, part))
+        first, *others = self.operation.outputs
+        return [(tensor * gain + shift).to(first.dtype), *(None for _ in others)]
+
+
+def gain_and_shift(norm: Operation, fetch: Callable) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each channel, (C,), with `fetch(leaf)` in place of the batch norm's tensors."""
+    leaves = (norm.argument(name) for name in ("weight", "bias", "running_mean", "running_var"))
+    weight, bias, mean, variance = (leaf if leaf is None else fetch(leaf) for leaf in leaves)
+    (eps,) = (norm.argument(name) for name in ("eps", "epsilon") if norm.argument(name) is not None)
+    gain = torch.rsqrt(variance + eps) if weight is None else torch.rsqrt(variance + eps) * weight
+    return gain, -mean * gain if bias is None else bias - mean * gain
+
+
+class Reshaped(Through):
+    """The operation names the shape of its result, which is another one for a part."""
+
+    def applied(self, part, here):
+        tensor, shape = part(self.operation.args[0]), cut_shape(self.found[0], here)
+        if list(tensor.shape) == shape:  # or torch would give one sample other strides, which slows what follows
+            return [tensor]
+        # A part may not lie in memory in a way that allows a view.
+        return [tensor.expand(shape) if self.operation.name == "expand" else tensor.reshape(shape)]
+
+
+def elementwise(operation: Operation, shapes: list, kind: type[Elementwise] = Elementwise) -> Everything:
+    shape = shapes[0]
+    found = list(plain(shape))
+    for operand in operation.image_operands:
+        layout = operand.value.layout
+        for place, dimension in enumerate(layout, len(shape) - len(layout)):
+            if is_plain(dimension) or length_of(dimension) != shape[place]:
+                continue
+            if not is_plain(found[place]) and found[place] != dimension:
+                return Everything(operation)
+            found[place] = dimension
+    if not has_each_axis_once(found):
+        return Everything(operation)
+    return kind(operation, [tuple(found)] * len(shapes))

@@ -1,0 +1,49 @@
+"""Which rule holds for which of torch's operations, by their names in its ATen library."""
+
+import torch
+
+from erf.graph.nodes import Operation
+from erf.ops import convolution, pointwise, resampling, shapes, sliding
+from erf.ops.rule import Everything, through
+
+RULES = {
+    # Of plain dimensions: samples, channels.
+    **dict.fromkeys(("clone", "_to_copy", "alias", "detach", "lift_fresh"), through(shapes.same)),
+    **dict.fromkeys(("view", "_unsafe_view"), through(shapes.viewed, pointwise.Reshaped)),
+    "expand": through(shapes.expanded, pointwise.Reshaped),
+    "permute": through(shapes.permuted),
+    **dict.fromkeys(("transpose", "t"), through(shapes.transposed)),
+    "unsqueeze": through(shapes.unsqueezed),
+    "squeeze": through(shapes.squeezed),
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean"), through(shapes.reduced)),
+    **dict.fromkeys(("linalg_vector_norm", "logsumexp"), through(shapes.reduced)),
+    **dict.fromkeys(("split", "split_with_sizes", "glu", "index_select", "flip", "roll"), through(shapes.along_plain)),
+    **dict.fromkeys(("_softmax", "_log_softmax"), through(shapes.along_plain)),
+    **dict.fromkeys(("select", "unbind"), through(shapes.without_one)),
+    **dict.fromkeys(("cat", "stack", "slice_scatter"), through(shapes.joined, pointwise.Joined)),
+    **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "linear"), through(shapes.multiplied, pointwise.Multiplied)),
+    "native_layer_norm": through(shapes.layer_normalised),
+    **dict.fromkeys(pointwise.BATCH_NORMS, through(shapes.batch_normalised, pointwise.Normed)),
+    # Pointwise, although torch does not mark them as such.
+    **dict.fromkeys(("hardswish", "_prelu_kernel"), pointwise.elementwise),
+    "copy": lambda operation, shapes: pointwise.elementwise(operation, shapes, pointwise.Copied),
+    # Of neighbourhoods.
+    "convolution": convolution.convolution,
+    "max_pool2d_with_indices": sliding.on_planes(sliding.MaxPool),
+    "constant_pad_nd": sliding.on_axes(sliding.Padding),
+    "slice": sliding.slicing,
+    "pixel_shuffle": sliding.on_planes(sliding.PixelShuffle),
+    "pixel_unshuffle": sliding.on_planes(sliding.PixelUnshuffle),
+    "avg_pool2d": resampling.average_pool,
+    "_adaptive_avg_pool2d": sliding.on_planes(resampling.AdaptivePool),
+    **dict.fromkeys(("reflection_pad2d", "replication_pad2d"), sliding.on_planes(resampling.MirroredPadding)),
+    **dict.fromkeys(("upsample_nearest2d", "_upsample_nearest_exact2d"), sliding.on_planes(resampling.Interpolation)),
+    **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), sliding.on_planes(resampling.Interpolation)),
+}
+
+
+def rule_for(operation: Operation, shapes: list[tuple[int, ...]]) -> Everything:
+    """The rule of an operation whose results have these shapes."""
+    if torch.Tag.pointwise in operation.function.tags:
+        return pointwise.elementwise(operation, shapes)
+    return RULES.get(operation.name, lambda operation, shapes: Everything(operation))(operation, shapes)

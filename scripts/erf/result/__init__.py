@@ -1,0 +1,1 @@
+"""What a measurement is, and the numbers read from it."""

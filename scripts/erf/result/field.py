@@ -1,0 +1,358 @@
+"""What a measurement is: the impact map, and the numbers that are read from it. numpy and SciPy only."""
+
+import importlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+
+import numpy as np
+from scipy.optimize import curve_fit
+
+from erf.errors import InputError
+from erf.result.contribution import SHARES, contribution_square, radial_profile
+from erf.result.intervals import mean_interval, positive_interval
+from erf.system.files import allowance, atomic, read_arrays
+from erf.theory import E2, THRESHOLD, erf_size, gaussian_map, reference_impact
+
+
+def bootstrap_sizes(
+    maps: np.ndarray,
+    position: tuple[float, float],
+    rng: np.random.Generator,
+    replicates: int = 1000,
+    reference: str = "centre",
+) -> np.ndarray:
+    """ERF sizes of the mean of `maps` (runs, H, W) when its runs are drawn again with replacement: (replicates,).
+
+    Noise carries pixels over the threshold: the size of a mean over few runs is a little too large, and that of redrawn
+    runs again by as much. `positive_interval` corrects for it.
+    """
+    runs = len(maps)
+    flat = maps.reshape(runs, -1)
+    sizes = np.empty(replicates)
+    chunk = max(1, 2**24 // flat.shape[1])  # replicates at a time, so that their maps stay within 128 MiB
+    for start in range(0, replicates, chunk):
+        count = min(chunk, replicates - start)
+        weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=count)  # (count, runs)
+        means = np.abs(weights @ flat / runs).reshape(count, *maps.shape[1:])
+        sizes[start : start + count] = erf_size(means, position, reference=reference)
+    return sizes
+
+
+@dataclass(frozen=True)
+class GaussianFit:
+    """A Gaussian fitted to a map: peak, sigma (rows, columns; pixels) and the share of variance that it explains."""
+
+    peak: float
+    sigma: tuple[float, float]
+    r2: float
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Effective receptive field of one unit.
+
+    map : float64 (H, W), rows first: mean impact over live runs and input channels, a derivative (not normalised)
+    position : (row, column) of the unit in the map's pixels, where its theoretical receptive field is centred
+    theoretical_rf : (height, width) in pixels, infinite where a layer sees the whole image or what it sees is unknown
+    run_sizes : (runs,) ERF size of each run (or image) by itself, NaN for a dead one
+    dead : number of runs whose gradient is zero everywhere; they are counted here and left out of the map
+    bootstrap : (replicates,) ERF sizes of maps of redrawn runs; empty if none were asked for, or with one live run
+    largest_share : of the summed map, that of the run with the largest sum; near 1, one run outweighs all others, and
+        the bootstrap says little
+    reference : the threshold is a share of the impact at the "centre", as the paper has it, or of the "maximum"
+    settings : what was measured, as plain values
+    """
+
+    map: np.ndarray
+    position: tuple[float, float]
+    theoretical_rf: tuple[float, float]
+    run_sizes: np.ndarray
+    dead: int = 0
+    bootstrap: np.ndarray = field(default_factory=lambda: np.empty(0))
+    largest_share: float = math.nan
+    reference: str = "centre"
+    settings: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_runs(
+        cls,
+        maps: np.ndarray,
+        position: tuple[float, float],
+        theoretical_rf: tuple[float, float],
+        settings: dict | None = None,
+        rng: np.random.Generator | None = None,
+        reference: str = "centre",
+    ) -> "ReceptiveField":
+        """From one map a run, (runs, H, W). Dead runs are counted, not averaged; with `rng`, sizes are bootstrapped."""
+        if not np.isfinite(maps).all():
+            raise InputError("an impact map has values that are not finite: measure in float64, or scale the weights")
+        alive = maps.any((1, 2))
+        live = maps[alive]
+        run_sizes = np.full(len(maps), np.nan)
+        run_sizes[alive] = erf_size(np.abs(live), position, reference=reference)
+        sums = np.abs(live).sum((1, 2))
+        redraw = rng is not None and len(live) > 1
+        return cls(
+            map=live.mean(0) if len(live) else np.zeros(maps.shape[1:]),
+            position=position,
+            theoretical_rf=theoretical_rf,
+            run_sizes=run_sizes,
+            dead=int((~alive).sum()),
+            bootstrap=bootstrap_sizes(live, position, rng, reference=reference) if redraw else np.empty(0),
+            largest_share=float(sums.max() / sums.sum()) if len(live) else math.nan,
+            reference=reference,
+            settings=settings or {},
+        )
+
+    @property
+    def own_sizes(self) -> np.ndarray:
+        """`run_sizes` of the runs that have one: not dead, and with some impact at the unit's own position."""
+        return self.run_sizes[~np.isnan(self.run_sizes)]
+
+    @property
+    def size(self) -> float:
+        """ERF size (pixels) of the mean map; NaN if the centre has no impact; the magnitude of a signed map."""
+        return self.size_at()
+
+    def size_at(self, threshold: float = THRESHOLD, reference: str | None = None) -> float:
+        """`size` (pixels) by another rule: sqrt of the number of pixels above `threshold` of the impact at `reference`.
+
+        threshold : between 0 and 1; the paper's is 1 - 95.45 % = 4.55 %
+        reference : "centre" or "maximum"; the field's own if None
+
+        NaN if there is no impact at the reference. InputError for a threshold or reference that there is not.
+        """
+        return float(erf_size(np.abs(self.map), self.position, threshold, reference or self.reference))
+
+    def contribution_area(self, share: float) -> tuple[float, float]:
+        """Side (pixels) of the smallest square centred on the unit that holds `share` of the summed |impact|, and its
+        area over the map's: `erf.result.contribution.contribution_square`. NaN for an empty map; InputError for a share
+        outside of (0, 1]."""
+        return contribution_square(np.abs(self.map), self.position, share)
+
+    @property
+    def contribution_areas(self) -> dict[float, tuple[float, float]]:
+        """`contribution_area` of the shares that RepLKNet reports: 20, 30, 50 and 99 %."""
+        return {share: self.contribution_area(share) for share in SHARES}
+
+    def radial_profile(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean |impact| by distance from the unit in bins one pixel wide: (distances in pixels, means), each (n,)."""
+        return radial_profile(np.abs(self.map), self.position)
+
+    @property
+    def mean_run_size(self) -> tuple[float, float, float]:
+        """Mean of the runs' (images') own sizes with its 95 % Student interval: (mean, low, high), pixels.
+
+        Each run's own map is noisier than their mean, and so its size is not the same quantity as `size`. NaN where
+        there are too few runs.
+        """
+        return mean_interval(self.own_sizes)
+
+    @property
+    def diameter(self) -> float:
+        """Diameter (pixels) of the disc with the area of the ERF: 2 size / sqrt(pi)."""
+        return 2 * self.size / math.sqrt(math.pi)
+
+    @property
+    def ratio(self) -> float:
+        """ERF size over the theoretical field's side (geometric mean of height and width); NaN if infinite."""
+        side = math.sqrt(self.theoretical_rf[0] * self.theoretical_rf[1])
+        return self.size / side if math.isfinite(side) else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % basic bootstrap interval of log `size` over runs, as sizes; (NaN, NaN) without a bootstrap."""
+        return positive_interval(self.size, self.bootstrap)
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the ERF reaches the edge of the theoretical field or of the image, which then cuts it off."""
+        window = []
+        for centre, length, side in zip(self.position, self.theoretical_rf, self.map.shape, strict=True):
+            first, last = max(centre - (length - 1) / 2, 0), min(centre + (length - 1) / 2, side - 1)
+            window.append(slice(math.ceil(first), math.floor(last) + 1))
+        seen = np.abs(self.map[tuple(window)])
+        edge = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
+        peak = reference_impact(np.abs(self.map), self.position, self.reference)
+        return bool((edge > THRESHOLD * peak).any())
+
+    @property
+    def sigma(self) -> tuple[float, float]:
+        """Standard deviation (pixels; rows, columns) of |impact| about the unit's position; NaN for an empty map."""
+        return tuple(np.sqrt(self._moments(2)).tolist())
+
+    @property
+    def kurtosis(self) -> tuple[float, float]:
+        """Excess kurtosis (rows, columns) of |impact| as a distribution: 0 for a Gaussian, -1.2 for a uniform one."""
+        with np.errstate(invalid="ignore"):  # a map of one pixel has none
+            return tuple((self._moments(4) / self._moments(2) ** 2 - 3).tolist())
+
+    def _moments(self, order: int) -> np.ndarray:
+        """Moments (rows, columns) of |impact| about the unit's position."""
+        weights = np.abs(self.map)
+        if not weights.any():
+            return np.full(2, np.nan)
+        marginals = [weights.sum(1), weights.sum(0)]
+        distances = [np.arange(side) - centre for side, centre in zip(weights.shape, self.position, strict=True)]
+        return np.array([(m * d**order).sum() / m.sum() for m, d in zip(marginals, distances, strict=True)])
+
+    def fit_gaussian(self) -> GaussianFit:
+        """Least-squares Gaussian centred on the unit; R^2 over all pixels. NaN for an empty or a flat map."""
+        impact = np.abs(self.map)
+        unfitted = GaussianFit(math.nan, (math.nan, math.nan), math.nan)
+        if np.ptp(impact) == 0:
+            return unfitted
+
+        def model(_, peak, row_sigma, column_sigma):
+            return peak * gaussian_map((row_sigma, column_sigma), impact.shape, self.position).ravel()
+
+        scale = impact.max()  # fitted at peak one: gradients can be 1e-20
+        start = (1.0, *(max(s, 0.5) for s in self.sigma))
+        try:
+            (peak, *sigma), _ = curve_fit(model, None, impact.ravel() / scale, p0=start)
+        except RuntimeError:  # no minimum was found
+            return unfitted
+        residual = impact.ravel() / scale - model(None, peak, *sigma)
+        sigma = np.abs(sigma)
+        if (sigma > 10 * np.array(impact.shape)).any():
+            return unfitted  # the map is flat
+        r2 = 1 - (residual**2).sum() / ((impact / scale - (impact / scale).mean()) ** 2).sum()
+        return GaussianFit(float(peak * scale), tuple(sigma.tolist()), float(r2))
+
+    def summary(self) -> dict[str, float | int | bool]:
+        """All numbers by the names that the tables give them, as plain values; lengths in pixels.
+
+        NaN where there is no such number, and an infinite theoretical field where it is unbounded or unknown: strict
+        JSON has neither.
+        """
+        (row, column), (rf_height, rf_width) = self.position, self.theoretical_rf
+        (low, high), fit = self.interval, self.fit_gaussian()
+        mean_run_size, mean_run_low, mean_run_high = self.mean_run_size
+        numbers = {
+            "row": float(row),
+            "column": float(column),
+            "height": self.map.shape[0],
+            "width": self.map.shape[1],
+            "rf_height": float(rf_height),
+            "rf_width": float(rf_width),
+            "size": self.size,
+            "low": low,
+            "high": high,
+            "diameter": self.diameter,
+            "ratio": self.ratio,
+            "size_maximum": self.size_at(reference="maximum"),
+            "size_e2": self.size_at(E2),
+            "clipped": self.clipped,
+            "mean_run_size": mean_run_size,
+            "mean_run_low": mean_run_low,
+            "mean_run_high": mean_run_high,
+            "sigma_rows": self.sigma[0],
+            "sigma_columns": self.sigma[1],
+            "fit_sigma_rows": fit.sigma[0],
+            "fit_sigma_columns": fit.sigma[1],
+            "gaussian_r2": fit.r2,
+            "excess_kurtosis_rows": self.kurtosis[0],
+            "excess_kurtosis_columns": self.kurtosis[1],
+            "images": len(self.run_sizes),
+            "dead": self.dead,
+            "without_centre": len(self.run_sizes) - self.dead - len(self.own_sizes),
+            "largest_share": self.largest_share,
+        }
+        for share, (side, ratio) in self.contribution_areas.items():
+            numbers |= {f"contribution_side_{100 * share:g}": side, f"contribution_ratio_{100 * share:g}": ratio}
+        return numbers
+
+    def __str__(self) -> str:
+        (low, high), (row, column), (height, width) = self.interval, self.position, self.map.shape
+        interval = f" (95 % interval {low:.1f} to {high:.1f})" if math.isfinite(low) else ""
+        share = f", {100 * self.ratio:.0f} % of its theoretical field's side" if math.isfinite(self.ratio) else ""
+        clipped = ", cut off by that field or the image" if self.clipped else ""
+        return (
+            f"ERF size {self.size:.1f} px{interval}{share}{clipped}; unit at row {row:g}, column {column:g}"
+            f" of {height} x {width} px; images: {len(self.run_sizes)}, dead: {self.dead}"
+        )
+
+    def plot(self, axes=None):
+        """Draw the map with the bound of the ERF and the theoretical field, as `erf.result.display.draw_field` says, on
+        matplotlib's `axes` or in a new figure; returns the Axes. InputError without matplotlib."""
+        # By name: what is measured does not depend on how it is drawn, and is not measured anew when that changes.
+        return importlib.import_module("erf.result.display").draw_field(self, axes)
+
+    def save(self, path: str | PathLike) -> None:
+        """Write to `path` (.npz), whole or not at all; the same field gives the same bytes."""
+        save_fields([self], path)
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> "ReceptiveField":
+        """Read what `save` wrote. InputError for a file that is damaged or something else."""
+        fields = load_fields(path)
+        if len(fields) != 1:
+            raise InputError(f"{path}: holds {len(fields)} receptive fields, not one")
+        return fields[0]
+
+
+def save_fields(fields: Sequence[ReceptiveField], path: str | PathLike) -> None:
+    """Write several fields to `path` (.npz), whole or not at all; the same fields give the same bytes."""
+    arrays = {"count": np.array(len(fields))}
+    for number, one in enumerate(fields):
+        values = {**vars(one), "settings": json.dumps(one.settings, sort_keys=True)}
+        arrays |= {f"{number}_{name}": np.asarray(values[name]) for name in _SAVED}
+    with atomic(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+        unpacked = sum(array.nbytes + 1000 for array in arrays.values())  # with their headers
+        if unpacked > allowance(temporary.stat().st_size):  # huge maps of zeros: a reader would refuse them
+            np.savez(temporary, **arrays)
+
+
+def load_fields(path: str | PathLike) -> list[ReceptiveField]:
+    """Read what `save_fields` wrote. InputError for a file that is damaged or something else."""
+    data = read_arrays(path)
+    try:
+        count = _number(data["count"], "count")
+        _require(len(data) == 1 + count * len(_SAVED), "count")  # before anything of that number is made
+        return [_restored({name: data[f"{number}_{name}"] for name in _SAVED}) for number in range(count)]
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: damaged, or something else ({reason}); delete it and run again") from error
+
+
+_SAVED = tuple(ReceptiveField.__dataclass_fields__)
+
+
+FARTHEST = 2**20  # pixels from the map's first at which a unit may look: profiles by distance have a bin for each
+
+
+def _restored(values: dict[str, np.ndarray]) -> ReceptiveField:
+    """The field of its arrays; ValueError if no measurement gives such values."""
+    for name, axes in {"map": 2, "run_sizes": 1, "bootstrap": 1, "largest_share": 0}.items():
+        _require(values[name].dtype.kind == "f" and values[name].ndim == axes, name)
+    for name in ("position", "theoretical_rf"):
+        _require(values[name].dtype.kind in "iuf" and values[name].shape == (2,), name)
+    for name in ("run_sizes", "bootstrap"):  # NaN: without a size
+        _require(not (values[name] < 0).any() and not np.isinf(values[name]).any(), name)
+    _require(values["map"].size and np.isfinite(values["map"]).all(), "map")
+    _require((np.abs(values["position"]) <= FARTHEST).all(), "position")
+    _require((values["theoretical_rf"] > 0).all(), "theoretical_rf")
+    _require(not (values["largest_share"] < 0 or values["largest_share"] > 1.000001), "largest_share")
+    dead, reference = _number(values["dead"], "dead"), str(values["reference"])
+    _require(dead <= len(values["run_sizes"]), "dead")
+    _require(reference in ("centre", "maximum"), "reference")
+    _require(isinstance(settings := json.loads(str(values["settings"])), dict), "settings")
+    pairs = {name: tuple(values[name].tolist()) for name in ("position", "theoretical_rf")}
+    share = float(values["largest_share"])
+    words = {"reference": reference, "settings": settings}
+    return ReceptiveField(**{**values, **pairs, **words, "dead": dead, "largest_share": share})
+
+
+def _number(value: np.ndarray, name: str) -> int:
+    """A whole number from 0; ValueError if it is something else."""
+    _require(value.dtype.kind in "iu" and not value.shape and value >= 0, name)
+    return int(value)
+
+
+def _require(holds: bool, name: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is not what a measurement gives")

@@ -1,0 +1,1 @@
+"""Files, seeds, devices and how commands end."""

@@ -1,0 +1,122 @@
+"""What keeps a trace from the model and from everything around it."""
+
+import contextlib
+import functools
+import gc
+import logging
+import warnings
+import weakref
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    FakeTensor,
+)
+
+KEPT = (
+    "the model was traced with tensors without data, and something outside of its modules, such as a hook or a cache, "
+    "has kept some: clear it before you use the model"
+)
+
+
+class Untraceable(Exception):  # noqa: N818, not a mistake of anybody's
+    """What the model does cannot be followed; the argument says why."""
+
+
+@contextlib.contextmanager
+def _with_gradients() -> Iterator[None]:
+    """What a model does when it is asked for gradients, although tensors do not tell that while they are traced.
+
+    Attention takes no short cut that has none; hooks on tensors cannot be followed.
+    """
+
+    def refuse(tensor, hook):
+        raise Untraceable("it has hooks on tensors")
+
+    fast, register = torch.backends.mha.get_fastpath_enabled(), torch.Tensor.register_hook
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.Tensor.register_hook = refuse
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.Tensor.register_hook = register
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without what a logger says of an error, which is said here."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@contextlib.contextmanager
+def _names_of_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
+    """Put the names of the submodules that are running into a list, the innermost last."""
+    handles = []
+
+    def leave(module, inputs, output):
+        running.pop()
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # has no hooks
+            continue
+        handles.append(module.register_forward_pre_hook(lambda module, inputs, name=name: running.append(name)))
+        handles.append(module.register_forward_hook(leave, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _left_alone(model: nn.Module) -> Iterator[None]:
+    """Modules that keep what they compute, such as tables of positions, must not keep tensors without data."""
+    modules = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
+    before: dict[int, tuple] = {}
+    pending = [vars(module) for module in modules]
+    while pending:
+        held = pending.pop()
+        if id(held) not in before and isinstance(held, dict | list | set | tuple):
+            before[id(held)] = held, held if isinstance(held, tuple) else held.copy()
+            pending.extend(held.values() if isinstance(held, dict) else held)
+    try:
+        yield
+    finally:
+        for held, content in before.values():
+            if not isinstance(held, tuple):
+                held.clear()
+                held.extend(content) if isinstance(held, list) else held.update(content)
+
+
+@contextlib.contextmanager
+def _forgotten_elsewhere(tensors: list[torch.Tensor]) -> Iterator[None]:
+    """What else keeps tensors without data, such as a hook or a global table, is found out, and a cache cleared."""
+    yield  # an exception that passes, such as Ctrl-C, still holds the tensors of its frames
+    left = [weakref.ref(tensor) for tensor in tensors]
+    tensors.clear()
+    alive = lambda: any(tensor() is not None for tensor in left)  # noqa: E731
+    if alive():
+        gc.collect()
+    if alive():
+        for cache in gc.get_objects():
+            if type(cache) is functools._lru_cache_wrapper and _holds_no_data(cache):
+                cache.cache_clear()
+        gc.collect()
+    if alive():
+        warnings.warn(KEPT, stacklevel=2)
+
+
+def _holds_no_data(held: object, depth: int = 4) -> bool:
+    """Whether a container has a tensor without data in it."""
+    if isinstance(held, torch.Tensor):
+        return isinstance(held, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(held)
+    inner = gc.get_referents(held) if depth and not isinstance(held, type | FunctionType | ModuleType) else []
+    return any(_holds_no_data(one, depth - 1) for one in inner)

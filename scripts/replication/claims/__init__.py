@@ -1,0 +1,1 @@
+"""Claims of the paper, their measures, and their verdicts."""

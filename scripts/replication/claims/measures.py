@@ -1,0 +1,301 @@
+"""What claims are judged by, read from the tables that the pipeline leaves: one function for each kind of measurement.
+
+`MEASURES` and `OBSTACLES` have them by the names that `config/claims.yaml` uses.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from erf.result.intervals import mean_interval
+from replication.claims.verdicts import Part, Region
+from replication.drawing.labels import DATASETS, ENOUGH_SEEDS, SCORES, counted, with_interval
+
+PAPER_DEPTHS = (5, 10, 20, 40)
+# Width and epochs from which absolute values are compared: a choice of ours, since the paper's are not known.
+FULL_SCALE = {"cifar10": (64, 30), "camvid": (64, 100)}
+
+
+class NotRunError(Exception):
+    """What a claim is judged by was not measured."""
+
+
+@dataclass
+class Results:
+    """What was measured: the pipeline's tables by name, the settings of the paper's trainings by theirs, and the
+    figures that are made, each with the names of the networks that it shows."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    trainings: dict[str, dict] = field(default_factory=dict)
+    shown: dict[str, list[str]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self.tables:
+            raise NotRunError(f"there is no table of {name}")
+        return self.tables[name]
+
+    def of(self, figure: str) -> "Results":
+        """The same with no other untrained networks than the figure's; NotRunError where it is not made."""
+        if figure not in self.shown:
+            raise NotRunError(f"the figure {figure} is not among the targets of this configuration")
+        networks = self.tables.get("networks")
+        if networks is None:
+            return self
+        own = networks[networks["network"].isin(self.shown[figure])]
+        return replace(self, tables={**self.tables, "networks": own})
+
+
+def plain_stacks(results: Results, series: str, reading: str = "abs") -> pd.DataFrame:
+    """Rows of the plain stacks without centre-light weights at the paper's depths: of each, the widest network."""
+    found = results["networks"].query("series == @series and reading == @reading and depth in @PAPER_DEPTHS")
+    found = found.query("structure == 'plain' and kernel == 3 and unit == 'before' and centre_light == 0")
+    found = found.sort_values("channels", kind="stable")
+    return found.drop_duplicates("depth", keep="last").sort_values("depth")
+
+
+def layers(row) -> str:
+    """How to call a network in a list of depths, and what is wrong with its measurement."""
+    dead = f", {row.dead} of {row.runs} runs dead" if row.dead else ""
+    return f"{row.depth} layers{', cut off by the RF' if row.clipped else ''}{dead}"
+
+
+def bounds(row, value: float, low: float, high: float) -> tuple[float, float, float]:
+    """A network's value with its interval; uniform weights are the same in every run."""
+    return (value, value, value) if row.series == "uniform" else (value, low, high)
+
+
+def gaussian_fits(results: Results, series: str, depths: Sequence[int] = PAPER_DEPTHS) -> list[Part]:
+    """R^2 of the Gaussian fitted to the maps of plain stacks."""
+    rows = plain_stacks(results, series).query("depth in @depths")
+    return [Part(layers(row), *bounds(row, row.r2, row.r2_low, row.r2_high)) for row in rows.itertuples()]
+
+
+def coefficients(results: Results) -> list[Part]:
+    """Largest difference, in millionths of the peak, between the n-th power of the Fourier transform and counting."""
+    table = results["convolution"].query("panel == 'coefficients'")
+    apart = (table["fourier"] - table["value"]).abs() / table.groupby(["kernel", "depth"])["value"].transform("max")
+    return [Part.exact(f"kernel {kernel}", 1e6 * here.max()) for kernel, here in apart.groupby(table["kernel"])]
+
+
+def distances_to_the_limit(results: Results) -> list[Part]:
+    """Total variation distance to the Gaussian at the largest depth, for each kernel."""
+    table = results["convolution"].query("panel == 'total variation distance'")
+    last = table[table["depth"] == table["depth"].max()]
+    return [Part.exact(f"{row.kernel}, {row.depth} layers", row.value) for row in last.itertuples()]
+
+
+def uniform_sigmas(results: Results) -> list[Part]:
+    """Standard deviations of the maps of uniform stacks, over the formula's."""
+    rows = plain_stacks(results, "uniform")
+    return [Part.exact(layers(row), row.sigma_rows / row.limit_sigma_rows) for row in rows.itertuples()]
+
+
+def energy_sizes(results: Results) -> list[Part]:
+    """Sizes of the mean of g^2, over those of a uniform kernel's map."""
+    rows = plain_stacks(results, "random", "square")
+    return [Part(layers(row), *np.array([row.size, row.low, row.high]) / row.theory_size) for row in rows.itertuples()]
+
+
+def fractions(results: Results) -> list[Part]:
+    """Of the theoretical receptive field that the ERF has, at the largest of the paper's depths."""
+    parts = []
+    for series in ("uniform", "random", "random + ReLU"):
+        for row in plain_stacks(results, series).query("depth == @PAPER_DEPTHS[-1]").itertuples():
+            label = f"{series}, {layers(row)}"
+            parts.append(Part(label, *bounds(row, row.ratio, row.low / row.rf, row.high / row.rf)))
+    return parts
+
+
+def structure_fits(results: Results, structure: str) -> list[Part]:
+    """R^2 of the Gaussian fitted to the maps of a structure."""
+    rows = results["networks"].query("structure == @structure and reading == 'abs'")
+    return [Part(row.series, row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
+
+
+def structure_ratios(results: Results, structure: str) -> list[Part]:
+    """ERF size of a structure over that of the plain stack of the same activation."""
+    rows = results["structures"].query("structure == @structure")
+    return [Part(row.series, row.ratio, row.ratio_low, row.ratio_high) for row in rows.itertuples()]
+
+
+def box_shares(results: Results) -> list[Part]:
+    """Share of its bounding box that the dilated stacks' ERF fills."""
+    rows = results["networks"].query("structure == 'dilation' and reading == 'abs'")
+    return [Part(row.series, row.box_share, row.box_low, row.box_high) for row in rows.itertuples()]
+
+
+def slope_rows(results: Results, quantity: str, deepest: bool) -> pd.DataFrame:
+    """Slopes against depth of the widest plain stacks of random weights, for every range of depths or the deepest."""
+    table = results["slopes"].query("mode == 'abs' and unit == 'before' and quantity == @quantity")
+    table = table[table["weights"].isin(["random", "random + ReLU"])]
+    if deepest:
+        last = table["depths"].str.split("-").str[-1].astype(int)
+        table = table[last == last.max()]
+    return table[table["channels"] == table.groupby("weights")["channels"].transform("max")]
+
+
+def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]:
+    """The same with their intervals."""
+    rows = slope_rows(results, quantity, deepest)
+    labels = rows["weights"] + ", " + rows["depths"].str.replace("-", "–") + " layers"
+    return [Part(label, row.slope, row.low, row.high) for label, row in zip(labels, rows.itertuples(), strict=True)]
+
+
+def trainings_of(
+    results: Results, table: str, dataset: str, start: float | None = None
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of a table for each of the paper's trainings on a dataset, of those from the start γ if it is given; each
+    with its start in words."""
+    for name, settings in results.trainings.items():
+        carried = settings["network"]["residual_scale"]
+        here = results[table][results[table]["training"] == name]
+        if settings["dataset"] == dataset and start in (None, carried) and len(here):
+            yield f"γ = {carried:g}", here
+
+
+def seeds_part(label: str, seeds: float, value: float, low: float, high: float) -> Part:
+    """A mean over seeds; with its interval only where they are enough."""
+    label = f"{label}, {counted(int(seeds), 'seed')}".removeprefix(", ")
+    return Part(label, value, low, high) if seeds >= ENOUGH_SEEDS else Part(label, value)
+
+
+def mean_part(label: str, values: pd.Series) -> Part:
+    return seeds_part(label, len(values), *mean_interval(values))
+
+
+def before_and_after(results: Results, training: pd.DataFrame, quantity: str) -> tuple[pd.Series, pd.Series]:
+    """A quantity by seed before training and at the last epoch; NotRunError where one of the two was not measured."""
+    epochs = results.trainings[training["training"].iloc[0]]["recipe"]["epochs"]
+    by_seed = training.query("snapshot != 'best'").pivot_table(index="seed", columns="epoch", values=quantity)
+    if not {0, epochs} <= set(by_seed):
+        raise NotRunError(f"the snapshots before training and of the last epoch, {epochs}, were not both measured")
+    return by_seed[0], by_seed[epochs]
+
+
+def diameters(results: Results, dataset: str, when: str, start: float | None = None) -> list[Part]:
+    """ERF diameter "before" training or "after" it, at the last epoch."""
+    parts = []
+    for label, here in trainings_of(results, "sizes", dataset, start):
+        before, after = before_and_after(results, here, "diameter")
+        parts.append(mean_part(label, {"before": before, "after": after}[when]))
+    return parts
+
+
+GROWING = {"sigma": "σ", "size": "ERF size"}  # the primary outcomes of docs/protocol.md
+
+
+def growth_ratios(results: Results, dataset: str, start: float) -> list[Part]:
+    """σ (root mean square of both axes) and ERF size at the last epoch over those before training, paired by seed: the
+    geometric mean, its interval that of the mean logarithm."""
+    parts = []
+    for _, here in trainings_of(results, "sizes", dataset, start):
+        here = here.assign(sigma=((here["sigma_rows"] ** 2 + here["sigma_columns"] ** 2) / 2) ** 0.5)
+        for quantity, label in GROWING.items():
+            before, after = before_and_after(results, here, quantity)
+            parts.append(seeds_part(label, len(before), *np.exp(mean_interval(np.log(after / before)))))
+    return parts
+
+
+def theoretical_fields(results: Results, dataset: str) -> list[Part]:
+    """Side of the theoretical receptive field of the trained networks, pixels."""
+    sides = {side for _, here in trainings_of(results, "sizes", dataset) for side in here["theoretical_rf"]}
+    return [Part.exact(DATASETS[dataset], float(side)) for side in sorted(sides)]
+
+
+def accuracies(results: Results, dataset: str, start: float) -> list[Part]:
+    """Test accuracy, per cent."""
+    found = trainings_of(results, "scores", dataset, start)
+    return [mean_part("", 100 * here["test_accuracy"]) for _, here in found]
+
+
+def centre_light_sizes(results: Results) -> list[Part]:
+    """ERF size before training at the largest strength, over that of He's weights."""
+    rows = results["initialization"].query("panel == 'size' and series != 'theory' and strength > 0")
+    parts = []
+    for row in rows[rows["strength"] == rows["strength"].max()].itertuples():
+        if row.series == "stack":
+            parts.append(Part("plain stack + ReLU", row.ratio, row.low, row.high))
+        else:
+            parts.append(seeds_part(DATASETS[row.series], row.seeds, row.ratio, row.low, row.high))
+    return parts
+
+
+def centre_light_fits(results: Results) -> list[Part]:
+    """R^2 of the Gaussian fitted to the maps of centre-light stacks."""
+    rows = results["networks"].query("centre_light > 0 and reading == 'abs'").sort_values("centre_light")
+    return [Part(f"strength {row.centre_light:g}", row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
+
+
+def epochs_saved(results: Results) -> list[Part]:
+    """Change, per cent, in the epochs to each validation score, relative to He's weights and the same seed."""
+    table = results["initialization"].query("panel == 'epochs' and strength > 0")
+    parts = []
+    for row in table[table["seed"].astype(str) == "mean"].itertuples():
+        label = f"{DATASETS[row.series]} to {SCORES[row.series]} {row.score:g}"
+        part = seeds_part(label, row.seeds, 100 * row.change, 100 * row.low, 100 * row.high)
+        parts.append(replace(part, absent="not reached by every seed"))
+    return parts
+
+
+# Why a measurement cannot be held against the paper's value; "" where it can.
+
+
+def smaller_scale(results: Results, region: Region, dataset: str, **_) -> str:
+    """A training of less than the full scale, which config.yaml has."""
+    width, epochs = FULL_SCALE[dataset]
+    for settings in results.trainings.values():
+        own_width, own_epochs = settings["network"]["width"], settings["recipe"]["epochs"]
+        if settings["dataset"] == dataset and (own_width < width or own_epochs < epochs):
+            return (
+                f"trained at width {own_width} for {own_epochs} epochs; held against the paper's value only from our"
+                f" full scale on, width {width} and {epochs} epochs (the paper's own is not known)"
+            )
+    return ""
+
+
+def chosen_start(results: Results, region: Region, start: float, **_) -> str:
+    """A start that was set to be the paper's."""
+    return f"γ = {start:g} sets it, and was chosen to begin near the paper's value"
+
+
+def setting(results: Results, region: Region, dataset: str, **_) -> str:
+    """What was built, and not found."""
+    sides = ", ".join(f"{part.value:.0f}" for part in theoretical_fields(results, dataset))
+    return f"a setting, not a finding: the network was built to come near to the paper's, and has {sides} px"
+
+
+def too_shallow(results: Results, region: Region, quantity: str, deepest: bool) -> str:
+    """A limit of many layers, at depths at which theory itself is not near it."""
+    for row in slope_rows(results, quantity, deepest).itertuples():
+        if row.theory not in region:
+            expected = with_interval(row.theory, np.nan, np.nan, 3)
+            depths = row.depths.replace("-", "–")
+            return f"at {depths} layers theory itself has a slope of {expected}: the limit needs more layers"
+    return ""
+
+
+MEASURES = {
+    measure.__name__: measure
+    for measure in (
+        coefficients,
+        uniform_sigmas,
+        distances_to_the_limit,
+        energy_sizes,
+        fractions,
+        gaussian_fits,
+        structure_fits,
+        structure_ratios,
+        box_shares,
+        slopes,
+        diameters,
+        growth_ratios,
+        theoretical_fields,
+        accuracies,
+        centre_light_sizes,
+        centre_light_fits,
+        epochs_saved,
+    )
+}
+OBSTACLES = {obstacle.__name__: obstacle for obstacle in (smaller_scale, chosen_start, setting, too_shallow)}

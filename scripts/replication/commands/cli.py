@@ -1,0 +1,96 @@
+"""What every script here shares: errors in one line, a record beside what it makes, settings as JSON, tables."""
+
+import argparse
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from erf.errors import InputError
+from erf.system.exits import exit_status
+from erf.system.files import atomic, checked
+from replication.commands import kept
+from replication.commands.provenance import recorded
+from replication.commands.source_code import code_digest
+
+
+def command(main: Callable[[list[str] | None], None]) -> Callable[[list[str] | None], int]:
+    """Make `main` return an exit status, say a user's or the disk's fault in one line, without a traceback, and leave a
+    record beside what it makes. `main` does not run if the very same was kept of an earlier run, which is put back."""
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None) -> int:
+        def run() -> None:
+            script, arguments = Path(inspect.getfile(main)), sys.argv[1:] if argv is None else argv
+            code = code_digest(script)
+            if made := kept.put_back(script, code, arguments):
+                print(f"unchanged since {made}: kept")
+                return
+            try:
+                with recorded(script, arguments, code):
+                    main(argv)
+            except BaseException:
+                if told := kept.whereabouts(arguments):
+                    print(told, file=sys.stderr)
+                raise
+            kept.discard(arguments)
+
+        return exit_status(run)
+
+    return wrapped
+
+
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """A parser that shows a script's docstring as it stands."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def figure_arguments(
+    description: str,
+    argv: list[str] | None,
+    numbers: dict[str, str] | None = None,
+    objects: dict[str, str] | None = None,
+    **inputs: str,
+) -> argparse.Namespace:
+    """Arguments of a figure's script: lists of numbers, objects in JSON and lists of files, each by its name with its
+    help, and --out."""
+    parser = new_parser(description)
+    for name, text in (objects or {}).items():
+        parser.add_argument(f"--{name}", type=json_object, required=True, help=text)
+    for name, text in (numbers or {}).items():
+        parser.add_argument(f"--{name}", type=int, nargs="+", required=True, help=text)
+    for name, text in inputs.items():
+        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
+    parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
+    return parser.parse_args(argv)
+
+
+def json_object(text: str) -> dict:
+    """For argparse: an object in JSON."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV, whole or not at all; floats in full, so that reading gives back what was computed."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV that `write_table` made; InputError if it is empty, not a table, or without one of `columns`."""
+    checked(path)
+    try:
+        table = pd.read_csv(path, encoding="utf-8")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a table ({error}); delete it and run again") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise InputError(f"{path}: has no column {missing[0]!r}: another table is wanted here")
+    return table

@@ -1,0 +1,1 @@
+"""Untrained networks, and what theory says of them."""

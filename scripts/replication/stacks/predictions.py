@@ -1,0 +1,50 @@
+"""What theory predicts of an untrained network: map, spread, fit and size."""
+
+import math
+
+import numpy as np
+
+from erf import theory
+from erf.result.field import GaussianFit, ReceptiveField
+from replication.stacks.structures import structure_of, theory_stack
+
+
+def series_name(settings: dict) -> str:
+    """Name in figures and tables of networks that differ in no more than depth: "random + ReLU"."""
+    names = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "gelu": "GELU"}
+    activation = settings["activation"]
+    return settings["weights"] + ("" if activation == "none" else f" + {names.get(activation, activation)}")
+
+
+def predicted_map(settings: dict) -> np.ndarray:
+    """Theory's exact map, up to a factor, for a measured network without its activation; NaN where there is none."""
+    return _predicted(theory.expected_map, settings, np.full((1, 1), np.nan))
+
+
+def predicted_sigma(settings: dict) -> tuple[float, float]:
+    """Sigma (rows, columns; pixels) of the Gaussian limit, for a measured network without its activation.
+
+    The fit to a finite network's map is a little off it: `predicted_fit`. NaN where there is no theory.
+    """
+    return _predicted(theory.expected_sigma, settings, (math.nan, math.nan))
+
+
+def predicted_fit(settings: dict) -> GaussianFit:
+    """The Gaussian fitted to `predicted_map` as to a measured one."""
+    expected = predicted_map(settings)
+    middle = tuple((side - 1) / 2 for side in expected.shape)
+    return ReceptiveField.from_runs(expected[None], middle, expected.shape).fit_gaussian()
+
+
+def predicted_size(settings: dict) -> float:
+    """Theory's ERF size (pixels) for a measured network without its activation; NaN where there is none."""
+    return _predicted(theory.expected_size, settings, math.nan)
+
+
+def _predicted(quantity, settings: dict, otherwise):
+    weights, mode = settings["weights"], settings["mode"]
+    if (weights, mode) == ("random", "signed"):
+        return otherwise  # the mean of g is zero: what is measured is noise
+    if (weights, mode, settings["structure"]) == ("uniform", "square", "dropout"):
+        return otherwise  # the masks alone are random: paths share them, and neither rule holds
+    return quantity(theory_stack(structure_of(settings, settings["depth"]), weights), weights, mode)

@@ -1,0 +1,1 @@
+"""Trained networks: snapshots and tables."""

@@ -1,0 +1,36 @@
+"""Arguments and images of the scripts that measure snapshots."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from erf.system.devices import choose_device
+from replication.commands.cli import json_object, new_parser
+from replication.trained.snapshots import measured_images
+from replication.training.datasets import calibration_images, load_splits
+
+
+def arguments(
+    description: str, argv: list[str] | None, out: str
+) -> tuple[argparse.Namespace, torch.Tensor, torch.Tensor]:
+    """The arguments, `device` as torch has it; the images to measure on, (n, 3, H, W), and those that set batch norm's
+    statistics, both on that device.
+
+    `out` is the help of --out.
+    """
+    parser = new_parser(description)
+    parser.add_argument("--snapshots", type=Path, nargs="+", required=True, help="snapshots of one training, .pt")
+    parser.add_argument("--data", type=Path, required=True, help="arrays of the training's dataset, .npz")
+    parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--images", type=int, required=True, help="validation and test images to average over")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True, help=out)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    args.device = choose_device(args.device)
+    splits, dataset = load_splits(args.data, args.settings), args.settings["dataset"]
+    images, calibration = measured_images(splits, dataset, args.images), calibration_images(splits["train"], dataset)
+    return args, images.to(args.device), calibration.to(args.device)

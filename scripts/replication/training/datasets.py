@@ -1,0 +1,261 @@
+"""Images and labels as whole arrays, and what happens to a batch of them on its way into training."""
+
+import functools
+import hashlib
+import io
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+import numpy as np
+import torch
+
+from erf.errors import InputError
+from erf.system.files import read_arrays
+from erf.system.seeds import seed_for, torch_generator
+
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to learn: one of `classes` classes, for an image or for each of its pixels.
+
+    A label equal to `classes` is void: it is neither learnt nor counted. mean and std are those of the training set's
+    red, green and blue, in units of full scale; `score` is the metric that chooses the best snapshot.
+    """
+
+    classes: int
+    score: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+CIFAR10 = Task(10, "accuracy", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CAMVID = Task(11, "mean_iou", (0.4119, 0.4251, 0.4327), (0.3071, 0.3116, 0.3072))
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """Reads the dictionaries of arrays that CIFAR-10's batches are, and refuses every other class or function."""
+
+    ALLOWED = frozenset({("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")})
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"refused to load {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def read_cifar10_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (n, 3, 32, 32) and labels uint8 (n,) from the bytes of one official batch file.
+
+    The caller has checked the MD5; the unpickler trusts nothing all the same.
+    """
+    batch = _BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
+    return batch["data"].reshape(-1, 3, 32, 32), np.array(batch["labels"], np.uint8)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (n, 3, H, W) and labels, int64 (n,) or uint8 (n, H, W)."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: torch.Tensor) -> "Split":
+        return Split(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+CIFAR10_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+CAMVID_ARRAYS = tuple(f"{split}_{kind}" for split in ("train", "validation", "test") for kind in ("images", "labels"))
+
+
+def content_digest(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of all values, in the order of the arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def read_dataset(path: str | PathLike, names: Sequence[str], sha256: str | None) -> dict[str, np.ndarray]:
+    """The arrays of a dataset's file; InputError if they have not the digest, unless that is None."""
+    arrays = read_arrays(path, *names)
+    if sha256 and (found := content_digest(arrays.values())) != sha256:
+        raise InputError(
+            f"{path}: other images or labels than the configuration's (SHA-256 {found}, not {sha256}); "
+            "delete it and run again, or set the dataset's sha256"
+        )
+    return arrays
+
+
+def load_cifar10(path: str | PathLike, validation: int, sha256: str | None = None) -> dict[str, Split]:
+    """The splits "train", "validation" and "test" from the file that download_cifar10 makes.
+
+    `validation` images of the training set, the same for every seed of a training, are held out of "train". InputError
+    if the content has another digest than `sha256`, where that is given.
+    """
+    arrays = read_dataset(path, CIFAR10_ARRAYS, sha256)
+    train, test = (
+        split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CIFAR10) for name in ("train", "test")
+    )
+    if not 0 < validation < len(train):
+        raise InputError(f"validation must lie between 1 and {len(train) - 1} images, not {validation}")
+    order = torch.from_numpy(np.random.default_rng(seed_for(0, "validation split")).permutation(len(train)))
+    return {"train": train.take(order[validation:]), "validation": train.take(order[:validation]), "test": test}
+
+
+def load_camvid(path: str | PathLike, sha256: str | None = None) -> dict[str, Split]:
+    """The splits "train", "validation" and "test" from the file that download_camvid makes. InputError if the content
+    has another digest than `sha256`, where that is given."""
+    arrays = read_dataset(path, CAMVID_ARRAYS, sha256)
+    return {
+        name: split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CAMVID)
+        for name in ("train", "validation", "test")
+    }
+
+
+def split_of(path: str | PathLike, name: str, images: np.ndarray, labels: np.ndarray, task: Task) -> Split:
+    """A split of a file's arrays. InputError, which names the file, for arrays that are not what `Split` says."""
+    maps = task is CAMVID  # a label for every pixel
+    fits = images.ndim == 4 and images.shape[1] == 3 and images.size and images.dtype == labels.dtype == np.uint8
+    if not fits:
+        raise InputError(f"{path}: {name} has no images uint8 (n, 3, H, W) with labels uint8; delete it and run again")
+    count, _, height, width = images.shape
+    if labels.shape != ((count, height, width) if maps else (count,)):
+        raise InputError(f"{path}: the labels of {name}, {labels.shape}, do not fit its images, {images.shape}")
+    if labels.max() > (last := task.classes if maps else task.classes - 1):
+        void = ", void" if maps else ""
+        raise InputError(f"{path}: a label of {name} is {labels.max()}; they go from 0 to {last}{void}")
+    labels = torch.from_numpy(labels)
+    return Split(torch.from_numpy(images), labels if maps else labels.long())
+
+
+def load_splits(path: str | PathLike, settings: dict) -> dict[str, Split]:
+    """The splits of a training's dataset with these settings. Their "sha256" is the digest of the dataset's content,
+    which the pipeline always gives."""
+    if settings["dataset"] == "cifar10":
+        return load_cifar10(path, settings["validation"], settings.get("sha256"))
+    return load_camvid(path, settings.get("sha256"))
+
+
+TASKS = {"cifar10": CIFAR10, "camvid": CAMVID}
+CALIBRATION = {"cifar10": 1000, "camvid": 16}  # training images that set batch norm's statistics before a measurement
+
+
+def calibration_images(train: Split, dataset: str) -> torch.Tensor:
+    """Training images, normalised, (n, 3, H, W), by which batch norm's statistics are set: the same for every seed and
+    snapshot. They are spread over the split, since neighbours may be frames of one video."""
+    return normalise(spread(train.images, CALIBRATION[dataset]), TASKS[dataset])
+
+
+def spread(images: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` of the images, at equal distances in their order; all of them where there are not so many."""
+    return images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
+
+
+def median_frequency_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Weights (classes,) that make rare classes count as much as others, from labels (n, H, W).
+
+    A class's frequency is its share of the pixels of those images that show it; its weight is the median of all
+    frequencies over its own (Badrinarayanan et al. 2017). InputError for a class that no image shows.
+    """
+    counts = torch.stack([torch.bincount(image.flatten(), minlength=classes + 1) for image in labels])[:, :classes]
+    shown = (counts > 0).sum(0) * labels[0].numel()
+    if not shown.all():
+        raise InputError(f"no training image shows class {int(shown.argmin())}, so that it has no weight")
+    frequency = counts.sum(0).double() / shown
+    return (frequency.quantile(0.5) / frequency).float()
+
+
+def normalise(images: torch.Tensor, task: Task) -> torch.Tensor:
+    """uint8 (n, 3, H, W) to float32 of zero mean and unit variance per channel, over the task's training set."""
+    mean, std = _statistics(task, images.device)
+    return (images.float() / 255 - mean) / std
+
+
+@functools.cache  # made once: a copy to the GPU makes the CPU wait for it
+def _statistics(task: Task, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (1, 3, 1, 1) on the device."""
+    return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (task.mean, task.std))
+
+
+def crop_and_flip(
+    count: int, size: tuple[int, int], crop: tuple[int, int], padding: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row and column indices (count, crop) of random crops of images of `size`, half of them mirrored.
+
+    A crop may leave the image by `padding` pixels, whose reflection it then shows.
+    """
+    indices = []
+    for side, length in zip(size, crop, strict=True):
+        first = torch.randint(-padding, side - length + padding + 1, (count, 1), generator=generator)
+        indices.append(_reflect(first + torch.arange(length), side))
+    rows, columns = indices
+    mirrored = torch.randint(2, (count, 1), generator=generator).bool()
+    return rows, torch.where(mirrored, columns.flip(1), columns)
+
+
+def _reflect(index: torch.Tensor, side: int) -> torch.Tensor:
+    """Positions beyond either end mirrored about the first or last pixel."""
+    index = index.abs()
+    return torch.where(index < side, index, 2 * (side - 1) - index)
+
+
+class ImageData:
+    """Images on the training device: shuffled, cropped and flipped a whole batch at a time, their label maps too.
+
+    crop : (height, width) of what training shows of an image; it may leave the image by `padding` pixels
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, Split],
+        task: Task,
+        crop: tuple[int, int],
+        padding: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+    ):
+        if batch_size > len(splits["train"]):
+            raise InputError(f"batch_size is {batch_size}, but there are only {len(splits['train'])} training images")
+        size = tuple(splits["train"].images.shape[2:])
+        if any(length > side for length, side in zip(crop, size, strict=True)):
+            raise InputError(f"crop is {tuple(crop)}, but the images have only {size} pixels")
+        self.splits = {name: split.to(device) for name, split in splits.items()}
+        self.task, self.size, self.crop, self.padding = task, size, tuple(crop), padding
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch; the few images that fill no batch sit this epoch out."""
+        return len(self.splits["train"]) // self.batch_size
+
+    def training_batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches ((n, 3, *crop) float32, channels last; labels int64) of one epoch, fixed by it and the seed."""
+        train = self.splits["train"]
+        order = torch.randperm(len(train), generator=torch_generator(self.seed, "order", epoch))
+        generator = torch_generator(self.seed, "augmentation", epoch)
+        rows, columns = crop_and_flip(len(train), self.size, self.crop, self.padding, generator)
+        order, rows, columns = (indices.to(self.device) for indices in (order, rows, columns))
+        for start in range(0, self.steps * self.batch_size, self.batch_size):
+            here = slice(start, start + self.batch_size)
+            sample, row, column = order[here, None, None], rows[here, :, None], columns[here, None, :]
+            # The slice between the index arrays puts the channels last: (n, h, w, 3), without a copy.
+            images = train.images[sample, :, row, column].permute(0, 3, 1, 2)
+            labels = train.labels[order[here]] if train.labels.dim() == 1 else train.labels[sample, row, column]
+            yield normalise(images, self.task), labels.long()
+
+    def evaluation_batches(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The images of `split` in their order, whole and without augmentation."""
+        chosen = self.splits[split]
+        for images, labels in zip(
+            *(part.split(self.batch_size) for part in (chosen.images, chosen.labels)), strict=True
+        ):
+            yield normalise(images, self.task).contiguous(memory_format=torch.channels_last), labels.long()
