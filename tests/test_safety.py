@@ -99,10 +99,10 @@ def test_the_rules_read_no_pickle(module):
 
 def test_files_of_the_users_own_are_held_against_no_record():
     """What reads photographs, weights, code and claims can rename nothing."""
-    for name in ("erf/models/images.py", "erf/models/factory.py", "check_claims.py"):
+    for name in ("erf/models/images.py", "erf/models/factory.py", "erf/models/weights.py", "check_claims.py"):
         assert not {"checked", "set_aside"} & {called for called, _ in calls(SCRIPTS / name)}
     users = {path.name for path in SOURCES if "set_aside" in {called for called, _ in calls(path)}}
-    assert users == {"files.py", "training.py"}  # a training sets its own states aside
+    assert users == {"files.py", "resume.py"}  # a training sets its own states aside
 
 
 class Evil:
