@@ -1,5 +1,6 @@
 """Small stand-ins for the real data, and the pipeline in a folder of its own."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -175,6 +176,22 @@ def classifier_settings() -> dict:
 def heed_ctrl_c() -> None:
     """In a new process, for subprocess's preexec_fn: what is started in the background of a shell ignores SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str):
+    """A file system in memory at `folder`; the test is skipped where none may be mounted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here: this test wants root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
 def damage(path: Path, rng: np.random.Generator, how: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 
-from conftest import Project, damage, heed_ctrl_c
+from conftest import Project, damage, heed_ctrl_c, mounted, remount
 from repeatable import differences, digests
 
 LONG = bool(os.environ.get("ERF_LONG"))
@@ -233,22 +233,6 @@ def test_two_runs_in_the_same_folder(copied, undisturbed):
     assert "LockException" in second.stdout and "Traceback" not in second.stdout
     assert first.wait() == 0
     assert differences(digests(copied.folder), undisturbed) == []
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, options: str):
-    """A file system in memory at `folder`; the test is skipped where none may be mounted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here: this test wants root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def remount(folder: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
 def used(folder: Path) -> int:

@@ -1,7 +1,6 @@
 """Where the pipeline runs: from another folder, in folders that are read-only or oddly named, with a full disk for
 temporary files, a clock that was wrong, a locale that is not UTF-8. Each works, or ends in one line before any job."""
 
-import contextlib
 import copy
 import os
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT, Project, copy_project
+from conftest import ROOT, Project, copy_project, mounted, remount
 
 TINY = {  # the claims, the scorecard and the report, of what takes seconds
     "name": "tiny",
@@ -54,22 +53,6 @@ def refused(result: subprocess.CompletedProcess) -> str:
     assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
     assert "Execute" not in result.stderr
     return result.stderr.splitlines()[-1]
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, options: str):
-    """A file system in memory at `folder`; the test is skipped where none may be mounted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here: this test wants root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def remount(folder: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
 def test_from_another_folder_everything_is_made_there(tiny, tmp_path):
