@@ -1,7 +1,6 @@
 """What is computed of a part of each layer is what is computed of all of it."""
 
 import functools
-import importlib
 import re
 import warnings
 
@@ -17,16 +16,15 @@ import erf
 from dags import dags, pairs
 from erf.errors import InputError
 from erf.graph.convolutions import convolved
+from erf.measuring import probe
 from erf.measuring.theoretical import traced
 from erf.tracing.cone import Cone
-
-MEASURE = importlib.import_module("erf.measuring.measure")  # the module: erf.measure is the function
 
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch):
     """Whatever the gain."""
-    monkeypatch.setattr(MEASURE, "WORTHWHILE", np.inf)
+    monkeypatch.setattr(probe, "WORTHWHILE", np.inf)
 
 
 @settings(max_examples=250)

@@ -95,13 +95,13 @@ def test_bf16_of_a_convolution_is_near_float32():
 @pytest.mark.parametrize("faster", [True, False])
 def test_a_training_goes_on_in_the_arithmetic_in_which_it_began(tmp_path, monkeypatch, faster):
     """Whatever is faster now: timings vary, and the other way would begin anew."""
-    monkeypatch.setattr("replication.training.speed.has_bf16", lambda device: True)
-    monkeypatch.setattr("replication.training.speed.convolutions", lambda model, images: {})
-    monkeypatch.setattr("replication.training.speed.bf16_is_faster", lambda found, device: faster)
+    monkeypatch.setattr("replication.training.resume.has_bf16", lambda device: True)
+    monkeypatch.setattr("replication.training.resume.convolutions", lambda model, images: {})
+    monkeypatch.setattr("replication.training.resume.bf16_is_faster", lambda found, device: faster)
     folder = settle_arithmetic(small_trainer(), tmp_path)
     assert folder == tmp_path / ("cpu-bf16" if faster else "cpu-float32")
     save_state(folder / "state.pt", {})
-    monkeypatch.setattr("replication.training.speed.bf16_is_faster", lambda found, device: not faster)
+    monkeypatch.setattr("replication.training.resume.bf16_is_faster", lambda found, device: not faster)
     trainer = small_trainer()
     assert settle_arithmetic(trainer, tmp_path) == folder and trainer.bf16 == faster
 
