@@ -58,7 +58,7 @@ def imported_by(program: str) -> set[str]:
         " if (getattr(m, '__file__', None) or '').startswith(sys.argv[1])]))"
     )
     result = subprocess.run([sys.executable, "-c", code, str(SCRIPTS), program], capture_output=True, text=True)
-    return {path for path in json.loads(result.stdout) if not path.endswith(f"/{program}.py")}
+    return set(json.loads(result.stdout)) - {str(SCRIPTS / f"{program}.py")}
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
