@@ -28,7 +28,7 @@ from replication.commands.provenance import recorded
 
 WRITER = """
 import sys, time
-from erf.files import atomic
+from erf.system.files import atomic
 with atomic(sys.argv[1]) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)
@@ -268,8 +268,8 @@ def bomb(path: Path, megabytes: int, checksum: int = 0) -> None:
 READER = r"""
 import re, resource, sys
 from pathlib import Path
-from erf.field import load_fields
-from erf.files import read_arrays
+from erf.result.field import load_fields
+from erf.system.files import read_arrays
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)
 try:
     load_fields(sys.argv[1]) if sys.argv[2] == "fields" else read_arrays(sys.argv[1], "a")
@@ -384,8 +384,8 @@ def test_whatever_header_an_array_has_it_takes_no_more_than_the_file_accounts_fo
 STOPPED = """
 import sys, time
 from pathlib import Path
-from cli import command
-from erf.files import atomic
+from replication.commands.cli import command
+from erf.system.files import atomic
 @command
 def main(argv=None):
     with atomic("x.csv") as temporary:

@@ -342,7 +342,9 @@ def test_images_of_the_wrong_shape_and_units_without_input():
         erf.theoretical_rf(Constant(), input_shape=(1, 7, 7))
 
 
-@pytest.mark.parametrize("first", ["import erf", "import erf.measure", "from erf.measure import impact_maps"])
+@pytest.mark.parametrize(
+    "first", ["import erf", "import erf.measuring.measure", "from erf.measuring.measure import impact_maps"]
+)
 def test_erf_measure_is_the_function_however_the_package_was_imported(first):
     program = f"{first}; import erf; from erf import measure; assert callable(erf.measure) and measure is erf.measure"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=SCRIPTS)

@@ -89,7 +89,9 @@ def test_a_factory_in_a_file_may_import_what_lies_beside_it(nets):
 def test_a_factory_may_import_torchvision_beside_any_torch(nets, factory):
     """In a new process, where nobody has imported it before, and torch's CPU build lacks its compiled operators."""
     (nets / "own.py").write_text("import torchvision\ndef build():\n    return torchvision.models.resnet18()\n")
-    code = "import sys; from erf.models import load_model; load = load_model(sys.argv[1], trust=['own', 'own.py'])"
+    code = (
+        "import sys; from erf.models.factory import load_model; load = load_model(sys.argv[1], trust=['own', 'own.py'])"
+    )
     code += "; print(type(load).__name__)"
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     result = subprocess.run([sys.executable, "-c", code, factory], env=environment, capture_output=True, text=True)
