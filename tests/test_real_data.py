@@ -80,7 +80,7 @@ def test_camvids_counts_statistics_and_weights(camvid):
 def test_the_papers_segmenter_learns_from_real_images(camvid):
     """A few steps of a narrow one, whose ERF begins near the paper's 100 pixels and stays in its receptive field."""
     settings = {**CONFIG["training_defaults"]["camvid"], "batch_size": 4, "snapshots": [0], "dataset": "camvid"}
-    settings["network"] = {**settings["network"], "width": 8}
+    settings["network"] = {**settings["network"], "width": 8, "residual_scale": 0.2}
     settings["recipe"] = {**settings["recipe"], "epochs": 2}
     trainer = train_segmenter.build_trainer(settings, camvid, 0, torch.device("cpu"))
     images = normalise(load_camvid(camvid)["validation"].images[::20], CAMVID)
@@ -97,7 +97,7 @@ def test_the_papers_segmenter_learns_from_real_images(camvid):
 
 def test_the_papers_network_learns_from_real_images(cifar10):
     """Sixty steps of a narrow one: the loss falls well below that of guessing, ln 10."""
-    settings = {**CONFIG["training_defaults"]["cifar10"], "batch_size": 64, "snapshots": [0]}
+    settings = {**CONFIG["training_defaults"]["cifar10"], "batch_size": 64, "snapshots": [0], "dataset": "cifar10"}
     settings["network"] = {**settings["network"], "width": 8}
     settings["recipe"] = {**settings["recipe"], "epochs": 1, "learning_rate": 0.1, "label_smoothing": 0.0}
     trainer = train_classifier.build_trainer(settings, cifar10, 0, torch.device("cpu"))

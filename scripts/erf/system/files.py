@@ -166,7 +166,7 @@ def noted(path: str | os.PathLike) -> Path:
 
 
 MADE = {".csv", ".html", ".json", ".npz", ".pdf", ".png", ".pt"}  # the kinds of files that the scripts make
-SCRIPTS = Path(__file__).resolve().parent.parent  # where the library is installed without them, nothing is renamed
+SCRIPTS = Path(__file__).resolve().parents[2]  # where the library is installed without them, nothing is renamed
 
 
 def may_be_renamed(path: Path, record: dict) -> bool:
