@@ -63,7 +63,7 @@ def test_the_line_says_how_to_trust(nets, capsys):
     "factory, kwargs",
     [
         ("replication.commands.provenance:output_of", {"command": ["touch", "executed"]}),
-        ("erf.models:load_model", {"factory": "evil:build"}),
+        ("erf.models.factory:load_model", {"factory": "evil:build"}),
         ("erf.system.files:set_aside", {"path": "nets.py"}),
         ("torchvision.models:list_models", {}),
         ("torchvision.models:get_model", {"name": "resnet18"}),
@@ -81,7 +81,7 @@ def test_of_a_library_only_models_are_called(nets, factory, kwargs):
 @pytest.mark.parametrize(
     "factory, home",
     [
-        ("erf.models:Path", "pathlib"),
+        ("erf.models.factory:Path", "pathlib"),
         ("replication.training.resnets:__class__", "builtins"),
         ("torchvision.models.resnet:partial", "functools"),
         ("torch.nn.modules.module:OrderedDict", "collections"),
@@ -173,13 +173,13 @@ def test_a_library_that_is_missing_is_not_looked_for_in_the_working_folder(nets)
     program = (
         "import importlib.machinery as machinery, sys\n"
         "sys.path.remove('') if '' in sys.path else None\n"
-        "import torch, erf.models\n"
+        "import torch, erf.models.factory\n"
         "find = machinery.PathFinder.find_spec\n"
         "def hidden(name, path=None, target=None):\n"
         "    spec = find(name, path, target)\n"
         "    return None if spec and spec.name == 'torchvision' and 'site-packages' in spec.origin else spec\n"
         "machinery.PathFinder.find_spec = hidden\n"
-        "try:\n    erf.models.load_model('torchvision.models:resnet18')\n"
+        "try:\n    erf.models.factory.load_model('torchvision.models:resnet18')\n"
         "except ValueError as error:\n    print(error)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}

@@ -27,7 +27,9 @@ from erf.system.extras import extra
 from erf.system.files import noted
 from erf.system.seeds import seed_for
 
-LIBRARIES = ("erf", "torch.nn", "torchvision.models", "torchvision.ops")  # trusted with their models, but no further
+# Trusted with their models, but no further; the project's networks too, where the library lies among its programs.
+_PROJECT = ("replication",) if (Path(__file__).resolve().parents[2] / "measure_model.py").is_file() else ()
+LIBRARIES = ("erf", *_PROJECT, "torch.nn", "torchvision.models", "torchvision.ops")
 
 
 UNPICKLING = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")  # arguments of timm's that name files
