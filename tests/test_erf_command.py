@@ -114,7 +114,7 @@ def test_a_users_mistake_ends_in_one_line_and_1(nets, capsys, words, message):
 def test_a_factory_that_calls_sys_exit_is_named(nets, capsys, factory):
     (nets / "exits.py").write_text("import sys\ndef build():\n    sys.exit(0)\n", encoding="utf-8")
     (nets / "exits_at_once.py").write_text("import sys\nsys.exit('no GPU')\n", encoding="utf-8")
-    assert measured(factory) == 1
+    assert measured(factory, "--trust", factory.split(":")[0]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: {factory.split(':')[0]}") and error.count("\n") == 1
     assert f"it called sys.exit({0 if factory == 'exits.py:build' else 'no GPU'})" in error
