@@ -92,7 +92,7 @@ def test_the_results_are_those_of_a_run_without_slurm(made_by_slurm, finished_pr
 
 def test_trainings_and_their_measuring_have_a_gpu_and_nothing_else_has(made_by_slurm):
     trainings = made_by_slurm.jobs("train_")
-    assert len(trainings) == (18 if LONG else 4)
+    assert len(trainings) == (18 if LONG else 6)
     for job in made_by_slurm.jobs("train_") + made_by_slurm.jobs("measure_snapshots"):
         assert (job["Partition"], job["NodeList"], job["JOB_GRES"]) == ("gpu", "gpu1", "gpu:1")
     for job in made_by_slurm.jobs("measure_network") + made_by_slurm.jobs("figure_") + made_by_slurm.jobs("claims"):
