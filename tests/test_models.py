@@ -592,7 +592,8 @@ def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_s
     arguments = ["--name", "x", "--settings", json.dumps(settings), "--device", "cpu", "--trust", "nets.py"]
     assert script.main([*arguments, "--out", "out/x.npz"]) == 0
     record = json.loads(Path("out/x.provenance.json").read_text())
-    assert record["read"].keys() == {"nets.py", "nets.pt", *(f"photos/{number}.png" for number in range(3))}
+    photos = {f"photos/{number}.png" for number in range(3)}
+    assert record["read"].keys() == {"nets.py", "nets.pt", "photos", *photos}
     for folder, names in ((nets, ["nets.py", "nets.pt"]), (nets / "photos", ["0.png", "1.png", "2.png"])):
         hostile = json.dumps(record | {"written": dict.fromkeys(names, "0" * 64)})
         (folder / "provenance.json").write_text(hostile)
