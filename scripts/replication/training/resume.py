@@ -1,4 +1,9 @@
-"""Snapshots, and the state from which a training that was stopped goes on."""
+"""Snapshots, and the state from which a training that was stopped goes on; both survive a kill.
+
+Everything random is drawn from streams named by seed and epoch (erf.system.seeds), so the state between two epochs is
+the model, the optimiser and what has been noted down; a run resumed from it equals an undisturbed one, bit for bit on
+the CPU.
+"""
 
 import contextlib
 import io

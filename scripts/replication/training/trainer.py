@@ -1,9 +1,4 @@
-"""The training loop: a plain recipe for plain networks, and snapshots and a resume state that survive a kill.
-
-Everything random is drawn from streams named by seed and epoch (erf.system.seeds), so the state between two epochs is
-the model, the optimiser and what has been noted down; a run resumed from it equals an undisturbed one, bit for bit on
-the CPU.
-"""
+"""The training loop: a plain recipe for plain networks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
