@@ -29,7 +29,13 @@ BASE_CONFIG = str(PROJECT / "config/config.yaml")
 CLAIMS = str(PROJECT / "config/claims.yaml")
 REPORT = PROJECT / "workflow/report"
 STARTED = time.time()
-LIBRARIES = ("erf", "replication", "torch.nn", "torchvision.models", "torchvision.ops")  # as erf.models.factory has them
+LIBRARIES = (
+    "erf",
+    "replication",
+    "torch.nn",
+    "torchvision.models",
+    "torchvision.ops",
+)  # as erf.models.factory has them
 SKEW = 60  # seconds by which a file server's clock may be ahead
 
 # In the report, by the part of it where each figure is.
