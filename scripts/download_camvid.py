@@ -13,9 +13,9 @@ from PIL import Image
 
 from erf.errors import InputError
 from replication.commands.cli import command
+from replication.datasets.camvid import CAMVID
 from replication.downloads import command as download_command
 from replication.downloads.archive import Members, chosen
-from replication.training.datasets import CAMVID
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the official names, and ours
 LIST_LIMIT = 2**20  # bytes; the official lists have some 20,000, and a list of millions of names would fill the memory
@@ -70,13 +70,15 @@ def decoded(name: str, data: bytes, size: tuple[int, int], modes: tuple[str, ...
 def check_labels(labels: np.ndarray, names: list[str]) -> None:
     """InputError for a label that is no class and not void either."""
     for pixels, name in zip(labels, names, strict=True):
-        if pixels.max() > CAMVID.classes:
-            raise InputError(f"{name} has a label {pixels.max()}; they go from 0 to {CAMVID.classes}, which is void")
+        if pixels.max() > CAMVID.task.classes:
+            raise InputError(
+                f"{name} has a label {pixels.max()}; they go from 0 to {CAMVID.task.classes}, which is void"
+            )
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    download_command.run(__doc__, argv, "CamVid", arrays)
+    download_command.run(__doc__, argv, CAMVID.title, arrays)
 
 
 if __name__ == "__main__":

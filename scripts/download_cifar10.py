@@ -10,9 +10,10 @@ import numpy as np
 
 from erf.errors import InputError
 from replication.commands.cli import command
+from replication.datasets.cifar10 import CIFAR10
 from replication.downloads import command as download_command
 from replication.downloads.archive import Members, chosen
-from replication.training.datasets import CIFAR10_ARRAYS, read_cifar10_batch
+from replication.downloads.cifar10_batch import read_cifar10_batch
 
 
 def arrays(members: Members, dataset: dict) -> dict[str, np.ndarray]:
@@ -25,7 +26,7 @@ def arrays(members: Members, dataset: dict) -> dict[str, np.ndarray]:
     train = [read_cifar10_batch(batches[name]) for name in sorted(batches) if name.startswith("data_batch")]
     test_images, test_labels = read_cifar10_batch(batches["test_batch"])
     train_images, train_labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    content = dict(zip(CIFAR10_ARRAYS, (train_images, train_labels, test_images, test_labels), strict=True))
+    content = dict(zip(CIFAR10.arrays, (train_images, train_labels, test_images, test_labels), strict=True))
     download_command.check_content(content, dataset)
     return content
 
@@ -39,7 +40,7 @@ def check_md5(name: str, data: bytes, md5: str) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    download_command.run(__doc__, argv, "CIFAR-10", arrays)
+    download_command.run(__doc__, argv, CIFAR10.title, arrays)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from erf.errors import InputError
 from erf.result.field import ReceptiveField, load_fields
 from erf.result.intervals import mean_interval
 from replication.commands.cli import command, figure_arguments
+from replication.datasets.table import DATASETS
 from replication.drawing.labels import over_seeds, training_title
 from replication.drawing.plots import (
     AFTER,
@@ -34,7 +35,7 @@ from replication.drawing.plots import (
     smoothing,
     use_style,
 )
-from replication.training.datasets import load_splits
+from replication.training.images import load_splits
 
 STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
 BLOCK = 4  # pixels: side of the blocks that a large map's table has
@@ -60,7 +61,7 @@ def read_images(paths: list[Path], fields: dict[str, Stages]) -> dict[str, np.nd
     for name, stages in fields.items():
         settings = stages["best"][0].settings
         (path,) = (path for path in paths if path.stem == settings["training"]["dataset"])
-        splits = load_splits(path, settings["training"])
+        splits = load_splits(path, DATASETS[path.stem], settings["training"])
         images[name] = splits["validation"].images[0].permute(1, 2, 0).numpy()
     return images
 

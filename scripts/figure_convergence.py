@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from erf.result.intervals import mean_interval
 from replication.commands.cli import command, figure_arguments
-from replication.drawing.labels import DATASETS, training_title
+from replication.datasets.table import DATASETS
+from replication.drawing.labels import training_title
 from replication.drawing.plots import WIDTH, draw_seeds, save, use_style
 from replication.trained.tables import read_sizes
 

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from erf.result.intervals import mean_interval
 from replication.commands.cli import command, figure_arguments
-from replication.drawing.labels import SCORES, training_title
+from replication.datasets.table import DATASETS
+from replication.drawing.labels import training_title
 from replication.drawing.plots import AFTER, HORIZONTAL, SCORE, VERTICAL, WIDTH, draw_seeds, error_bars, save, use_style
 from replication.trained.tables import read_metrics, read_sizes
 
@@ -85,7 +86,7 @@ def draw(table: pd.DataFrame):
         diameter = top.secondary_yaxis("right", functions=(to_diameter, to_size))
         diameter.set_ylabel("ERF diameter (pixels)")
         middle.set(ylabel="σ of the map (pixels)")
-        bottom.set(ylabel=f"validation {SCORES[dataset]}", xlabel="epoch", ylim=(0, 1))
+        bottom.set(ylabel=f"validation {DATASETS[dataset].score_title}", xlabel="epoch", ylim=(0, 1))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure, table

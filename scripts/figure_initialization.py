@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 from erf.result.field import ReceptiveField
 from erf.result.intervals import mean_interval, positive_interval
 from replication.commands.cli import command, figure_arguments
-from replication.drawing.labels import DATASETS, SCORES
+from replication.datasets.table import DATASETS
 from replication.drawing.plots import (
     AFTER,
     SCORE,
@@ -108,7 +108,7 @@ def draw_strengths(axes: Axes, table: pd.DataFrame) -> None:
         if here.empty:
             continue
         bars = seed_bars(here["ratio"], here["low"], here["high"], here["seeds"])
-        label = f"{DATASETS[dataset]} network, {here['seeds'].iloc[0]:.0f} seeds"
+        label = f"{DATASETS[dataset].title} network, {here['seeds'].iloc[0]:.0f} seeds"
         options = {"fmt": MARKERS[dataset], "color": COLOURS[dataset], "elinewidth": 0.8, "capsize": 2}
         axes.errorbar(here["strength"] + aside, here["ratio"], bars, label=label, **options)
     axes.set(xlabel="strength", ylabel="ERF size before training,\nHe's being 1")
@@ -129,7 +129,7 @@ def draw_epochs(axes: Axes, table: pd.DataFrame, dataset: str) -> None:
     scores = sorted(table["score"].unique())
     aside = 0.15 * (scores[-1] - scores[0]) or 0.05
     axes.set(xticks=scores, xlim=(scores[0] - aside, scores[-1] + aside))
-    axes.set(title=DATASETS[dataset], xlabel=f"validation {SCORES[dataset]} to be reached")
+    axes.set(title=DATASETS[dataset].title, xlabel=f"validation {DATASETS[dataset].score_title} to be reached")
     axes.set_ylabel("change in epochs, relative to He's")
     for score in means.loc[means["change"].isna(), "score"]:
         axes.annotate("not\nreached\nby all", (score, 0), ha="center", va="bottom", fontsize="small")

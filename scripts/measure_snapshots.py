@@ -16,7 +16,7 @@ from erf.system.seeds import seed_for
 from erf.theory import E2
 from replication.commands.cli import command, write_table
 from replication.trained import command as measuring_command
-from replication.trained.snapshots import batch_size, load_network, unit_layer
+from replication.trained.snapshots import batch_size, load_network
 
 
 def measure_snapshot(
@@ -25,7 +25,7 @@ def measure_snapshot(
     """The field of the middle unit of the layer that the paper's figure is about, read before its activation."""
     model, epoch = load_network(path, settings, seed, calibration)
     rng = np.random.default_rng(seed_for(seed, "bootstrap", path.stem))
-    field = measure(model, images, unit_layer(model), batch_size=batch_size(images), rng=rng)
+    field = measure(model, images, model.layers()[-1], batch_size=batch_size(images), rng=rng)
     field.settings.update(training=settings, seed=seed, epoch=epoch, snapshot=path.stem)
     return field
 

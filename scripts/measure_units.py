@@ -18,12 +18,12 @@ from erf.measuring.measure import measure
 from erf.system.seeds import seed_for, torch_generator
 from replication.commands.cli import command, write_table
 from replication.trained import command as measuring_command
-from replication.trained.snapshots import batch_size, load_network, readings, stage_layers, unit_layer
+from replication.trained.snapshots import batch_size, load_network
 
 
 def variations(model: nn.Module, images: torch.Tensor) -> Iterator[dict]:
     """What is measured: `varied` and `choice` name it, `layer`, `unit` and `channels` say where, `noise` on what."""
-    top = unit_layer(model)
+    *lower, top = model.layers()
     reference = {"layer": top, "unit": "center", "channels": "sum", "noise": False}
     yield {"varied": "reference", "choice": "reference", **reference}
     with evaluating(model), torch.no_grad():
@@ -32,10 +32,10 @@ def variations(model: nn.Module, images: torch.Tensor) -> Iterator[dict]:
         for column, side in ((1, "left"), (3, "right")):
             unit = (round(row * (height - 1) / 4), round(column * (width - 1) / 4))
             yield {"varied": "unit", "choice": f"{vertical} {side}", **reference, "unit": unit}
-    for layer in stage_layers(model)[:-1]:
+    for layer in lower:
         yield {"varied": "layer", "choice": layer, **reference, "layer": layer}
     yield {"varied": "images", "choice": "noise", **reference, "noise": True}
-    for choice, (layer, channels) in readings(model).items():
+    for choice, (layer, channels) in model.readings().items():
         yield {"varied": "reading", "choice": choice, **reference, "layer": layer, "channels": channels}
 
 

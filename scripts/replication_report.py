@@ -25,7 +25,8 @@ from replication.claims.tables import ours, read_checked
 from replication.claims.verdicts import NOT_REPRODUCED, VERDICTS, Region
 from replication.commands.cli import command, json_object, new_parser
 from replication.commands.provenance import provenance
-from replication.drawing.labels import DATASETS, ENOUGH_SEEDS
+from replication.datasets.table import DATASETS
+from replication.drawing.labels import ENOUGH_SEEDS
 from replication.drawing.report_explorer import LIMITS, explorer_data
 from replication.drawing.report_tables import (
     cost_table,
@@ -99,9 +100,9 @@ def page(args: argparse.Namespace) -> str:
         **facts,
         "deviation": largest_deviation(fields, facts["channels"]),
         "threshold": f"{100 * THRESHOLD:.2f}",
-        "labels": DATASETS,
+        "labels": {name: dataset.title for name, dataset in DATASETS.items()},
         "enough_seeds": ENOUGH_SEEDS,
-        "trained": [label for name, label in DATASETS.items() if name in facts["datasets"]],
+        "trained": [dataset.title for name, dataset in DATASETS.items() if name in facts["datasets"]],
         "smaller": any(smaller_scale(trainings, Region(), dataset) for dataset in facts["datasets"]),
     }
     figures = [

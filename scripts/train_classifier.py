@@ -14,8 +14,9 @@ import torch
 from erf.models.batch_norm import calibrate_batch_norm
 from erf.system.seeds import torch_generator
 from replication.commands.cli import command
+from replication.datasets.cifar10 import CIFAR10
 from replication.training import command as training_command
-from replication.training.datasets import CIFAR10, ImageData, calibration_images, load_splits
+from replication.training.images import ImageData, calibration_images, load_splits
 from replication.training.resnets import ResNetCifar
 from replication.training.trainer import Recipe, Trainer
 
@@ -25,10 +26,10 @@ PADDING = 4  # by which a random crop may leave the image, whose reflection it t
 
 def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:
     """The network at its initialisation, its data on the device, and the recipe."""
-    splits = load_splits(data_path, settings)
+    splits = load_splits(data_path, CIFAR10, settings)
     model = ResNetCifar(**settings["network"], generator=torch_generator(seed, "weights"))
-    calibrate_batch_norm(model, calibration_images(splits["train"], "cifar10"))
-    data = ImageData(splits, CIFAR10, (SIDE, SIDE), PADDING, settings["batch_size"], seed, device)
+    calibrate_batch_norm(model, calibration_images(splits["train"], CIFAR10))
+    data = ImageData(splits, CIFAR10.task, (SIDE, SIDE), PADDING, settings["batch_size"], seed, device)
     return Trainer(model, data, Recipe(**settings["recipe"]), device)
 
 

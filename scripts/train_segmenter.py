@@ -13,20 +13,21 @@ import torch
 from erf.models.batch_norm import calibrate_batch_norm
 from erf.system.seeds import torch_generator
 from replication.commands.cli import command
+from replication.datasets.camvid import CAMVID
 from replication.training import command as training_command
-from replication.training.datasets import CAMVID, ImageData, calibration_images, load_splits, median_frequency_weights
+from replication.training.images import ImageData, calibration_images, load_splits, median_frequency_weights
 from replication.training.resnets import ResNetCamVid
 from replication.training.trainer import Recipe, Trainer
 
 
 def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:
     """The network at its initialisation, its data on the device, and the recipe."""
-    splits = load_splits(data_path, settings)
+    splits = load_splits(data_path, CAMVID, settings)
     train = splits["train"]
     model = ResNetCamVid(**settings["network"], generator=torch_generator(seed, "weights"))
-    calibrate_batch_norm(model, calibration_images(train, "camvid"))
-    weights = median_frequency_weights(train.labels, CAMVID.classes) ** settings["class_balance"]
-    data = ImageData(splits, CAMVID, settings["crop"], 0, settings["batch_size"], seed, device)
+    calibrate_batch_norm(model, calibration_images(train, CAMVID))
+    weights = median_frequency_weights(train.labels, CAMVID.task.classes) ** settings["class_balance"]
+    data = ImageData(splits, CAMVID.task, settings["crop"], 0, settings["batch_size"], seed, device)
     return Trainer(model, data, Recipe(**settings["recipe"]), device, weights)
 
 

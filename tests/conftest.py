@@ -169,6 +169,7 @@ def classifier_settings() -> dict:
         "batch_size": 20,
         "validation": 60,
         "threads": 1,
+        "arithmetic": "float32",
         "snapshots": [0, 2, 6],
     }
 
@@ -313,6 +314,7 @@ SMALL = {
             "seeds": [0, 1],
             "measure_images": 8,
             "threads": 1,
+            "arithmetic": "float32",
         },
         "camvid": {
             "network": {"blocks": [1, 1], "width": 8},
@@ -322,6 +324,7 @@ SMALL = {
             "seeds": [0, 1],
             "measure_images": 4,
             "threads": 1,
+            "arithmetic": "float32",
         },
     },
     "reach_defaults": {

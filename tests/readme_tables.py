@@ -8,7 +8,8 @@ from conftest import ROOT
 from erf.result.intervals import mean_interval
 from figure_units import layer_name
 from replication.claims.tables import ours, read_checked, verdict_of
-from replication.drawing.labels import DATASETS, over_seeds, with_interval
+from replication.datasets.table import DATASETS
+from replication.drawing.labels import over_seeds, with_interval
 
 CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
 REFERENCE = ROOT / "figures/reference"
@@ -83,7 +84,7 @@ def training_table() -> str:
         word, scores = "mean IoU" if name == "camvid" else "accuracy", scores_of(name)
         minutes = speed[speed["name"] == name].groupby("seed")["seconds"].sum() / 60
         for seed in scores.index:
-            row = [f"{DATASETS[name]}, seed {seed}"]
+            row = [f"{DATASETS[name].title}, seed {seed}"]
             for snapshot in ("epoch_000", "best"):
                 found = here.loc[(seed, snapshot)]
                 row.append(with_interval(*(DIAMETER * found[["size", "low", "high"]].astype(float))))
@@ -91,7 +92,7 @@ def training_table() -> str:
             rows.append([*row, f"{growth:.1f}", f"{word} {100 * scores[seed]:.1f} %", f"{minutes[seed]:.0f}", ""])
         diameters = here.reset_index().pivot_table(index="seed", columns="snapshot", values="diameter")
         row = [
-            f"**{DATASETS[name]}, mean**",
+            f"**{DATASETS[name].title}, mean**",
             *(over_seeds(mean_interval(diameters[s]), len(scores)) for s in ("epoch_000", "best")),
             over_seeds(mean_interval(diameters["best"] - diameters["epoch_000"]), len(scores)),
         ]
@@ -118,7 +119,7 @@ def convergence_table() -> str:
         for (quantity, start), group in found.query("dataset == @dataset").groupby(["quantity", "start"], dropna=False):
             epochs = group.set_index("epoch").sort_index()
             digits, name = (1, f"{start:g}") if quantity == "diameter" else (2, "largest over smallest start")
-            row = [DATASETS[dataset], name]
+            row = [DATASETS[dataset].title, name]
             for epoch in (0, 3, epochs.index[-1]):
                 mean = epochs.loc[epoch]
                 row.append(over_seeds((mean["value"], mean["low"], mean["high"]), mean["seeds"], digits))
@@ -148,7 +149,7 @@ def initialization_table() -> str:
         cells = missed if np.isnan(row.change) else f"{change} %"
         rows.append(
             [
-                DATASETS[row.series],
+                DATASETS[row.series].title,
                 f"{word} {row.score:g}",
                 f"{he['epochs']:.1f}".replace("nan", "never"),
                 cells,
@@ -173,7 +174,7 @@ def units_table() -> str:
         size = bound + over_seeds((row.size, row.low, row.high), row.seeds)
         ratio = over_seeds((row.ratio, row.ratio_low, row.ratio_high), row.seeds, 2)
         what = ["middle unit of the top", ""] if row.varied == "reference" else [row.varied, row.choice]
-        rows.append([DATASETS[row.dataset], *what, size, ratio, over_seeds(mean_interval(here), len(here), 2)])
+        rows.append([DATASETS[row.dataset].title, *what, size, ratio, over_seeds(mean_interval(here), len(here), 2)])
     header = ["", "varied", "to", "ERF size, pixels [95 %]", "over the middle unit's", "over its own before training"]
     return table(header, rows)
 

@@ -10,18 +10,16 @@ from torch.nn.functional import pad
 from conftest import cifar_batch
 from erf.errors import InputError
 from erf.system.seeds import torch_generator
+from replication.datasets.camvid import CAMVID
+from replication.datasets.cifar10 import CIFAR10
+from replication.downloads.cifar10_batch import read_cifar10_batch
 from replication.trained.snapshots import measured_images
-from replication.training.datasets import (
-    CAMVID,
-    CIFAR10,
+from replication.training.images import (
     ImageData,
     crop_and_flip,
-    load_camvid,
-    load_cifar10,
     load_splits,
     median_frequency_weights,
     normalise,
-    read_cifar10_batch,
     spread,
 )
 from replication.training.reach import ReachData
@@ -48,11 +46,12 @@ def test_a_pickle_that_wants_more_than_arrays_is_refused(content):
 
 
 def test_splits_share_nothing_and_are_the_same_again(small_data):
-    splits = load_cifar10(small_data, validation=60)
+    splits = load_splits(small_data, CIFAR10, {"validation": 60})
     assert {name: len(split) for name, split in splits.items()} == {"train": 240, "validation": 60, "test": 40}
     rows = {image.numpy().tobytes() for image in splits["train"].images}
     assert not rows & {image.numpy().tobytes() for image in splits["validation"].images}
-    assert torch.equal(load_cifar10(small_data, 60)["validation"].images, splits["validation"].images)
+    again = load_splits(small_data, CIFAR10, {"validation": 60})
+    assert torch.equal(again["validation"].images, splits["validation"].images)
 
 
 def test_images_are_spread_over_what_there_is():
@@ -62,12 +61,12 @@ def test_images_are_spread_over_what_there_is():
 
 
 def test_the_images_that_are_measured_are_held_out_and_cover_both_splits(small_maps):
-    splits = load_splits(small_maps, {"dataset": "camvid"})
-    images = measured_images(splits, "camvid", 4)
-    held_out = normalise(torch.cat([splits["validation"].images, splits["test"].images]), CAMVID)
+    splits = load_splits(small_maps, CAMVID, {})
+    images = measured_images(splits, CAMVID.task, 4)
+    held_out = normalise(torch.cat([splits["validation"].images, splits["test"].images]), CAMVID.task)
     assert torch.equal(images, held_out[[0, 2, 4, 7]])
     with pytest.raises(InputError, match="9 images are wanted, but there are only 8"):
-        measured_images(splits, "camvid", 9)
+        measured_images(splits, CAMVID.task, 9)
 
 
 def test_a_damaged_data_file_is_named(small_data, tmp_path):
@@ -76,17 +75,17 @@ def test_a_damaged_data_file_is_named(small_data, tmp_path):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"cifar10\.npz: damaged"):
-        load_cifar10(path, 60)
+        load_splits(path, CIFAR10, {"validation": 60})
     path.write_bytes(content[:1000])
     with pytest.raises(InputError, match=r"cifar10\.npz: damaged"):
-        load_cifar10(path, 60)
+        load_splits(path, CIFAR10, {"validation": 60})
     with pytest.raises(InputError, match="validation must lie between 1 and 299 images, not 300"):
-        load_cifar10(small_data, 300)
+        load_splits(small_data, CIFAR10, {"validation": 300})
 
 
 def test_crops_are_windows_of_the_reflected_image(small_data):
     """Against torch's own padding, slicing and flipping."""
-    images = load_cifar10(small_data, 60)["train"].images[:50]
+    images = load_splits(small_data, CIFAR10, {"validation": 60})["train"].images[:50]
     rows, columns = crop_and_flip(50, (32, 32), (32, 32), 4, torch_generator(0))
     padded = pad(images.float(), [4] * 4, "reflect").byte()
     mirrored = 0
@@ -100,16 +99,16 @@ def test_crops_are_windows_of_the_reflected_image(small_data):
 
 
 def classifier_data(splits: dict, batch_size: int) -> ImageData:
-    return ImageData(splits, CIFAR10, (32, 32), 4, batch_size, seed=0, device=torch.device("cpu"))
+    return ImageData(splits, CIFAR10.task, (32, 32), 4, batch_size, seed=0, device=torch.device("cpu"))
 
 
 def segmenter_data(splits: dict, crop: tuple[int, int]) -> ImageData:
-    return ImageData(splits, CAMVID, crop, 0, batch_size=4, seed=0, device=torch.device("cpu"))
+    return ImageData(splits, CAMVID.task, crop, 0, batch_size=4, seed=0, device=torch.device("cpu"))
 
 
 def test_crops_of_label_maps_are_those_of_their_images(small_maps):
     """Every crop is a window of one image or of its mirror image, and the labels are of the same window."""
-    splits = load_camvid(small_maps)
+    splits = load_splits(small_maps, CAMVID, {})
     train = splits["train"]
     images, labels = next(iter(segmenter_data(splits, (24, 40)).training_batches(1)))
     assert images.shape == (4, 3, 24, 40) and labels.shape == (4, 24, 40) and labels.dtype == torch.int64
@@ -123,19 +122,19 @@ def test_crops_of_label_maps_are_those_of_their_images(small_maps):
             for top in range(25)
             for left in range(25)
         )
-        matches = [target for window, target in places if torch.equal(normalise(window[None], CAMVID)[0], image)]
+        matches = [target for window, target in places if torch.equal(normalise(window[None], CAMVID.task)[0], image)]
         assert matches and all(torch.equal(match.long(), label) for match in matches)
 
 
 def test_label_maps_are_evaluated_whole(small_maps):
-    splits = load_camvid(small_maps)
+    splits = load_splits(small_maps, CAMVID, {})
     (batch,) = segmenter_data(splits, (24, 40)).evaluation_batches("validation")
     assert batch[0].shape == (4, 3, 48, 64) and torch.equal(batch[1], splits["validation"].labels.long())
 
 
 def test_a_crop_larger_than_the_images(small_maps):
     with pytest.raises(InputError, match=r"crop is \(49, 64\), but the images have only \(48, 64\) pixels"):
-        segmenter_data(load_camvid(small_maps), (49, 64))
+        segmenter_data(load_splits(small_maps, CAMVID, {}), (49, 64))
 
 
 def test_a_label_that_is_no_class_is_named(small_maps, tmp_path):
@@ -144,7 +143,7 @@ def test_a_label_that_is_no_class_is_named(small_maps, tmp_path):
     arrays["validation_labels"][2, 3, 4] = 12
     np.savez(tmp_path / "camvid.npz", **arrays)
     with pytest.raises(InputError, match="a label of validation is 12; they go from 0 to 11, void"):
-        load_camvid(tmp_path / "camvid.npz")
+        load_splits(tmp_path / "camvid.npz", CAMVID, {})
 
 
 @pytest.mark.parametrize(
@@ -165,13 +164,13 @@ def test_a_label_that_is_no_class_is_named(small_maps, tmp_path):
     ],
 )
 def test_arrays_that_are_no_split_are_named(small_data, small_maps, tmp_path, name, change, message):
-    for source, load in ((small_data, lambda path: load_cifar10(path, 60)), (small_maps, load_camvid)):
+    for source, dataset in ((small_data, CIFAR10), (small_maps, CAMVID)):
         with np.load(source) as data:
             arrays = dict(data)
         if source == small_data or "10" not in message:
             np.savez(tmp_path / "x.npz", **arrays | {name: change(arrays[name])})
             with pytest.raises(InputError, match=f"x.npz: {message}"):
-                load(tmp_path / "x.npz")
+                load_splits(tmp_path / "x.npz", dataset, {"validation": 60})
 
 
 def test_median_frequency_weights_by_hand():
@@ -184,7 +183,7 @@ def test_median_frequency_weights_by_hand():
 
 
 def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_data):
-    splits = load_cifar10(small_data, 60)
+    splits = load_splits(small_data, CIFAR10, {"validation": 60})
     data = classifier_data(splits, 50)
     batches = list(data.training_batches(3))
     assert data.steps == len(batches) == 4
@@ -200,12 +199,12 @@ def test_an_epoch_shows_each_image_once_and_another_epoch_another_order(small_da
 
 def test_a_batch_larger_than_the_training_set(small_data):
     with pytest.raises(InputError, match="batch_size is 241, but there are only 240 training images"):
-        classifier_data(load_cifar10(small_data, 60), 241)
+        classifier_data(load_splits(small_data, CIFAR10, {"validation": 60}), 241)
 
 
 def test_normalise():
     image = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    for task in (CIFAR10, CAMVID):
+    for task in (CIFAR10.task, CAMVID.task):
         expected = [(1 - mean) / std for mean, std in zip(task.mean, task.std, strict=True)]
         assert normalise(image, task)[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-6)
 

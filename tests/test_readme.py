@@ -16,8 +16,8 @@ from readme_tables import CLAIMS, DIAMETER, LAPTOP, REFERENCE, TABLES, scores_of
 from replication.claims.claims import check, claims_of
 from replication.claims.measures import Results
 from replication.claims.tables import read_checked
-from replication.drawing.labels import DATASETS
-from replication.training.datasets import CAMVID
+from replication.datasets.camvid import CAMVID
+from replication.datasets.table import DATASETS
 
 WIDTH_KEPT = 16  # of the trainings in figures/reference/laptop
 
@@ -204,7 +204,7 @@ def phrases() -> list[str]:
         f"Of {len(verdicts)} claims {count['reproduced']} are reproduced, {count['undecided']} are undecided, "
         f"{count['not reproduced']} are not reproduced, and {count['not comparable']} are not comparable. "
         f"Not reproduced are the slopes of {told['growth_slope']} and {told['shrinkage_slope']};",
-        f"(SegNet's version, of {CAMVID.classes} classes)",
+        f"(SegNet's version, of {CAMVID.task.classes} classes)",
         place_of_resnet18(),
         f"bootstraps over {defaults['runs']} runs ({networks['plain']['runs']} for the structures and the activations)",
         f"with {defaults['channels']} channels; theory",

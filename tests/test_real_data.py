@@ -13,12 +13,11 @@ import erf
 import train_classifier
 import train_segmenter
 from conftest import ROOT, real_dataset
-from replication.training.datasets import (
-    CAMVID,
-    CIFAR10,
+from replication.datasets.camvid import CAMVID
+from replication.datasets.cifar10 import CIFAR10
+from replication.training.images import (
     Split,
-    load_camvid,
-    load_cifar10,
+    load_splits,
     median_frequency_weights,
     normalise,
 )
@@ -60,17 +59,17 @@ def test_counts_and_statistics(cifar10):
         assert np.bincount(data["train_labels"]).tolist() == [5000] * 10
         assert np.bincount(data["test_labels"]).tolist() == [1000] * 10
         pixels = data["train_images"] / np.float32(255)
-    np.testing.assert_allclose(pixels.mean((0, 2, 3), dtype=np.float64), CIFAR10.mean, atol=5e-5)
-    np.testing.assert_allclose(pixels.std((0, 2, 3), dtype=np.float64), CIFAR10.std, atol=6e-5)
+    np.testing.assert_allclose(pixels.mean((0, 2, 3), dtype=np.float64), CIFAR10.task.mean, atol=5e-5)
+    np.testing.assert_allclose(pixels.std((0, 2, 3), dtype=np.float64), CIFAR10.task.std, atol=6e-5)
 
 
 def test_camvids_counts_statistics_and_weights(camvid):
-    splits = load_camvid(camvid)
+    splits = load_splits(camvid, CAMVID, {})
     assert {name: len(split) for name, split in splits.items()} == {"train": 367, "validation": 101, "test": 233}
     train = splits["train"]
     pixels = train.images.numpy() / np.float32(255)
-    np.testing.assert_allclose(pixels.mean((0, 2, 3), dtype=np.float64), CAMVID.mean, atol=5e-5)
-    np.testing.assert_allclose(pixels.std((0, 2, 3), dtype=np.float64), CAMVID.std, atol=6e-5)
+    np.testing.assert_allclose(pixels.mean((0, 2, 3), dtype=np.float64), CAMVID.task.mean, atol=5e-5)
+    np.testing.assert_allclose(pixels.std((0, 2, 3), dtype=np.float64), CAMVID.task.std, atol=6e-5)
     share = np.bincount(train.labels.numpy().ravel(), minlength=12) / train.labels.numel()
     np.testing.assert_allclose(100 * share[[0, 3, 11]], [16.8, 31.7, 3.9], atol=0.06)
     weights = [0.279, 0.202, 4.787, 0.149, 1.000, 0.422, 3.847, 1.974, 0.789, 6.375, 8.859]
@@ -83,7 +82,7 @@ def test_the_papers_segmenter_learns_from_real_images(camvid):
     settings["network"] = {**settings["network"], "width": 8, "residual_scale": 0.2}
     settings["recipe"] = {**settings["recipe"], "epochs": 2}
     trainer = train_segmenter.build_trainer(settings, camvid, 0, torch.device("cpu"))
-    images = normalise(load_camvid(camvid)["validation"].images[::20], CAMVID)
+    images = normalise(load_splits(camvid, CAMVID, {})["validation"].images[::20], CAMVID.task)
     field = erf.measure(trainer.model, images, layer="stages.3.4.sum", batch_size=1)
     assert field.theoretical_rf == (505, 505) and field.position == (176, 240) and field.dead == 0
     assert 60 < field.diameter < 160
@@ -110,7 +109,7 @@ def test_the_papers_network_learns_from_real_images(cifar10):
     assert after["validation_loss"] < 2.15 < before["validation_loss"]
     assert after["validation_accuracy"] > 0.2
 
-    images = normalise(load_cifar10(cifar10, 5000)["validation"].images[:8], CIFAR10)
+    images = normalise(load_splits(cifar10, CIFAR10, {"validation": 5000})["validation"].images[:8], CIFAR10.task)
     field = erf.measure(trainer.model, images, layer="top")
     assert field.theoretical_rf == (73, 73) and field.position == (16, 16)
     assert 3 < field.size < 32 and field.dead == 0

@@ -17,7 +17,7 @@ from erf.errors import InputError
 from erf.models.weights import load_weights
 from erf.result.field import load_fields
 from erf.system.files import read_arrays
-from replication.training.datasets import read_cifar10_batch
+from replication.downloads.cifar10_batch import read_cifar10_batch
 from replication.training.resume import load_state
 
 SOURCES = sorted(SCRIPTS.rglob("*.py"))
@@ -74,11 +74,9 @@ def test_every_text_is_read_and_written_as_utf_8(path):
 
 def test_pickle_is_named_in_one_place_alone():
     """The reader of CIFAR-10's batches, which refuses what these do not need."""
-    assert [path.name for path in SOURCES if "pickle" in imported(path)] == ["datasets.py"]
-    used = [
-        ast.unparse(node)
-        for node in ast.walk(ast.parse((SCRIPTS / "replication/training/datasets.py").read_text(encoding="utf-8")))
-    ]
+    assert [path.name for path in SOURCES if "pickle" in imported(path)] == ["cifar10_batch.py"]
+    reader = SCRIPTS / "replication/downloads/cifar10_batch.py"
+    used = [ast.unparse(node) for node in ast.walk(ast.parse(reader.read_text(encoding="utf-8")))]
     assert {text for text in used if text.startswith("pickle.")} == {"pickle.Unpickler", "pickle.UnpicklingError"} | {
         text for text in used if text.startswith("pickle.UnpicklingError(")
     }

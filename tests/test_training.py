@@ -27,9 +27,10 @@ from erf.errors import InputError
 from erf.result.field import load_fields
 from erf.system.devices import choose_device
 from erf.system.seeds import torch_generator
-from replication.trained.snapshots import batch_size, load_network, unit_layer
+from replication.datasets.table import DATASETS
+from replication.trained.snapshots import batch_size, load_network
 from replication.training import command as training_command
-from replication.training.datasets import calibration_images, load_splits
+from replication.training.images import calibration_images, load_splits
 from replication.training.reach import ReachData
 from replication.training.resume import (
     check_settings,
@@ -51,7 +52,7 @@ from replication.training.speed import (
 from replication.training.trainer import Recipe, Trainer, mean_iou
 
 CPU = torch.device("cpu")
-STATE = Path("resume") / ("cpu-bf16" if has_bf16(CPU) else "cpu-float32")
+STATE = Path("resume/cpu-float32")
 RECIPE = Recipe(epochs=4, learning_rate=0.1, warmup=0.25, momentum=0.9, weight_decay=0.0, label_smoothing=0.0)
 
 
@@ -104,6 +105,17 @@ def test_a_training_goes_on_in_the_arithmetic_in_which_it_began(tmp_path, monkey
     monkeypatch.setattr("replication.training.resume.bf16_is_faster", lambda found, device: not faster)
     trainer = small_trainer()
     assert settle_arithmetic(trainer, tmp_path) == folder and trainer.bf16 == faster
+
+
+def test_the_arithmetic_may_be_named(tmp_path, monkeypatch):
+    """And is not timed then: the same training has the same bits again."""
+    for has, wanted in ((True, "bf16"), (True, "float32"), (False, "float32")):
+        monkeypatch.setattr("replication.training.resume.has_bf16", lambda device, has=has: has)
+        trainer = small_trainer()
+        assert settle_arithmetic(trainer, tmp_path, wanted) == tmp_path / f"cpu-{wanted}"
+        assert trainer.bf16 == (wanted == "bf16")
+    with pytest.raises(InputError, match="arithmetic: this cpu has no bf16; set it to float32 or auto"):
+        settle_arithmetic(small_trainer(), tmp_path, "bf16")
 
 
 def test_the_learning_rate_is_a_triangle():
@@ -303,7 +315,7 @@ def test_on_another_kind_of_node_it_begins_anew_and_back_on_the_first_goes_on(
     training = run_training(trainer, training_settings, 0, tmp_path / STATE)
     assert [next(training)["epoch"] for _ in range(3)] == [0, 1, 2]
     before = (tmp_path / STATE / "state.pt").read_bytes()
-    monkeypatch.setattr(training_command, "settle_arithmetic", lambda trainer, resume: resume / "cuda-float16")
+    monkeypatch.setattr(training_command, "settle_arithmetic", lambda trainer, resume, wanted: resume / "cuda-float16")
     assert train_classifier.main(train(tmp_path, small_data, training_settings)) == 0
     assert (tmp_path / STATE / "state.pt").read_bytes() == before
 
@@ -370,7 +382,7 @@ def test_a_network_or_batch_too_large_for_memory_ends_in_one_line(tmp_path, smal
     settings["network"] |= {"width": width}
     settings["batch_size"] = 16
     code = (
-        "import resource, sys, torch, train_segmenter\n"
+        "import resource, sys, torch._dynamo, train_segmenter\n"  # an optimiser imports it
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20,) * 2)\n"
         "sys.exit(train_segmenter.main(sys.argv[1:]))"
@@ -494,10 +506,11 @@ def test_other_units_layers_and_images(undisturbed, tmp_path):
     assert layers["theoretical_rf"].is_monotonic_increasing and layers["theoretical_rf"].iloc[0] == 3
     assert (layers["size"] <= layers["theoretical_rf"]).all()
     noise = torch.randn(4, 3, *side.tolist(), generator=torch_generator(0, "noise images"))
-    calibration = calibration_images(load_splits(run.data, run.settings)["train"], run.settings["dataset"])
+    dataset = DATASETS[run.settings["dataset"]]
+    calibration = calibration_images(load_splits(run.data, dataset, run.settings)["train"], dataset)
     for path, on_images in zip(snapshots, load_fields(tmp_path / "erf.npz"), strict=True):
         model, _ = load_network(path, run.settings, 0, calibration)
-        on_noise = erf.measure(model, noise, unit_layer(model), batch_size=batch_size(noise))
+        on_noise = erf.measure(model, noise, model.layers()[-1], batch_size=batch_size(noise))
         assert (on_noise.map != on_images.map).any()
         row = table.query("varied == 'images' and snapshot == @path.stem").iloc[0]
         numbers = ["size", "diameter", "sigma_rows", "sigma_columns"]

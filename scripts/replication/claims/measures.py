@@ -11,11 +11,10 @@ import pandas as pd
 
 from erf.result.intervals import mean_interval
 from replication.claims.verdicts import Part, Region
-from replication.drawing.labels import DATASETS, ENOUGH_SEEDS, SCORES, counted, with_interval
+from replication.datasets.table import DATASETS
+from replication.drawing.labels import ENOUGH_SEEDS, counted, with_interval
 
 PAPER_DEPTHS = (5, 10, 20, 40)
-# Width and epochs from which absolute values are compared: a choice of ours, since the paper's are not known.
-FULL_SCALE = {"cifar10": (64, 30), "camvid": (64, 100)}
 
 
 class NotRunError(Exception):
@@ -201,7 +200,7 @@ def growth_ratios(results: Results, dataset: str, start: float) -> list[Part]:
 def theoretical_fields(results: Results, dataset: str) -> list[Part]:
     """Side of the theoretical receptive field of the trained networks, pixels."""
     sides = {side for _, here in trainings_of(results, "sizes", dataset) for side in here["theoretical_rf"]}
-    return [Part.exact(DATASETS[dataset], float(side)) for side in sorted(sides)]
+    return [Part.exact(DATASETS[dataset].title, float(side)) for side in sorted(sides)]
 
 
 def accuracies(results: Results, dataset: str, start: float) -> list[Part]:
@@ -218,7 +217,7 @@ def centre_light_sizes(results: Results) -> list[Part]:
         if row.series == "stack":
             parts.append(Part("plain stack + ReLU", row.ratio, row.low, row.high))
         else:
-            parts.append(seeds_part(DATASETS[row.series], row.seeds, row.ratio, row.low, row.high))
+            parts.append(seeds_part(DATASETS[row.series].title, row.seeds, row.ratio, row.low, row.high))
     return parts
 
 
@@ -233,7 +232,7 @@ def epochs_saved(results: Results) -> list[Part]:
     table = results["initialization"].query("panel == 'epochs' and strength > 0")
     parts = []
     for row in table[table["seed"].astype(str) == "mean"].itertuples():
-        label = f"{DATASETS[row.series]} to {SCORES[row.series]} {row.score:g}"
+        label = f"{DATASETS[row.series].title} to {DATASETS[row.series].score_title} {row.score:g}"
         part = seeds_part(label, row.seeds, 100 * row.change, 100 * row.low, 100 * row.high)
         parts.append(replace(part, absent="not reached by every seed"))
     return parts
@@ -244,7 +243,7 @@ def epochs_saved(results: Results) -> list[Part]:
 
 def smaller_scale(results: Results, region: Region, dataset: str, **_) -> str:
     """A training of less than the full scale, which config.yaml has."""
-    width, epochs = FULL_SCALE[dataset]
+    width, epochs = DATASETS[dataset].full_scale
     for settings in results.trainings.values():
         own_width, own_epochs = settings["network"]["width"], settings["recipe"]["epochs"]
         if settings["dataset"] == dataset and (own_width < width or own_epochs < epochs):

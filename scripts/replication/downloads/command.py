@@ -17,9 +17,9 @@ import numpy as np
 from erf.errors import InputError
 from erf.system.files import atomic
 from replication.commands.cli import json_object, new_parser
+from replication.datasets.dataset import content_digest
 from replication.downloads.archive import Members, read_members
 from replication.downloads.http import discard, download
-from replication.training.datasets import content_digest
 
 Arrays = Callable[[Members, dict], dict[str, np.ndarray]]
 

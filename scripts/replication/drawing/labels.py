@@ -2,8 +2,8 @@
 
 import numpy as np
 
-DATASETS = {"cifar10": "CIFAR-10", "camvid": "CamVid"}
-SCORES = {"cifar10": "accuracy", "camvid": "mean IoU"}  # of a training on each
+from replication.datasets.table import DATASETS
+
 ENOUGH_SEEDS = 3  # for an interval to be shown: between two, a t interval is 13 standard errors either way
 
 
@@ -26,4 +26,4 @@ def counted(count: int, thing: str) -> str:
 def training_title(training: str, dataset: str, seeds: int) -> str:
     """Heading of a training: its dataset, its own name where that differs, and how often it was run."""
     name = "" if training == dataset else f" ({training})"
-    return f"{DATASETS[dataset]}{name}, {counted(seeds, 'seed')}"
+    return f"{DATASETS[dataset].title}{name}, {counted(seeds, 'seed')}"

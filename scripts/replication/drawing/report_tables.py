@@ -9,7 +9,8 @@ import pandas as pd
 
 from erf.result.intervals import mean_interval
 from erf.system.files import checked, record_of
-from replication.drawing.labels import DATASETS, SCORES, counted, over_seeds
+from replication.datasets.table import DATASETS
+from replication.drawing.labels import counted, over_seeds
 from replication.trained.tables import labelled, read_scores, read_sizes
 
 
@@ -88,7 +89,7 @@ def training_table(sizes: list[Path], scores: list[Path]) -> list[dict]:
             {
                 "training": training,
                 "seeds": seeds,
-                "score": f"{SCORES[dataset]} {over_seeds(mean_interval(100 * own['score']), seeds)} %",
+                "score": f"{DATASETS[dataset].score_title} {over_seeds(mean_interval(100 * own['score']), seeds)} %",
                 "before": over_seeds(mean_interval(diameters["epoch_000"]), seeds),
                 "after": over_seeds(mean_interval(diameters["best"]), seeds),
                 "best": ", ".join(str(epoch) for epoch in sorted(set(own["best_epoch"]))),
@@ -110,6 +111,7 @@ def digests_of(datasets: dict[str, dict]) -> dict[str, str]:
     """Checksums against which the datasets in use were held."""
     found = {}
     for name, registry in datasets.items():
-        found |= {f"{DATASETS[name]} {member}, MD5": digest for member, digest in registry.get("members", {}).items()}
-        found[f"{DATASETS[name]}, SHA-256 of all images and labels"] = registry["sha256"]
+        title = DATASETS[name].title
+        found |= {f"{title} {member}, MD5": digest for member, digest in registry.get("members", {}).items()}
+        found[f"{title}, SHA-256 of all images and labels"] = registry["sha256"]
     return found

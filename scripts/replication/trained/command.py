@@ -7,8 +7,9 @@ import torch
 
 from erf.system.devices import choose_device
 from replication.commands.cli import json_object, new_parser
+from replication.datasets.table import DATASETS
 from replication.trained.snapshots import measured_images
-from replication.training.datasets import calibration_images, load_splits
+from replication.training.images import calibration_images, load_splits
 
 
 def arguments(
@@ -31,6 +32,8 @@ def arguments(
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.device = choose_device(args.device)
-    splits, dataset = load_splits(args.data, args.settings), args.settings["dataset"]
-    images, calibration = measured_images(splits, dataset, args.images), calibration_images(splits["train"], dataset)
+    dataset = DATASETS[args.settings["dataset"]]
+    splits = load_splits(args.data, dataset, args.settings)
+    images = measured_images(splits, dataset.task, args.images)
+    calibration = calibration_images(splits["train"], dataset)
     return args, images.to(args.device), calibration.to(args.device)

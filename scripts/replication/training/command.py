@@ -55,7 +55,7 @@ def run(description: str, argv: list[str] | None, build_trainer: BuildTrainer) -
     with exclusive(args.resume):
         trainer = build_trainer(args.settings, args.data, args.seed, device)
         # Requeued on another kind of node, it begins anew, and what it had waits for it.
-        train(trainer, args, settle_arithmetic(trainer, args.resume))
+        train(trainer, args, settle_arithmetic(trainer, args.resume, args.settings["arithmetic"]))
 
 
 def train(trainer: Trainer, args: argparse.Namespace, folder: Path) -> None:

@@ -11,9 +11,9 @@ from torch import nn
 
 from erf.errors import InputError
 from erf.system.seeds import torch_generator
+from replication.datasets.dataset import Task
 from replication.stacks.modules import ResidualStack
 from replication.stacks.structures import Block, Conv, Structure
-from replication.training.datasets import Task
 from replication.training.resnets import conv_bn, he_initialise
 
 SPOT = 3  # side of the spot, pixels

@@ -10,6 +10,8 @@ from torch import nn
 
 from replication.stacks.initialisation import centre_light_variances
 
+ROAD = 3  # CamVid's most frequent class
+
 
 def he_initialise(model: nn.Module, generator: torch.Generator, centre_light: float = 0.0) -> None:
     """He's normal initialisation of every convolution and linear layer, in the modules' order; biases zero.
@@ -77,6 +79,17 @@ class ResNetCifar(nn.Module):
         self.head = nn.Linear(width, classes)
         he_initialise(self, generator, centre_light)
 
+    def layers(self) -> list[str]:
+        """Layers from bottom to top, each read before its activation: the stem, the end of every quarter of the blocks,
+        and the last convolution, whose middle unit is the paper's."""
+        count = len(self.blocks)
+        ends = sorted({round(quarter * count / 4) - 1 for quarter in range(1, 5)} - {-1})
+        return ["stem", *(f"blocks.{end}.sum" for end in ends), "top"]
+
+    def readings(self) -> dict[str, tuple[str, str | int]]:
+        """Other ways to read the top's unit, by what they are: layer and channels, as `erf.measure` takes them."""
+        return {"after normalisation": ("top_norm", "sum"), "after activation": ("top_relu", "sum")}
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.blocks(torch.relu(self.stem(x)))  # (N, width, H, W)
         x = self.top_relu(self.top_norm(self.top(x)))
@@ -115,6 +128,16 @@ class ResNetCamVid(nn.Module):
         self.head = nn.Conv2d(channels, classes, 1)
         he_initialise(self, generator, centre_light)
 
+    def layers(self) -> list[str]:
+        """Layers from bottom to top, each read before its activation: the stem and the end of every stage. The middle
+        unit of the last is the paper's."""
+        return ["stem", *(f"stages.{number}.{len(stage) - 1}.sum" for number, stage in enumerate(self.stages))]
+
+    def readings(self) -> dict[str, tuple[str, str | int]]:
+        """Other ways to read the top's unit, by what they are: layer and channels, as `erf.measure` takes them. Of
+        logits one is read: their sum is what cross-entropy never changes."""
+        return {"after activation": (self.layers()[-1].removesuffix(".sum"), "sum"), "logit of road": ("head", ROAD)}
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return interpolate(self.head(self.stages(torch.relu(self.stem(x)))), 2 ** len(self.stages), x.shape[2:])
 
@@ -137,6 +160,3 @@ def interpolation_matrix(pixels: int, units: int, stride: int, device: torch.dev
     """Weights (pixels, units) of linear interpolation between units `stride` pixels apart; constant beyond the last."""
     position = (torch.arange(pixels, device=device) / stride).clamp(max=units - 1)
     return (1 - (position[:, None] - torch.arange(units, device=device)).abs()).clamp(min=0)
-
-
-NETWORKS = {"cifar10": ResNetCifar, "camvid": ResNetCamVid}  # by dataset

@@ -98,13 +98,19 @@ LAST, BEFORE = "state.pt", "state_before.pt"  # of the last epoch, and of the on
 STATE = ("identity", "rows", "speed", "best", "model", "optimiser")
 
 
-def settle_arithmetic(trainer: Trainer, resume: Path) -> Path:
+def settle_arithmetic(trainer: Trainer, resume: Path, wanted: str = "auto") -> Path:
     """The folder of a training's state under `resume`, apart for each arithmetic.
 
-    On a CPU that has bf16 a new training takes it if its convolutions are faster so, and right. One that was begun goes
-    on as it began.
+    wanted : "float32", "bf16", or "auto": on a CPU that has bf16 a new training takes it if its convolutions are faster
+        so, and right, and one that was begun goes on as it began; on a GPU that has it, it is taken
+
+    InputError where bf16 is wanted and the device has none.
     """
-    if trainer.device.type == "cpu" and has_bf16(trainer.device):
+    if wanted == "bf16" and not has_bf16(trainer.device):
+        raise InputError(f"arithmetic: this {trainer.device.type} has no bf16; set it to float32 or auto")
+    if wanted != "auto":
+        trainer.bf16 = wanted == "bf16"
+    elif trainer.device.type == "cpu" and has_bf16(trainer.device):
         begun = [bf16 for bf16 in (True, False) if (resume / arithmetic(trainer.device, bf16) / LAST).exists()]
         if not begun:
             images, _ = next(iter(trainer.data.training_batches(1)))

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from erf.errors import InputError
-from replication.training.datasets import Task
+from replication.datasets.dataset import Task
 from replication.training.speed import has_bf16
 
 Batch = tuple[torch.Tensor, torch.Tensor]

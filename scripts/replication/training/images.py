@@ -1,10 +1,7 @@
 """Images and labels as whole arrays, and what happens to a batch of them on its way into training."""
 
 import functools
-import hashlib
-import io
-import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 
@@ -14,44 +11,7 @@ import torch
 from erf.errors import InputError
 from erf.system.files import read_arrays
 from erf.system.seeds import seed_for, torch_generator
-
-
-@dataclass(frozen=True)
-class Task:
-    """What there is to learn: one of `classes` classes, for an image or for each of its pixels.
-
-    A label equal to `classes` is void: it is neither learnt nor counted. mean and std are those of the training set's
-    red, green and blue, in units of full scale; `score` is the metric that chooses the best snapshot.
-    """
-
-    classes: int
-    score: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-CIFAR10 = Task(10, "accuracy", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-CAMVID = Task(11, "mean_iou", (0.4119, 0.4251, 0.4327), (0.3071, 0.3116, 0.3072))
-
-
-class _BatchUnpickler(pickle.Unpickler):
-    """Reads the dictionaries of arrays that CIFAR-10's batches are, and refuses every other class or function."""
-
-    ALLOWED = frozenset({("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")})
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"refused to load {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def read_cifar10_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (n, 3, 32, 32) and labels uint8 (n,) from the bytes of one official batch file.
-
-    The caller has checked the MD5; the unpickler trusts nothing all the same.
-    """
-    batch = _BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
-    return batch["data"].reshape(-1, 3, 32, 32), np.array(batch["labels"], np.uint8)
+from replication.datasets.dataset import Dataset, Task, content_digest
 
 
 @dataclass(frozen=True)
@@ -71,87 +31,58 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-CIFAR10_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-CAMVID_ARRAYS = tuple(f"{split}_{kind}" for split in ("train", "validation", "test") for kind in ("images", "labels"))
+def load_splits(path: str | PathLike, dataset: Dataset, settings: dict) -> dict[str, Split]:
+    """The splits "train", "validation" and "test" from the dataset's file, for a training with these settings.
 
+    settings : "validation", where the dataset has no such split, is how many images of the training set are held out
+        of "train", the same for every seed; "sha256" is the digest of the dataset's content, which the pipeline
+        always gives
 
-def content_digest(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 of all values, in the order of the arrays."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
-
-
-def read_dataset(path: str | PathLike, names: Sequence[str], sha256: str | None) -> dict[str, np.ndarray]:
-    """The arrays of a dataset's file; InputError if they have not the digest, unless that is None."""
-    arrays = read_arrays(path, *names)
+    InputError if the file's content has another digest, or is not what `Split` says.
+    """
+    arrays = read_arrays(path, *dataset.arrays)
+    sha256 = settings.get("sha256")
     if sha256 and (found := content_digest(arrays.values())) != sha256:
         raise InputError(
             f"{path}: other images or labels than the configuration's (SHA-256 {found}, not {sha256}); "
             "delete it and run again, or set the dataset's sha256"
         )
-    return arrays
+    splits = {
+        name: split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], dataset.task)
+        for name in ("train", "validation", "test")
+        if f"{name}_images" in dataset.arrays
+    }
+    return splits if "validation" in splits else held_out(splits, settings["validation"])
 
 
-def load_cifar10(path: str | PathLike, validation: int, sha256: str | None = None) -> dict[str, Split]:
-    """The splits "train", "validation" and "test" from the file that download_cifar10 makes.
-
-    `validation` images of the training set, the same for every seed of a training, are held out of "train". InputError
-    if the content has another digest than `sha256`, where that is given.
-    """
-    arrays = read_dataset(path, CIFAR10_ARRAYS, sha256)
-    train, test = (
-        split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CIFAR10) for name in ("train", "test")
-    )
+def held_out(splits: dict[str, Split], validation: int) -> dict[str, Split]:
+    """The same splits, and "validation" with images that "train" has lost."""
+    train = splits["train"]
     if not 0 < validation < len(train):
         raise InputError(f"validation must lie between 1 and {len(train) - 1} images, not {validation}")
     order = torch.from_numpy(np.random.default_rng(seed_for(0, "validation split")).permutation(len(train)))
-    return {"train": train.take(order[validation:]), "validation": train.take(order[:validation]), "test": test}
-
-
-def load_camvid(path: str | PathLike, sha256: str | None = None) -> dict[str, Split]:
-    """The splits "train", "validation" and "test" from the file that download_camvid makes. InputError if the content
-    has another digest than `sha256`, where that is given."""
-    arrays = read_dataset(path, CAMVID_ARRAYS, sha256)
-    return {
-        name: split_of(path, name, arrays[f"{name}_images"], arrays[f"{name}_labels"], CAMVID)
-        for name in ("train", "validation", "test")
-    }
+    return {**splits, "train": train.take(order[validation:]), "validation": train.take(order[:validation])}
 
 
 def split_of(path: str | PathLike, name: str, images: np.ndarray, labels: np.ndarray, task: Task) -> Split:
     """A split of a file's arrays. InputError, which names the file, for arrays that are not what `Split` says."""
-    maps = task is CAMVID  # a label for every pixel
     fits = images.ndim == 4 and images.shape[1] == 3 and images.size and images.dtype == labels.dtype == np.uint8
     if not fits:
         raise InputError(f"{path}: {name} has no images uint8 (n, 3, H, W) with labels uint8; delete it and run again")
     count, _, height, width = images.shape
-    if labels.shape != ((count, height, width) if maps else (count,)):
+    if labels.shape != ((count, height, width) if task.labels_pixels else (count,)):
         raise InputError(f"{path}: the labels of {name}, {labels.shape}, do not fit its images, {images.shape}")
-    if labels.max() > (last := task.classes if maps else task.classes - 1):
-        void = ", void" if maps else ""
+    if labels.max() > (last := task.classes if task.labels_pixels else task.classes - 1):
+        void = ", void" if task.labels_pixels else ""
         raise InputError(f"{path}: a label of {name} is {labels.max()}; they go from 0 to {last}{void}")
     labels = torch.from_numpy(labels)
-    return Split(torch.from_numpy(images), labels if maps else labels.long())
+    return Split(torch.from_numpy(images), labels if task.labels_pixels else labels.long())
 
 
-def load_splits(path: str | PathLike, settings: dict) -> dict[str, Split]:
-    """The splits of a training's dataset with these settings. Their "sha256" is the digest of the dataset's content,
-    which the pipeline always gives."""
-    if settings["dataset"] == "cifar10":
-        return load_cifar10(path, settings["validation"], settings.get("sha256"))
-    return load_camvid(path, settings.get("sha256"))
-
-
-TASKS = {"cifar10": CIFAR10, "camvid": CAMVID}
-CALIBRATION = {"cifar10": 1000, "camvid": 16}  # training images that set batch norm's statistics before a measurement
-
-
-def calibration_images(train: Split, dataset: str) -> torch.Tensor:
+def calibration_images(train: Split, dataset: Dataset) -> torch.Tensor:
     """Training images, normalised, (n, 3, H, W), by which batch norm's statistics are set: the same for every seed and
     snapshot. They are spread over the split, since neighbours may be frames of one video."""
-    return normalise(spread(train.images, CALIBRATION[dataset]), TASKS[dataset])
+    return normalise(spread(train.images, dataset.calibration), dataset.task)
 
 
 def spread(images: torch.Tensor, count: int) -> torch.Tensor:
