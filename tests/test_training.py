@@ -375,7 +375,7 @@ def test_void_is_neither_learnt_nor_counted(small_maps):
     assert scores["validation_mean_iou"] == pytest.approx(np.mean(union))
 
 
-@pytest.mark.parametrize("width", [200, 512])
+@pytest.mark.parametrize("width", [320, 512])
 def test_a_network_or_batch_too_large_for_memory_ends_in_one_line(tmp_path, small_maps, width):
     """Under a limit on the process's memory: a real allocation that fails, sooner or later."""
     settings = segmenter_settings()
