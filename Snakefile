@@ -13,18 +13,7 @@ min_version("9.27")
 report: "workflow/report/overview.rst"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/place.smk"
-
-
-configfile: BASE_CONFIG
-
-
-include: "workflow/rules/checks.smk"
-
-
-if workflow.is_main_process and not workflow.output_settings.dryrun:
-    settle_dates()
+include: "workflow/rules/setup.smk"
 
 
 wildcard_constraints:
@@ -32,7 +21,7 @@ wildcard_constraints:
     model=one_of(config["models"]),
     training=one_of(config["trainings"]),
     reach=one_of(config["reach"]),
-    seed=one_of(all_seeds()),
+    seed=one_of(configuration.all_seeds()),
 
 
 localrules:
@@ -42,7 +31,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        lambda wildcards: all_files(),
+        lambda wildcards: run.all_files(),
     message:
         "All files of this configuration"
 
@@ -55,19 +44,4 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/replication.smk"
 
 
-safekeeping.inspect_before_planning(workflow, all_files)
-
-
-onstart:
-    check_gpu()
-    keep_former()
-
-
-onsuccess:
-    drop_former()
-    discard_states()
-    print(what_was_made())
-
-
-onerror:
-    drop_former()
+safekeeping.watch(workflow, run)

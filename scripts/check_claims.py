@@ -18,7 +18,7 @@ from erf.errors import InputError
 from erf.system.files import atomic, noted
 from replication.claims.claims import check, claims_of
 from replication.claims.measures import Results
-from replication.commands.cli import command, json_object, new_parser, read_table, write_table
+from replication.commands.cli import add_settings, command, new_parser, read_table, write_table
 from replication.trained.tables import read_scores, read_sizes
 
 COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
@@ -74,16 +74,15 @@ def main(argv: list[str] | None = None) -> None:
     for name, (maker, _) in TABLES.items():
         text = f"tables of {maker}, .csv; none if not measured"
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help=text)
-    parser.add_argument("--trainings", type=json_object, default={}, help="settings of the paper's trainings, JSON")
-    parser.add_argument("--shown", type=json_object, default={}, help="figures, and the networks that each shows, JSON")
-    parser.add_argument("--command", default=ELSEWHERE, help="what makes one of them, with {figure} for its name")
+    add_settings(parser, "settings of the paper's trainings, the networks that each figure shows, what makes a figure")
     parser.add_argument("--out", type=Path, required=True, help=".csv; the .json comes beside it")
     args = parser.parse_args(argv)
     given = {name: read(getattr(args, name)) for name, (_, read) in TABLES.items() if getattr(args, name)}
-    results = Results(given, args.trainings, args.shown)
+    shown = args.settings["shown"]
+    results = Results(given, args.settings["trainings"], shown)
     checked = []
     for claim in read_claims(args.claims):
-        makes = args.command if claim.figure in args.shown else ELSEWHERE
+        makes = args.settings["command"] if claim.figure in shown else ELSEWHERE
         checked.append(finite(check(claim, results)) | {"command": makes.replace("{figure}", claim.figure)})
     write_table(pd.DataFrame(checked)[COLUMNS], args.out)
     with atomic(args.out.with_suffix(".json")) as temporary:

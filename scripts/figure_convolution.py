@@ -92,10 +92,9 @@ def draw(kernels: list[int], depths: list[int]):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    numbers = {"kernels": "taps of the uniform kernels", "depths": "numbers of layers"}
-    args = figure_arguments(__doc__, argv, numbers)
+    args = figure_arguments(__doc__, argv, "sides of uniform kernels, and depths")
     use_style()
-    save(*draw(args.kernels, args.depths), args.out)
+    save(*draw(args.settings["kernels"], args.settings["depths"]), args.out)
 
 
 if __name__ == "__main__":

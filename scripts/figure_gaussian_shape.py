@@ -82,10 +82,9 @@ def draw(fields: list[ReceptiveField]):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    numbers = {"depths": "one column each"}
-    args = figure_arguments(__doc__, argv, numbers, fields="results of measure_network, .npz")
+    args = figure_arguments(__doc__, argv, "depths of the maps", fields="results of measure_network, .npz")
     use_style()
-    save(*draw(drawn_fields(args.fields, args.depths)), args.out)
+    save(*draw(drawn_fields(args.fields, args.settings["depths"])), args.out)
 
 
 if __name__ == "__main__":

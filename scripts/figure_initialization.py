@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     args = figure_arguments(
         __doc__,
         argv,
-        objects={"scores": "scores to be reached, by dataset; JSON"},
+        settings="scores to be reached, by dataset",
         fields="results of measure_network, .npz",
         sizes="tables of measure_snapshots, one a seed",
         metrics="tables of the trainings, one a seed",
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     kinds = sizes[["training", "dataset", "centre_light"]].drop_duplicates()
     tables = [
         strengths_table(drawn_fields(args.fields), sizes),
-        epochs_table(read_metrics(args.metrics), kinds, args.scores),
+        epochs_table(read_metrics(args.metrics), kinds, args.settings["scores"]),
     ]
     use_style()
     save(*draw(pd.concat(tables)), args.out)

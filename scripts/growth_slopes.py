@@ -6,7 +6,6 @@ sizes of single runs also those in which the unit's own pixel has no impact. A s
 out at one of its depths, its interval where all but one are.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from erf.result.field import ReceptiveField, load_fields
 from erf.result.intervals import basic_interval
 from erf.system.seeds import seed_for
 from erf.theory import finite_depth_slopes, log_log_slope
-from replication.commands.cli import command, new_parser, write_table
+from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.stacks.predictions import series_name
 
 PER_RUN = "per run"  # the mean of the sizes of single runs, in place of the size of their mean map
@@ -94,10 +93,10 @@ def slopes(fields: list[ReceptiveField], ranges: list[list[int]]) -> pd.DataFram
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--fields", type=Path, nargs="+", required=True, help="results of measure_network, .npz")
-    parser.add_argument("--depths", type=json.loads, required=True, help="lists of depths, JSON")
+    add_settings(parser, "lists of depths")
     parser.add_argument("--out", type=Path, required=True, help="table, .csv")
     args = parser.parse_args(argv)
-    table = slopes([field for path in args.fields for field in load_fields(path)], args.depths)
+    table = slopes([field for path in args.fields for field in load_fields(path)], args.settings["depths"])
     write_table(table, args.out)
     print(table.to_string(index=False))
 

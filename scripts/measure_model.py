@@ -13,14 +13,13 @@ import torch
 from erf.models.measure_model import measure_model
 from erf.system.devices import choose_device
 from erf.system.files import listed
-from replication.commands.cli import command, json_object, new_parser, write_table
+from replication.commands.cli import add_settings, command, new_parser, write_table
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--name", required=True, help="name of the model in tables and figures")
-    parser.add_argument("--settings", type=json_object, required=True, help="the model's settings, JSON")
+    add_settings(parser, "the model's settings, and its name in tables and figures")
     words = "a module or package, or a .py file, whose code may run, once for each"
     parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help=words)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -28,14 +27,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the field, .npz; its numbers come beside it as .csv")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    if args.settings["images"] != "noise":
-        listed(args.settings["images"])
-    field = measure_model(args.settings, choose_device(args.device), torch.float32, trust=args.trust)
-    field.settings["name"] = args.name
+    settings, name = args.settings, args.settings.pop("name")
+    if settings["images"] != "noise":
+        listed(settings["images"])
+    field = measure_model(settings, choose_device(args.device), torch.float32, trust=args.trust)
+    field.settings["name"] = name
     field.save(args.out)
-    labels = {"model": args.name, **{key: args.settings[key] for key in ("factory", "weights", "layer")}}
+    labels = {"model": name, **{key: settings[key] for key in ("factory", "weights", "layer")}}
     write_table(pd.DataFrame([labels | field.summary()]), args.out.with_suffix(".csv"))
-    print(f"{args.name}: ERF size {field.size:.1f} px, theoretical {field.theoretical_rf[0]:.0f} px")
+    print(f"{name}: ERF size {field.size:.1f} px, theoretical {field.theoretical_rf[0]:.0f} px")
 
 
 if __name__ == "__main__":

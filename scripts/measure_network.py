@@ -18,7 +18,7 @@ from erf.measuring.measure import gradient_of_sum, impact_maps
 from erf.result.field import ReceptiveField, save_fields
 from erf.system.seeds import seed_for, torch_generator
 from erf.theory import stack_rf
-from replication.commands.cli import command, json_object, new_parser, write_table
+from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.stacks.gaussianity import box_share_without_noise, r2_without_noise
 from replication.stacks.modules import build_stack
 from replication.stacks.predictions import predicted_sigma, predicted_size, series_name
@@ -145,14 +145,13 @@ def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--name", required=True, help="name of the network, which also names its random streams")
-    parser.add_argument("--settings", type=json_object, required=True, help="the network's settings, JSON")
+    add_settings(parser, "the network's settings, and its name, which also names its random streams")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="results, .npz; their numbers come beside it as .csv")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # far from the unit of a deep network impacts are next to nothing, and slow
-    fields, rows = measure_network(args.name, args.settings)
+    fields, rows = measure_network(args.settings.pop("name"), args.settings)
     save_fields(fields, args.out)
     write_table(rows, args.out.with_suffix(".csv"))
     print(rows[["depth", "reading", "size", "low", "high", "theory_size", "dead"]].to_string(index=False))

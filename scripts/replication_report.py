@@ -23,7 +23,7 @@ from erf.theory import THRESHOLD
 from replication.claims.measures import Results, smaller_scale
 from replication.claims.tables import ours, read_checked
 from replication.claims.verdicts import NOT_REPRODUCED, VERDICTS, Region
-from replication.commands.cli import command, json_object, new_parser
+from replication.commands.cli import add_settings, command, new_parser
 from replication.commands.provenance import provenance
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import ENOUGH_SEEDS
@@ -91,7 +91,7 @@ def largest_deviation(fields: list[ReceptiveField], channels: int) -> str:
 
 def page(args: argparse.Namespace) -> str:
     """The whole page."""
-    facts, claims, texts = args.facts, read_checked(args.claims), args.template.parent
+    facts, claims, texts = args.settings, read_checked(args.claims), args.template.parent
     for path in sorted(texts.glob("*.*")):
         checked(path)  # for the record: another text makes another page
     trainings = Results(trainings=facts["trainings"])
@@ -152,8 +152,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--claims", type=Path, required=True, help="what check_claims wrote, .json")
     parser.add_argument("--scorecard", type=Path, required=True, help=".png")
-    parser.add_argument("--facts", type=json_object, required=True, help="figures, seeds and settings, JSON")
-    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="the figures, .png, in the facts' order")
+    add_settings(parser, "figures, seeds and settings")
+    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="the figures, .png, in that order")
     parser.add_argument("--fields", type=Path, nargs="*", default=[], help="results of measure_network, .npz")
     parser.add_argument("--sizes", type=Path, nargs="*", default=[], help="tables of measure_snapshots, one a seed")
     parser.add_argument("--scores", type=Path, nargs="*", default=[], help="tests of the trainings, one a seed")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from erf.result.field import ReceptiveField
 from erf.theory import log_log_slope
 from measure_network import run_maps
-from replication.commands.cli import command, json_object, new_parser, write_table
+from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.stacks.predictions import series_name
 
 
@@ -42,20 +42,18 @@ def sample(name: str, settings: dict, depths: list[int]) -> list[dict]:
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--name", required=True, help="name of the network, which also names its random streams")
-    parser.add_argument("--settings", type=json_object, required=True, help="the network's settings, JSON")
-    parser.add_argument("--depths", type=int, nargs="+", required=True)
-    parser.add_argument("--samples", type=int, required=True, help="experiments")
+    add_settings(parser, "the network's settings, its name, depths and the number of experiments, as samples")
     parser.add_argument("--out", type=Path, required=True, help="table, .csv")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    name, depths, samples = (args.settings.pop(key) for key in ("name", "depths", "samples"))
     settings = {**args.settings, "readings": ["abs"]}
-    common = {"network": args.name, "weights": series_name(settings), "channels": settings["channels"]}
-    common |= {"runs": settings["runs"], "depths": f"{min(args.depths)}-{max(args.depths)}"}
+    common = {"network": name, "weights": series_name(settings), "channels": settings["channels"]}
+    common |= {"runs": settings["runs"], "depths": f"{min(depths)}-{max(depths)}"}
     rows = []
-    for number in tqdm(range(args.samples), unit="experiment"):
-        found = sample(f"{args.name}, sample {number}", settings, args.depths)
+    for number in tqdm(range(samples), unit="experiment"):
+        found = sample(f"{name}, sample {number}", settings, depths)
         rows += [{**common, "sample": number, **row} for row in found]
     table = pd.DataFrame(rows)
     write_table(table, args.out)

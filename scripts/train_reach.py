@@ -15,7 +15,7 @@ from erf.models.batch_norm import calibrate_batch_norm
 from erf.system.devices import choose_device
 from erf.system.seeds import torch_generator
 from erf.theory import stack_rf
-from replication.commands.cli import command, json_object, new_parser, write_table
+from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.stacks.structures import special_layers, structure, theory_stack
 from replication.training.reach import ReachData, ReachNet
 from replication.training.resume import check_settings, exclusive, load_if_whole, save_state
@@ -67,7 +67,7 @@ def train_all(settings: dict, seed: int, device: torch.device, state_path: Path)
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--settings", type=json_object, required=True, help="the experiment's settings, JSON")
+    add_settings(parser, "the experiment's settings")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--resume", type=Path, required=True, help="folder of the state that a rerun goes on from")

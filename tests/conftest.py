@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 import pickle
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,23 @@ torch.set_num_threads(1)  # tests are small; more threads only wait for each oth
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
+
+
+SETTINGS = tempfile.TemporaryDirectory()
+
+
+def settings_file(settings: dict) -> str:
+    """Path of a file with a program's settings; of the same settings, always the same."""
+    text = json.dumps(settings, sort_keys=True)
+    path = Path(SETTINGS.name) / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    path.write_text(text)
+    return str(path)
+
+
+def dataset_arguments(dataset: dict) -> list[str]:
+    """What a download's program is told of a dataset, of its entry in the configuration."""
+    told = {key: value for key, value in dataset.items() if key != "sources"}
+    return ["--settings", settings_file(told), "--sources", *dataset["sources"]]
 
 
 def real_dataset(folder: str) -> None:

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 import download_camvid
-from conftest import png
+from conftest import dataset_arguments, png
 
 
 def run(dataset: dict, out) -> int:
-    return download_camvid.main(["--dataset", json.dumps(dataset), "--out", str(out)])
+    return download_camvid.main([*dataset_arguments(dataset), "--out", str(out)])
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import download_cifar10
+from conftest import dataset_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,7 @@ def no_mirror(monkeypatch):
 
 
 def run(dataset: dict, out) -> int:
-    return download_cifar10.main(["--dataset", json.dumps(dataset), "--out", str(out)])
+    return download_cifar10.main([*dataset_arguments(dataset), "--out", str(out)])
 
 
 def error_of(capsys) -> str:

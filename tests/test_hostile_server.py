@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 import download_camvid
 import download_cifar10
-from conftest import SCRIPTS, heed_ctrl_c
+from conftest import SCRIPTS, dataset_arguments, heed_ctrl_c
 from erf.errors import InputError
 from replication.downloads import archive as download_archive
 from replication.downloads import http as download_http
@@ -332,7 +332,7 @@ class Download:
 
     def __init__(self, dataset: dict, folder: Path, undisturbed: Path, capsys):
         self.dataset, self.folder, self.undisturbed, self.capsys = dataset, folder, undisturbed, capsys
-        self.arguments = ["--dataset", json.dumps(dataset), "--out", str(folder / "cifar10.npz")]
+        self.arguments = [*dataset_arguments(dataset), "--out", str(folder / "cifar10.npz")]
 
     def succeeds(self) -> None:
         assert download_cifar10.main(self.arguments) == 0, self.capsys.readouterr().err
@@ -844,7 +844,7 @@ def test_a_zip(name, server, small_camvid, small_maps, tmp_path, capsys, low_lim
     archive, end = ZIPS[name]
     server.content = archive(official)
     dataset, out = {**small_camvid["dataset"], "sources": [server.url]}, tmp_path / "data/camvid.npz"
-    arguments = ["--dataset", json.dumps(dataset), "--out", str(out)]
+    arguments = [*dataset_arguments(dataset), "--out", str(out)]
     if end is GOOD:
         assert download_camvid.main(arguments) == 0
         assert files(out.parent) == ["camvid.npz", "camvid.provenance.json"]
@@ -910,7 +910,7 @@ def test_bombs_do_not_fill_the_memory(official, small_cifar, small_data, tmp_pat
         name = f"{number}.zip" if data.startswith(b"PK") else f"{number}.tar.gz"
         (tmp_path / name).write_bytes(data)
         dataset = {**small_cifar["dataset"], "sources": [str(tmp_path / name)]}
-        arguments.append(["--dataset", json.dumps(dataset), "--out", str(tmp_path / f"{number}.npz")])
+        arguments.append([*dataset_arguments(dataset), "--out", str(tmp_path / f"{number}.npz")])
     result = subprocess.run(
         [sys.executable, "-c", program, json.dumps(arguments), str(tmp_path / "1.tar.gz")],
         capture_output=True,

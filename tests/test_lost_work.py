@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import safekeeping
 from conftest import Project
 from erf.system.files import atomic, checked, digest
+from lib import safekeeping
 from repeatable import differences, digests
 from replication.commands import kept
 from replication.commands.provenance import recorded

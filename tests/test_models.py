@@ -21,7 +21,7 @@ from torch import nn
 
 import figure_models
 import measure_model as script
-from conftest import NETS, SCRIPTS, model_settings
+from conftest import NETS, SCRIPTS, model_settings, settings_file
 from erf.__main__ import main
 from erf.errors import InputError
 from erf.measuring.measure import measure
@@ -570,7 +570,7 @@ def test_a_head_that_does_not_fit_the_images_is_not_run(nets):
 
 def test_the_script_writes_the_field_and_its_numbers(nets):
     settings = model_settings(factory="nets.py:build", layer="conv")
-    arguments = ["--name", "mine", "--settings", json.dumps(settings), "--device", "cpu", "--out", "out/mine.npz"]
+    arguments = ["--settings", settings_file({"name": "mine", **settings}), "--device", "cpu", "--out", "out/mine.npz"]
     assert script.main([*arguments, "--trust", "nets.py"]) == 0
     field, direct = ReceptiveField.load("out/mine.npz"), measured(factory="nets.py:build", layer="conv")
     np.testing.assert_array_equal(field.map, direct.map)
@@ -589,7 +589,7 @@ def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_s
         picture(nets / f"photos/{number}.png", np.full((20, 20, 3), 80 * number, np.uint8))
     torch.save(load_model("nets.py:build").state_dict(), "nets.pt")
     settings = model_settings(factory="nets.py:build", weights="nets.pt", images="photos", layer="top")
-    arguments = ["--name", "x", "--settings", json.dumps(settings), "--device", "cpu", "--trust", "nets.py"]
+    arguments = ["--settings", settings_file({"name": "x", **settings}), "--device", "cpu", "--trust", "nets.py"]
     assert script.main([*arguments, "--out", "out/x.npz"]) == 0
     record = json.loads(Path("out/x.provenance.json").read_text())
     photos = {f"photos/{number}.png" for number in range(3)}
@@ -605,9 +605,9 @@ def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_s
 
 
 def test_the_script_says_a_users_mistake_in_one_line(nets, capsys):
-    settings = json.dumps(model_settings(factory="nets.py:broken"))
+    settings = settings_file({"name": "mine", **model_settings(factory="nets.py:broken")})
     arguments = ["--settings", settings, "--device", "cpu", "--trust", "nets.py"]
-    assert script.main(["--name", "mine", *arguments, "--out", "mine.npz"]) == 1
+    assert script.main([*arguments, "--out", "mine.npz"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: nets.py:broken fails: ValueError") and error.count("\n") == 1
     assert not list(nets.glob("*mine*"))

@@ -105,7 +105,7 @@ def test_the_base_configuration_that_cannot_be_read_is_named(tiny, content, prob
     assert refused(snakemake(tiny, "--configfile=tiny.yaml", "all")).startswith(line)
     command = [
         sys.executable,
-        "workflow/rules/strict.py",
+        "workflow/lib/strict.py",
         "config/config.yaml",
     ]  # for a file that Snakemake reads first
     checked = subprocess.run(command, cwd=tiny, capture_output=True, encoding="utf-8")

@@ -1,7 +1,5 @@
 """The real CIFAR-10 and CamVid, where ERF_DATA_MIRROR has them."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ import download_cifar10
 import erf
 import train_classifier
 import train_segmenter
-from conftest import ROOT, real_dataset
+from conftest import ROOT, dataset_arguments, real_dataset
 from replication.datasets.camvid import CAMVID
 from replication.datasets.cifar10 import CIFAR10
 from replication.training.images import (
@@ -30,8 +28,7 @@ def cifar10(tmp_path_factory):
     """The real arrays, by the script and the registry that users have."""
     real_dataset("cifar-10-batches-py")
     path = tmp_path_factory.mktemp("real") / "cifar10.npz"
-    dataset = json.dumps(CONFIG["datasets"]["cifar10"])
-    assert download_cifar10.main(["--dataset", dataset, "--out", str(path)]) == 0
+    assert download_cifar10.main([*dataset_arguments(CONFIG["datasets"]["cifar10"]), "--out", str(path)]) == 0
     return path
 
 
@@ -39,7 +36,7 @@ def cifar10(tmp_path_factory):
 def camvid(tmp_path_factory):
     real_dataset("CamVid")
     path = tmp_path_factory.mktemp("real") / "camvid.npz"
-    assert download_camvid.main(["--dataset", json.dumps(CONFIG["datasets"]["camvid"]), "--out", str(path)]) == 0
+    assert download_camvid.main([*dataset_arguments(CONFIG["datasets"]["camvid"]), "--out", str(path)]) == 0
     return path
 
 

@@ -1,13 +1,12 @@
 """train_reach: what an interrupted run has trained is not trained again."""
 
-import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 import train_reach
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, settings_file
 
 SETTINGS = {
     **yaml.safe_load((ROOT / "config/config.yaml").read_text())["reach_defaults"],
@@ -18,8 +17,7 @@ SETTINGS = {
 
 
 def run(folder: Path, **changes) -> int:
-    settings = json.dumps({**SETTINGS, **changes})
-    arguments = ["--settings", settings, "--seed", "0", "--device", "cpu"]
+    arguments = ["--settings", settings_file({**SETTINGS, **changes}), "--seed", "0", "--device", "cpu"]
     return train_reach.main([*arguments, "--resume", str(folder / "resume"), "--out", str(folder / "reach.csv")])
 
 

@@ -1,7 +1,6 @@
 """The training loop: what it does to the weights, and what a kill leaves of it."""
 
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -22,7 +21,7 @@ import measure_snapshots
 import measure_units
 import train_classifier
 import train_segmenter
-from conftest import SCRIPTS, classifier_settings, damage, segmenter_settings
+from conftest import SCRIPTS, classifier_settings, damage, segmenter_settings, settings_file
 from erf.errors import InputError
 from erf.result.field import load_fields
 from erf.system.devices import choose_device
@@ -157,7 +156,7 @@ def test_a_gpu_that_is_not_there():
 def train(folder: Path, data: Path, settings: dict, seed: int = 0, device: str = "cpu") -> list[str]:
     """Arguments of a training into folder/out, with its resume state in folder/resume."""
     return [
-        *("--data", str(data), "--settings", json.dumps(settings), "--seed", str(seed)),
+        *("--data", str(data), "--settings", settings_file(settings), "--seed", str(seed)),
         *("--device", device, "--resume", str(folder / "resume"), "--out", str(folder / "out")),
     ]
 
@@ -467,7 +466,7 @@ def test_a_gpu_asked_for_in_vain_ends_the_script(small_data, tmp_path, training_
 def measure(snapshots: list[Path], run: Run, settings: dict, out: Path, images: int = 4) -> list[str]:
     return [
         *("--snapshots", *map(str, snapshots), "--data", str(run.data), "--seed", "0", "--images", str(images)),
-        *("--settings", json.dumps(settings), "--device", "cpu", "--out", str(out)),
+        *("--settings", settings_file(settings), "--device", "cpu", "--out", str(out)),
     ]
 
 

@@ -1,7 +1,6 @@
 """Whose code may run as a model: a library's models, files named on the command line, and what the user trusts."""
 
 import copy
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 from torch import nn
 
 import measure_model as script
-from conftest import NETS, SCRIPTS, model_settings
+from conftest import NETS, SCRIPTS, model_settings, settings_file
 from erf.__main__ import main
 from erf.errors import InputError
 from erf.models.factory import LIBRARIES, lies_in, load_factory, load_model
@@ -152,7 +151,7 @@ def test_a_file_on_the_command_line_is_meant_and_one_in_settings_is_not(nets, ca
     assert main(["measure", "nets:box", "--trust", "nets", *small]) == 0
     settings = model_settings(factory="nets.py:box", layer="")
     settings["trust"] = ["nets.py"]  # no setting, whatever it says
-    arguments = ["--name", "x", "--settings", json.dumps(settings), "--device", "cpu", "--out", "x.npz"]
+    arguments = ["--settings", settings_file({"name": "x", **settings}), "--device", "cpu", "--out", "x.npz"]
     capsys.readouterr()
     assert script.main(arguments) == 1
     assert capsys.readouterr().err.startswith("error: nets.py is not trusted, and to import it runs its code")

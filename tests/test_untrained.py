@@ -1,7 +1,5 @@
 """The experiments on untrained networks: what measure_network and growth_slopes make of them."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +10,7 @@ import figure_structures
 import growth_slopes
 import measure_network
 import slope_samples
-from conftest import network_settings
+from conftest import network_settings, settings_file
 from erf import theory
 from erf.errors import InputError
 from erf.result.field import ReceptiveField, load_fields, save_fields
@@ -85,7 +83,7 @@ def test_readings_of_the_same_gradients():
 
 def test_dead_runs_of_a_single_channel_are_counted_in_the_table(tmp_path):
     settings = network_settings(depths=[20, 40], channels=1, activation="relu")
-    arguments = ["--name", "one", "--settings", json.dumps(settings), "--out", str(tmp_path / "one.npz")]
+    arguments = ["--settings", settings_file({"name": "one", **settings}), "--out", str(tmp_path / "one.npz")]
     assert measure_network.main(arguments) == 0
     table, fields = pd.read_csv(tmp_path / "one.csv"), load_fields(tmp_path / "one.npz")
     assert table["dead"].tolist() == [field.dead for field in fields]
@@ -144,7 +142,7 @@ def test_slopes_and_their_intervals_by_hand(random):
 
 def test_a_sample_is_an_experiment_of_its_own(tmp_path):
     settings = network_settings(channels=1, runs=5, activation="relu")
-    arguments = ["--name", "thin", "--settings", json.dumps(settings), "--depths", "8", "4", "--samples", "3"]
+    arguments = ["--settings", settings_file({"name": "thin", **settings, "depths": [8, 4], "samples": 3})]
     assert slope_samples.main([*arguments, "--out", str(tmp_path / "thin.csv")]) == 0
     table = pd.read_csv(tmp_path / "thin.csv")
     assert table["size"].nunique() == 6
@@ -164,8 +162,16 @@ def test_what_was_not_measured_is_named(uniform, tmp_path, capsys):
     save_fields(uniform, path)
     table.write_text("a,b\n1,2\n")
     calls = [
-        (growth_slopes, ["--depths", "[[5, 12]]"], "uniform is not measured at 12 layers in the reading abs"),
-        (figure_gaussian_shape, ["--depths", "7"], "nothing to draw: no reading abs at [7] layers"),
+        (
+            growth_slopes,
+            ["--settings", settings_file({"depths": [[5, 12]]})],
+            "uniform is not measured at 12 layers in the reading abs",
+        ),
+        (
+            figure_gaussian_shape,
+            ["--settings", settings_file({"depths": [7]})],
+            "nothing to draw: no reading abs at [7] layers",
+        ),
         (figure_growth, ["--slopes", str(table)], "table.csv: has no column 'slope': another table is wanted here"),
     ]
     for script, arguments, message in calls:
@@ -213,7 +219,7 @@ def test_the_figure_of_structures_holds_each_against_its_own_plain_network():
 
 def test_a_network_that_is_dead_in_all_runs_is_named(tmp_path, capsys):
     settings = network_settings(depths=[200], channels=1, runs=2, activation="relu", double_depth=0)
-    arguments = ["--name", "deep", "--settings", json.dumps(settings), "--out", str(tmp_path / "deep.npz")]
+    arguments = ["--settings", settings_file({"name": "deep", **settings}), "--out", str(tmp_path / "deep.npz")]
     assert measure_network.main(arguments) == 1
     assert "error: deep: the unit is dead in all 2 runs; give it more channels or more runs" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

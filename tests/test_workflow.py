@@ -14,7 +14,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from conftest import ROOT, SCRIPTS, network_settings
+from conftest import ROOT, SCRIPTS, network_settings, settings_file
+from lib.configuration import Configuration
+from lib.place import Place
+from lib.run import Run
 from repeatable import digests
 
 RULE = r"^(?:use rule \w+ as (\w+) with|rule (\w+)):"
@@ -68,19 +71,15 @@ def test_a_rules_modules_are_those_that_its_script_loads(path, module_lists):
 
 @pytest.fixture(scope="session")
 def module_lists(tmp_path_factory) -> dict[str, list[str]]:
-    """What `modules` in common.smk says of every script, by running the file as Snakemake does."""
-    source = (ROOT / "workflow/rules/common.smk").read_text()
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    workflow = type("Workflow", (), {"basedir": str(ROOT)})
-    names = {"workflow": workflow, "config": config}
-    exec(compile(source, "common.smk", "exec"), names)
-    return {path.stem: [str(Path(name).resolve()) for name in names["modules"](path.name)] for path in PROGRAMS}
+    """What the rules say of every program."""
+    place = Place(ROOT, "any")
+    return {path.stem: [str(Path(name).resolve()) for name in place.program(path.stem)["modules"]] for path in PROGRAMS}
 
 
 @pytest.mark.parametrize(
     "files, changes, name, command",
     [
-        ([], {}, "", "snakemake --cores all figures/{figure}.png"),
+        ([], {}, "paper", "snakemake --cores all figures/paper/{figure}.png"),
         (
             ["config/quick.yaml"],
             {},
@@ -103,12 +102,10 @@ def module_lists(tmp_path_factory) -> dict[str, list[str]]:
     ],
 )
 def test_the_command_that_makes_a_figure_names_its_configuration(files, changes, name, command):
-    workflow = SimpleNamespace(basedir=str(ROOT), overwrite_configfiles=[Path.cwd() / path for path in files])
+    workflow = SimpleNamespace(overwrite_configfiles=[Path.cwd() / path for path in files])
     workflow.config_settings = SimpleNamespace(config=changes)
-    config = {**yaml.safe_load((ROOT / "config/config.yaml").read_text()), "name": name}
-    names = {"workflow": workflow, "config": config}
-    exec(compile((ROOT / "workflow/rules/common.smk").read_text(), "common.smk", "exec"), names)
-    assert names["remade_by"]() == command
+    run = Run(Configuration({"name": name}), Place(ROOT, name), rules=None, workflow=workflow)
+    assert run.remade_by() == command
 
 
 def test_conda_environment_is_in_step_with_the_lock():
@@ -370,7 +367,7 @@ def test_a_read_only_folder_is_named(small_cifar, tmp_path, capsys, monkeypatch)
         blocked = tmp_path / "folder"
         blocked.mkdir(mode=0o500)
     settings = network_settings(depths=[2], channels=1, runs=1)
-    arguments = ["--name", "x", "--settings", json.dumps(settings), "--out", str(blocked / "sub" / "x.npz")]
+    arguments = ["--settings", settings_file({"name": "x", **settings}), "--out", str(blocked / "sub" / "x.npz")]
     assert measure_network.main(arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and str(blocked) in error and error.count("\n") == 1

@@ -1,9 +1,9 @@
 """Settings checked strictly, file by file and against a schema: what is wrong with them ends in one line.
 
 The line names the key by its full dotted path and says what to write. It is bounded in length, and nothing of a value
-reaches the terminal that is not printable. This module knows no key; checks.smk does.
+reaches the terminal that is not printable. This module knows no key; checks.py does.
 
-    python workflow/rules/strict.py mine.yaml     what is wrong with a file that Snakemake cannot read, and where
+    python workflow/lib/strict.py mine.yaml     what is wrong with a file that Snakemake cannot read, and where
 """
 
 import codecs
@@ -151,6 +151,11 @@ def file_name(path: Path) -> str:
 @functools.cache
 def read_schema(path: Path) -> dict:
     return yaml.load(path.read_bytes(), LOADER)
+
+
+def read(path: Path) -> dict:
+    """The settings in a YAML file that `check_file` has let through."""
+    return yaml.load(text_of(path), LOADER)
 
 
 def read_list(path: Path, key: str) -> list:

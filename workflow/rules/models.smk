@@ -3,9 +3,8 @@
 
 rule measure_model:
     input:
-        script=script("measure_model.py"),
-        modules=modules("measure_model.py"),
-        files=lambda wildcards: model_files(wildcards.model),
+        **program("measure_model"),
+        files=lambda wildcards: run.model_files(wildcards.model),
     output:
         fields=results("models/{model}.npz"),
         table=results("models/{model}.csv"),
@@ -20,13 +19,15 @@ rule measure_model:
     resources:
         mem_mb=6000,
         gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        runtime=minutes(20),
     params:
-        settings=lambda wildcards: as_json(model_settings(wildcards.model)),
-        trust=lambda wildcards: trust_options(wildcards.model),
+        **run.given(
+            "models/{model}", lambda wildcards: {"name": wildcards.model, **configuration.model(wildcards.model)}
+        ),
+        trust=lambda wildcards: run.trust_options(wildcards.model),
         device=untracked(config["device"]),
     message:
         "Effective receptive field of {wildcards.model}"
     shell:
-        "python {input.script:q} --name {wildcards.model} --settings {params.settings:q} --device {params.device} "
-        "--threads {threads} {params.trust} --out {output.fields} > {log} 2>&1"
+        "python {input.script:q} --settings {params.settings_file:q} --device {params.device} --threads {threads} "
+        "{params.trust} --out {output.fields} > {log} 2>&1"

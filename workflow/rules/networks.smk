@@ -3,8 +3,7 @@
 
 rule measure_network:
     input:
-        script=script("measure_network.py"),
-        modules=modules("measure_network.py"),
+        **program("measure_network"),
     output:
         fields=results("networks/{network}.npz"),
         table=results("networks/{network}.csv"),
@@ -18,20 +17,22 @@ rule measure_network:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        runtime=minutes(20),
     params:
-        settings=lambda wildcards: as_json(network_settings(wildcards.network)),
+        **run.given(
+            "networks/{network}",
+            lambda wildcards: {"name": wildcards.network, **configuration.network(wildcards.network)},
+        ),
     message:
         "Impact maps of {wildcards.network}"
     shell:
-        "python {input.script:q} --name {wildcards.network} --settings {params.settings:q} --threads {threads} "
-        "--out {output.fields} > {log} 2>&1"
+        "python {input.script:q} --settings {params.settings_file:q} --threads {threads} --out {output.fields} "
+        "> {log} 2>&1"
 
 
 rule growth_slopes:
     input:
-        script=script("growth_slopes.py"),
-        modules=modules("growth_slopes.py"),
+        **program("growth_slopes"),
         fields=[results(f"networks/{name}.npz") for name in config["slopes"]["networks"]],
     output:
         out=results("growth_slopes.csv"),
@@ -43,17 +44,17 @@ rule growth_slopes:
     conda:
         "../../environment.yml"
     params:
-        depths=json.dumps(config["slopes"]["depths"]),
+        **run.given("growth_slopes", {"depths": config["slopes"]["depths"]}),
     message:
         "Slopes of the ERF's growth with depth"
     shell:
-        "python {input.script:q} --fields {input.fields} --depths {params.depths:q} --out {output.out} > {log} 2>&1"
+        "python {input.script:q} --settings {params.settings_file:q} --fields {input.fields} --out {output.out} "
+        "> {log} 2>&1"
 
 
 rule slope_samples:
     input:
-        script=script("slope_samples.py"),
-        modules=modules("slope_samples.py"),
+        **program("slope_samples"),
     output:
         out=results("slope_samples/{network}.csv"),
         provenance=record(results("slope_samples/{network}.csv")),
@@ -65,13 +66,10 @@ rule slope_samples:
         "../../environment.yml"
     resources:
         mem_mb=4000,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        runtime=minutes(20),
     params:
-        settings=lambda wildcards: as_json(without(network_settings(wildcards.network), "depths", "readings")),
-        depths=config["slopes"]["samples"]["depths"],
-        samples=config["slopes"]["samples"]["count"],
+        **run.given("slope_samples/{network}", lambda wildcards: run.slope_samples(wildcards.network)),
     message:
         "Slopes of repeated experiments with {wildcards.network}"
     shell:
-        "python {input.script:q} --name {wildcards.network} --settings {params.settings:q} --depths {params.depths} "
-        "--samples {params.samples} --out {output.out} > {log} 2>&1"
+        "python {input.script:q} --settings {params.settings_file:q} --out {output.out} > {log} 2>&1"

@@ -3,16 +3,15 @@
 
 rule check_claims:
     input:
-        script=script("check_claims.py"),
-        modules=modules("check_claims.py"),
-        claims=CLAIMS,
-        networks=network_tables(measured_networks()),
-        slopes=target_table("growth", results("growth_slopes.csv")),
-        structures=target_table("structures", figures("structures.csv")),
-        convolution=target_table("convolution", figures("convolution.csv")),
-        initialization=target_table("initialization", figures("initialization.csv")),
-        sizes=lambda wildcards: paper_trainings("erf/{name}/seed_{seed}.csv"),
-        scores=lambda wildcards: paper_trainings("trainings/{name}/seed_{seed}/test.csv"),
+        **program("check_claims"),
+        claims=here.claims,
+        networks=[results(f"networks/{name}.csv") for name in configuration.measured_networks()],
+        slopes=run.if_target("growth", results("growth_slopes.csv")),
+        structures=run.if_target("structures", figures("structures.csv")),
+        convolution=run.if_target("convolution", figures("convolution.csv")),
+        initialization=run.if_target("initialization", figures("initialization.csv")),
+        sizes=run.every_training("erf/{name}/seed_{seed}.csv", configuration.paper_trainings()),
+        scores=run.every_training("trainings/{name}/seed_{seed}/test.csv", configuration.paper_trainings()),
     output:
         csv=report(
             results("claims.csv"),
@@ -29,22 +28,19 @@ rule check_claims:
     conda:
         "../../environment.yml"
     params:
-        trainings=as_json(paper_training_settings()),
-        shown=as_json(networks_shown()),
-        command=lambda wildcards: remade_by(),
+        **run.given("check_claims", run.claims_facts()),
     message:
         "Every claim held against the paper"
     shell:
         "python {input.script:q} --claims {input.claims:q} --networks {input.networks} --slopes {input.slopes} "
         "--structures {input.structures} --convolution {input.convolution} --initialization {input.initialization} "
-        "--sizes {input.sizes} --scores {input.scores} --trainings {params.trainings:q} --shown {params.shown:q} "
-        "--command {params.command:q} --out {output.csv} > {log} 2>&1"
+        "--sizes {input.sizes} --scores {input.scores} --settings {params.settings_file:q} --out {output.csv} "
+        "> {log} 2>&1"
 
 
 rule figure_scorecard:
     input:
-        script=script("figure_scorecard.py"),
-        modules=modules("figure_scorecard.py"),
+        **program("figure_scorecard"),
         claims=results("claims.json"),
     output:
         png=report(
@@ -70,18 +66,17 @@ rule figure_scorecard:
 
 rule replication_report:
     input:
-        script=script("replication_report.py"),
-        modules=modules("replication_report.py"),
-        template=str(REPORT / "index.html.jinja"),
-        texts=report_texts(),
+        **program("replication_report"),
+        template=str(here.report_folder / "index.html.jinja"),
+        texts=here.report_texts(),
         claims=results("claims.json"),
         scorecard=figures("scorecard.png"),
-        figures=[figures(f"{figure['name']}.png") for figure in report_figures()],
-        fields=[results(f"networks/{name}.npz") for name in measured_networks()],
-        sizes=every_training("erf/{name}/seed_{seed}.csv"),
-        scores=every_training("trainings/{name}/seed_{seed}/test.csv"),
-        speed=every_training("trainings/{name}/seed_{seed}/speed.csv"),
-        records=lambda wildcards: records(),
+        figures=[figures(f"{figure['name']}.png") for figure in run.figures_shown()],
+        fields=[results(f"networks/{name}.npz") for name in configuration.measured_networks()],
+        sizes=run.every_training("erf/{name}/seed_{seed}.csv"),
+        scores=run.every_training("trainings/{name}/seed_{seed}/test.csv"),
+        speed=run.every_training("trainings/{name}/seed_{seed}/speed.csv"),
+        records=lambda wildcards: run.records(),
     output:
         out=report(
             results("report/index.html"),
@@ -97,10 +92,11 @@ rule replication_report:
     conda:
         "../../environment.yml"
     params:
-        facts=lambda wildcards: as_json(report_facts()),
+        **run.given("replication_report", run.report_facts()),
     message:
         "Replication report"
     shell:
-        "python {input.script:q} --claims {input.claims} --scorecard {input.scorecard} --facts {params.facts:q} "
-        "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} --scores {input.scores} --speed {input.speed} --template {input.template:q} "
-        "--records {input.records} --out {output.out} > {log} 2>&1"
+        "python {input.script:q} --claims {input.claims} --scorecard {input.scorecard} "
+        "--settings {params.settings_file:q} --pictures {input.figures} --fields {input.fields} --sizes {input.sizes} "
+        "--scores {input.scores} --speed {input.speed} --template {input.template:q} --records {input.records} "
+        "--out {output.out} > {log} 2>&1"

@@ -1,60 +1,55 @@
 """Training, and the measuring of what was trained. `tee` shows the progress of what takes long."""
 
 
-rule train_classifier:
-    input:
-        script=script("train_classifier.py"),
-        modules=modules("train_classifier.py"),
-        data="data/cifar10.npz",
-    output:
-        training_outputs("cifar10"),
-    log:
-        logs("train_classifier/{training}/seed_{seed}.log"),
-    benchmark:
-        benchmarks("train_classifier/{training}/seed_{seed}.tsv")
-    wildcard_constraints:
-        training=one_of(trainings_on("cifar10")),
-    conda:
-        "../../environment.yml"
-    threads: lambda wildcards: merged(wildcards.training)["threads"]
-    resources:
-        mem_mb=8000,
-        gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 120 * attempt,
-    params:
-        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
-        device=untracked(config["device"]),
-        # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
-        resume=resume_folder,
-        out=results("trainings/{training}/seed_{seed}"),
-    message:
-        "Training {wildcards.training}, seed {wildcards.seed}"
-    shell:
-        "python {input.script:q} --data {input.data} --settings {params.settings:q} --seed {wildcards.seed} "
-        "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
+def dataset_file(wildcards):
+    """The arrays on which a training is trained and measured."""
+    return f"data/{configuration.dataset_of(wildcards.training)}.npz"
 
 
-use rule train_classifier as train_segmenter with:
-    input:
-        script=script("train_segmenter.py"),
-        modules=modules("train_segmenter.py"),
-        data="data/camvid.npz",
-    output:
-        training_outputs("camvid"),
-    log:
-        logs("train_segmenter/{training}/seed_{seed}.log"),
-    benchmark:
-        benchmarks("train_segmenter/{training}/seed_{seed}.tsv")
-    wildcard_constraints:
-        training=one_of(trainings_on("camvid")),
+for dataset in DATASETS.values():
+
+    rule:
+        name:
+            dataset.program
+        input:
+            **program(dataset.program),
+            data=f"data/{dataset.name}.npz",
+        output:
+            run.training_outputs(dataset.name),
+        log:
+            logs(f"{dataset.program}/{{training}}/seed_{{seed}}.log"),
+        benchmark:
+            benchmarks(f"{dataset.program}/{{training}}/seed_{{seed}}.tsv")
+        wildcard_constraints:
+            training=one_of(configuration.trainings_on(dataset.name)),
+        conda:
+            "../../environment.yml"
+        threads: lambda wildcards: configuration.training(wildcards.training)["threads"]
+        resources:
+            mem_mb=8000,
+            gpu=uses_gpu(),
+            runtime=minutes(120),
+        params:
+            **run.given("trainings/{training}", lambda wildcards: configuration.trained_by(wildcards.training)),
+            device=untracked(config["device"]),
+            # Not an output: Snakemake removes outputs before a rerun, and this is what a rerun goes on from.
+            resume=lambda wildcards: run.training_state(wildcards.training, wildcards.seed),
+            out=results("trainings/{training}/seed_{seed}"),
+        message:
+            "Training {wildcards.training}, seed {wildcards.seed}"
+        shell:
+            "python {input.script:q} --data {input.data} --settings {params.settings_file:q} --seed {wildcards.seed} "
+            "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
 
 
 rule measure_snapshots:
     input:
-        script=script("measure_snapshots.py"),
-        modules=modules("measure_snapshots.py"),
-        data=dataset_of,
-        snapshots=snapshots_of,
+        **program("measure_snapshots"),
+        data=dataset_file,
+        snapshots=lambda wildcards: [
+            results(f"trainings/{wildcards.training}/seed_{wildcards.seed}/{stem}.pt")
+            for stem in configuration.snapshots(configuration.dataset_of(wildcards.training))
+        ],
     output:
         out=results("erf/{training}/seed_{seed}.npz"),
         table=results("erf/{training}/seed_{seed}.csv"),
@@ -69,25 +64,24 @@ rule measure_snapshots:
     resources:
         mem_mb=8000,
         gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        runtime=minutes(60),
     params:
-        settings=lambda wildcards: as_json(training_settings(wildcards.training)),
-        images=lambda wildcards: merged(wildcards.training)["measure_images"],
+        **run.given("trainings/{training}", lambda wildcards: configuration.trained_by(wildcards.training)),
+        images=lambda wildcards: configuration.training(wildcards.training)["measure_images"],
         device=untracked(config["device"]),
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
     shell:
-        "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings:q} "
+        "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings_file:q} "
         "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
         "--out {output.out} > {log} 2>&1"
 
 
 use rule measure_snapshots as measure_units with:
     input:
-        script=script("measure_units.py"),
-        modules=modules("measure_units.py"),
-        data=dataset_of,
-        snapshots=expand(results("trainings/{{training}}/seed_{{seed}}/{snapshot}.pt"), snapshot=["epoch_000", "best"]),
+        **program("measure_units"),
+        data=dataset_file,
+        snapshots=expand(results("trainings/{{training}}/seed_{{seed}}/{stem}.pt"), stem=["epoch_000", "best"]),
     output:
         out=results("units/{training}/seed_{seed}.csv"),
         provenance=record(results("units/{training}/seed_{seed}.csv")),
@@ -101,8 +95,7 @@ use rule measure_snapshots as measure_units with:
 
 rule train_reach:
     input:
-        script=script("train_reach.py"),
-        modules=modules("train_reach.py"),
+        **program("train_reach"),
     output:
         out=results("reach/{reach}/seed_{seed}.csv"),
         provenance=record(results("reach/{reach}/seed_{seed}.csv")),
@@ -112,19 +105,17 @@ rule train_reach:
         benchmarks("train_reach/{reach}/seed_{seed}.tsv")
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: reach_settings(wildcards.reach)["threads"]
+    threads: lambda wildcards: configuration.reach(wildcards.reach)["threads"]
     resources:
         mem_mb=6000,
         gpu=uses_gpu(),
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        runtime=minutes(240),
     params:
-        settings=lambda wildcards: as_json(without(reach_settings(wildcards.reach), "seeds")),
+        **run.given("reach/{reach}", lambda wildcards: without(configuration.reach(wildcards.reach), "seeds")),
         device=untracked(config["device"]),
-        resume=lambda wildcards: state_folder(
-            wildcards.reach, wildcards.seed, without(reach_settings(wildcards.reach), "seeds"), "train_reach.py"
-        ),
+        resume=lambda wildcards: run.reach_state(wildcards.reach, wildcards.seed),
     message:
         "Reach of {wildcards.reach}, seed {wildcards.seed}"
     shell:
-        "python {input.script:q} --settings {params.settings:q} --seed {wildcards.seed} --device {params.device} "
+        "python {input.script:q} --settings {params.settings_file:q} --seed {wildcards.seed} --device {params.device} "
         "--resume {params.resume} --out {output.out} > {log} 2>&1"

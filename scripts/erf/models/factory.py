@@ -22,15 +22,11 @@ from torch import nn
 
 from erf.errors import InputError, did_you_mean, is_out_of_memory
 from erf.models.torchvision_import import import_torchvision, with_torchvision
+from erf.models.trust import LIBRARIES, how_to_trust, lies_in
 from erf.models.weights import library_weights, load_weights
 from erf.system.extras import extra
 from erf.system.files import noted
 from erf.system.seeds import seed_for
-
-# Trusted with their models, but no further; the project's networks too, where the library lies among its programs.
-_PROJECT = ("replication",) if (Path(__file__).resolve().parents[2] / "measure_model.py").is_file() else ()
-LIBRARIES = ("erf", *_PROJECT, "torch.nn", "torchvision.models", "torchvision.ops")
-
 
 UNPICKLING = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")  # arguments of timm's that name files
 
@@ -106,18 +102,6 @@ def load_factory(name: str, trust: Sequence[str] = ()) -> Callable[..., nn.Modul
             raise InputError(f"{name} is no model: name a class of models, or a function that torchvision lists as one")
         raise InputError(f"{name} is defined in {home}, which is not trusted{how_to_trust(home)}")
     return factory
-
-
-def lies_in(place: str, trusted: Sequence[str]) -> bool:
-    """Whether a module's name, or the path of a .py file, is one of the trusted, or a module in a trusted package."""
-    if place.endswith(".py"):
-        return any(one.endswith(".py") and Path(one).resolve() == Path(place).resolve() for one in trusted)
-    return any(place == one or place.startswith(f"{one}.") for one in trusted)
-
-
-def how_to_trust(place: str) -> str:
-    """The end of a line on code that is not trusted."""
-    return f": if you know what it does, add --trust {place}, for snakemake --config trust={place}"
 
 
 def is_model_of_a_library(factory: Callable, home: str) -> bool:

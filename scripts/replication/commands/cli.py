@@ -12,7 +12,7 @@ import pandas as pd
 
 from erf.errors import InputError
 from erf.system.exits import exit_status
-from erf.system.files import atomic, checked
+from erf.system.files import atomic, checked, noted
 from replication.commands import kept
 from replication.commands.provenance import recorded
 from replication.commands.source_code import code_digest
@@ -49,32 +49,35 @@ def new_parser(description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def figure_arguments(
-    description: str,
-    argv: list[str] | None,
-    numbers: dict[str, str] | None = None,
-    objects: dict[str, str] | None = None,
-    **inputs: str,
-) -> argparse.Namespace:
-    """Arguments of a figure's script: lists of numbers, objects in JSON and lists of files, each by its name with its
+def figure_arguments(description: str, argv: list[str] | None, settings: str = "", **inputs: str) -> argparse.Namespace:
+    """Arguments of a figure's script: its settings, if it has any, and lists of files, each by its name, with their
     help, and --out."""
     parser = new_parser(description)
-    for name, text in (objects or {}).items():
-        parser.add_argument(f"--{name}", type=json_object, required=True, help=text)
-    for name, text in (numbers or {}).items():
-        parser.add_argument(f"--{name}", type=int, nargs="+", required=True, help=text)
+    if settings:
+        add_settings(parser, settings)
     for name, text in inputs.items():
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--out", type=Path, required=True, help=".png; the .pdf and .csv come beside it")
     return parser.parse_args(argv)
 
 
-def json_object(text: str) -> dict:
-    """For argparse: an object in JSON."""
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(text)
-    return value
+def add_settings(parser: argparse.ArgumentParser, text: str) -> None:
+    """Give a parser --settings, whose help is `text`."""
+    parser.add_argument("--settings", type=read_settings, required=True, metavar="FILE", help=f"{text}, .json")
+
+
+def read_settings(path: str) -> dict:
+    """For argparse: a program's settings, from a .json file that the pipeline has written, or the user."""
+    try:
+        settings = json.loads(noted(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        problem = f"{path} cannot be read ({error.strerror}); a run of the pipeline writes it"
+        raise argparse.ArgumentTypeError(problem) from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{path} is not JSON ({error})") from error
+    if not isinstance(settings, dict):
+        raise argparse.ArgumentTypeError(f"{path} is no JSON object of settings")
+    return settings
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

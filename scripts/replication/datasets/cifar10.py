@@ -8,6 +8,7 @@ CIFAR10 = Dataset(
     task=Task(10, "accuracy", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
     score_title="accuracy",
     arrays=("train_images", "train_labels", "test_images", "test_labels"),
+    images={"train": 50_000, "test": 10_000},
     calibration=1000,
     network="ResNetCifar",
     program="train_classifier",

@@ -31,6 +31,7 @@ class Dataset:
     arrays : names in the dataset's file, in the order of its digest: <split>_images uint8 (n, 3, H, W), and
         <split>_labels uint8 (n,), or (n, H, W) where pixels are labelled. Where there is no split "validation",
         images of "train" are held out.
+    images : in each split of the file, where its entry in the configuration does not say
     calibration : training images that set batch norm's statistics before a measurement
     network : class in replication.training.resnets
     program : that trains; the rule has the same name
@@ -43,6 +44,7 @@ class Dataset:
     task: Task
     score_title: str
     arrays: tuple[str, ...]
+    images: dict[str, int]
     calibration: int
     network: str
     program: str

@@ -5,7 +5,6 @@ set, comes first: it holds the archive under its official name or the extracted 
 """
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import numpy as np
 
 from erf.errors import InputError
 from erf.system.files import atomic
-from replication.commands.cli import json_object, new_parser
+from replication.commands.cli import add_settings, new_parser
 from replication.datasets.dataset import content_digest
 from replication.downloads.archive import Members, read_members
 from replication.downloads.http import discard, download
@@ -30,18 +29,16 @@ def run(description: str, argv: list[str] | None, name: str, arrays: Arrays) -> 
     `arrays` gets them and the dataset's entry in the registry, and raises InputError for what is not intact.
     """
     parser = new_parser(description)
-    parser.add_argument("--dataset", type=json_object, required=True, help="the dataset's entry in the registry, JSON")
-    parser.add_argument(
-        "--sources", type=json.loads, help="in place of the entry's own: URLs, archives or folders, JSON"
-    )
+    add_settings(parser, "the dataset's entry in the configuration")
+    parser.add_argument("--sources", nargs="*", default=[], help="URLs, archives or folders, in the order to be tried")
     parser.add_argument("--out", type=Path, required=True, help="arrays of all images and labels, .npz")
     args = parser.parse_args(argv)
     downloads = args.out.parent / "downloads"
-    dataset = args.dataset if args.sources is None else {**args.dataset, "sources": args.sources}
+    dataset = {**args.settings, "sources": args.sources}
     content = fetch(dataset, downloads, name, arrays)
     with atomic(args.out) as temporary:
         np.savez(temporary, **content)
-    for part in downloads.glob(f"{args.dataset['archive']}.*"):  # of all sources; not before the arrays are on the disk
+    for part in downloads.glob(f"{dataset['archive']}.*"):  # of all sources; not before the arrays are on the disk
         part.unlink(missing_ok=True)
     print(f"{args.out}: " + ", ".join(f"{key} {array.shape}" for key, array in content.items()))
 

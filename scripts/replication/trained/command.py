@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from erf.system.devices import choose_device
-from replication.commands.cli import json_object, new_parser
+from replication.commands.cli import add_settings, new_parser
 from replication.datasets.table import DATASETS
 from replication.trained.snapshots import measured_images
 from replication.training.images import calibration_images, load_splits
@@ -23,7 +23,7 @@ def arguments(
     parser = new_parser(description)
     parser.add_argument("--snapshots", type=Path, nargs="+", required=True, help="snapshots of one training, .pt")
     parser.add_argument("--data", type=Path, required=True, help="arrays of the training's dataset, .npz")
-    parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
+    add_settings(parser, "the training's settings")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--images", type=int, required=True, help="validation and test images to average over")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

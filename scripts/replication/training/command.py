@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from erf.errors import InputError
 from erf.system.devices import choose_device
-from replication.commands.cli import json_object, new_parser, write_table
+from replication.commands.cli import add_settings, new_parser, write_table
 from replication.training.resume import (
     LAST,
     exclusive,
@@ -41,7 +41,7 @@ def run(description: str, argv: list[str] | None, build_trainer: BuildTrainer) -
     """
     parser = new_parser(description)
     parser.add_argument("--data", type=Path, required=True, help="arrays of the dataset, .npz")
-    parser.add_argument("--settings", type=json_object, required=True, help="the training's settings, JSON")
+    add_settings(parser, "the training's settings")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--resume", type=Path, required=True, help="folder of the state that a rerun goes on from")
