@@ -34,11 +34,12 @@ PAPER = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 SCHEMA = checks.config_schema()
 
 
-def check(config: dict, folder: Path = ROOT, files: tuple = (), changes: dict | None = None) -> None:
+def check(config: dict, folder: Path = ROOT, files: tuple = (), changes: dict | None = None) -> Run:
     """Check a configuration as the rules do."""
     changes = changes or {}
     run = Run(Configuration(config, changes.get("trust")), Place(folder, "any"), rules=None, workflow=None)
     checks.check_config(run, files, changes)
+    return run
 
 
 def line_of(config: dict, **options) -> str | None:

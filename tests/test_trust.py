@@ -1,6 +1,5 @@
 """Whose code may run as a model: a library's models, files named on the command line, and what the user trusts."""
 
-import copy
 import os
 import subprocess
 import sys
@@ -14,9 +13,9 @@ import measure_model as script
 from conftest import NETS, SCRIPTS, model_settings, settings_file
 from erf.__main__ import main
 from erf.errors import InputError
-from erf.models.factory import LIBRARIES, lies_in, load_factory, load_model
+from erf.models.factory import load_factory, load_model
 from erf.models.torchvision_import import import_torchvision
-from test_config import PAPER, changed, line_of, names_of
+from test_config import changed, check, line_of
 
 TOUCHES = "from pathlib import Path\nPath('executed').touch()\n"
 
@@ -211,32 +210,11 @@ def test_trust_in_something_else_is_refused(trust):
     assert line.startswith("error: config: trust")
 
 
-def test_the_check_and_the_library_agree():
-    places = [
-        *LIBRARIES,
-        "erf.x",
-        "erfx",
-        "torch",
-        "torchvision.models.resnet",
-        "a",
-        "a.b",
-        "ab",
-        "a.py",
-        "./a.py",
-        "b.py",
-    ]
-    names = names_of(copy.deepcopy(PAPER))
-    assert names["LIBRARIES"] == LIBRARIES and names["is_library"]("timm")
-    for trust in ([], ["a"], ["a.py"], ["b", "torch"], LIBRARIES):
-        assert [names["is_named"](place, trust) for place in places] == [lies_in(place, trust) for place in places]
-
-
 def test_a_librarys_model_has_no_part_in_what_is_trusted():
-    names = names_of(
-        changed("trust", ["tests/conftest.py", "x"], MINE), changes={"trust": ["x", "tests/conftest.py", "x"]}
-    )
-    assert names["trust_options"]("alexnet") == "--trust tests/conftest.py --trust x"
-    assert names["trust_options"]("resnet18") == ""
+    trust = {"trust": ["x", "tests/conftest.py", "x"]}
+    run = check(changed("trust", ["tests/conftest.py", "x"], MINE), changes=trust)
+    assert run.trust_options("alexnet") == "--trust tests/conftest.py --trust x"
+    assert run.trust_options("resnet18") == ""
 
 
 def test_trust_reaches_the_model_through_the_shell(project):
