@@ -1,6 +1,6 @@
 """Keep a finished run here: its figures, their tables, the results' tables, each kind in one file, and what made them.
 
-python figures/reference/gather.py           results/ and figures/, of the paper's scale
+python figures/reference/gather.py           results/paper/ and figures/paper/, into this folder
 python figures/reference/gather.py laptop    results/laptop/ and figures/laptop/, into laptop/; what is the same, once
 """
 
@@ -33,12 +33,13 @@ FIGURES = [  # the maps' tables are too large to keep
     *("initialization", "scorecard", "models"),
 ]
 
+PAPER = "paper"
 ORIGIN = ("script", "finished", "seconds", "commit", "processor", "cores", "GPU", "Python", "torch", "numpy")
 
 
 def gather(name: str) -> None:
-    """Copy what there is of the configuration `name`, "" for the paper's scale."""
-    results, figures, out = PROJECT / "results" / name, PROJECT / "figures" / name, HERE / name
+    """Copy what there is of the configuration `name`; that of the paper's scale has no folder of its own here."""
+    results, figures, out = PROJECT / "results" / name, PROJECT / "figures" / name, HERE / name.removeprefix(PAPER)
     out.mkdir(exist_ok=True)
     for path in sorted(figures.glob("*.png")):
         shutil.copyfile(path, out / path.name)
@@ -54,11 +55,11 @@ def gather(name: str) -> None:
             gathered = pd.concat([labelled(path, results) for path in paths], ignore_index=True)
             gathered.to_csv(out / f"{table}.csv", index=False, lineterminator="\n")
     pd.DataFrame(origins).to_csv(out / "provenance.csv", index=False, lineterminator="\n")
-    for path in (PROJECT / "benchmarks").glob("measure.*") if not name else []:  # of `make bench`
+    for path in (PROJECT / "benchmarks").glob("measure.*") if name == PAPER else []:  # of `make bench`
         shutil.copyfile(path, out / path.name)
     if (results / "claims.json").exists():
         shutil.copyfile(results / "claims.json", out / "claims.json")
-    for path in HERE.glob("*.*") if name else []:
+    for path in HERE.glob("*.*") if name != PAPER else []:
         same = out / path.name
         if same.exists() and same.read_bytes() == path.read_bytes():  # untrained networks, of the paper's scale in both
             same.unlink()
@@ -81,4 +82,4 @@ def labelled(path: Path, results: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    gather(sys.argv[1] if len(sys.argv) > 1 else "")
+    gather(sys.argv[1] if len(sys.argv) > 1 else PAPER)
