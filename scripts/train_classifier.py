@@ -15,6 +15,7 @@ from erf.models.batch_norm import calibrate_batch_norm
 from erf.system.seeds import torch_generator
 from replication.commands.cli import command
 from replication.datasets.cifar10 import CIFAR10
+from replication.datasets.dataset import Dataset
 from replication.training import command as training_command
 from replication.training.images import ImageData, calibration_images, load_splits
 from replication.training.resnets import ResNetCifar
@@ -24,12 +25,15 @@ SIDE = 32  # of the images, pixels
 PADDING = 4  # by which a random crop may leave the image, whose reflection it then shows
 
 
-def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.device) -> Trainer:
+def build_trainer(
+    settings: dict, data_path: Path, seed: int, device: torch.device, dataset: Dataset = CIFAR10
+) -> Trainer:
     """The network at its initialisation, its data on the device, and the recipe."""
-    splits = load_splits(data_path, CIFAR10, settings)
-    model = ResNetCifar(**settings["network"], generator=torch_generator(seed, "weights"))
-    calibrate_batch_norm(model, calibration_images(splits["train"], CIFAR10))
-    data = ImageData(splits, CIFAR10.task, (SIDE, SIDE), PADDING, settings["batch_size"], seed, device)
+    splits = load_splits(data_path, dataset, settings)
+    generator = torch_generator(seed, "weights")
+    model = ResNetCifar(**settings["network"], generator=generator, classes=dataset.task.classes)
+    calibrate_batch_norm(model, calibration_images(splits["train"], dataset))
+    data = ImageData(splits, dataset.task, (SIDE, SIDE), PADDING, settings["batch_size"], seed, device)
     return Trainer(model, data, Recipe(**settings["recipe"]), device)
 
 

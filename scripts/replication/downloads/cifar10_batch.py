@@ -17,10 +17,10 @@ class _BatchUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def read_cifar10_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def read_cifar10_batch(data: bytes, labels: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (n, 3, 32, 32) and labels uint8 (n,) from the bytes of one official batch file.
 
     The caller has checked the MD5; the unpickler trusts nothing all the same.
     """
     batch = _BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
-    return batch["data"].reshape(-1, 3, 32, 32), np.array(batch["labels"], np.uint8)
+    return batch["data"].reshape(-1, 3, 32, 32), np.array(batch[labels], np.uint8)

@@ -27,8 +27,9 @@ def load_network(path: Path, settings: dict, seed: int, calibration: torch.Tenso
     """
     snapshot = load_snapshot(path)
     check_settings(path, {**snapshot["settings"], "seed": snapshot["seed"]}, {**settings, "seed": seed})
-    network = getattr(resnets, DATASETS[settings["dataset"]].network)
-    model = network(**settings["network"], generator=torch_generator(seed, "weights"))
+    dataset, generator = DATASETS[settings["dataset"]], torch_generator(seed, "weights")
+    network = getattr(resnets, dataset.network)
+    model = network(**settings["network"], generator=generator, classes=dataset.task.classes)
     model.load_state_dict(snapshot["model"])
     model.to(calibration.device)
     with full_precision(calibration.device.type):
