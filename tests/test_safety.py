@@ -1,7 +1,7 @@
 """What code may not do, wherever it stands: load pickles, run text as code, or hand text to a shell."""
 
+import argparse
 import ast
-import io
 import json
 import pickle
 import re
@@ -17,6 +17,7 @@ from erf.errors import InputError
 from erf.models.weights import load_weights
 from erf.result.field import load_fields
 from erf.system.files import read_arrays
+from replication.commands.cli import read_settings
 from replication.downloads.cifar10_batch import read_cifar10_batch
 from replication.training.resume import load_state
 
@@ -148,10 +149,14 @@ def test_the_reader_of_batches_refuses_what_they_do_not_need(canary):
     assert not canary.exists()
 
 
-def test_settings_on_the_command_line_are_data(canary, capsys):
-    from replication.commands.cli import json_object
-
-    assert json_object(json.dumps({"a": f"$(touch {canary})"})) == {"a": f"$(touch {canary})"}
-    with pytest.raises(ValueError, match="Expecting"):
-        json_object(f"__import__('pathlib').Path({str(canary)!r}).touch()")
-    assert not canary.exists() and io.StringIO(capsys.readouterr().err).read() == ""
+def test_a_programs_settings_are_data(canary, tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"a": f"$(touch {canary})"}))
+    assert read_settings(str(path)) == {"a": f"$(touch {canary})"}
+    for text in (f"__import__('pathlib').Path({str(canary)!r}).touch()", "[1]", ""):
+        path.write_text(text)
+        with pytest.raises(argparse.ArgumentTypeError, match=r"settings.json is no"):
+            read_settings(str(path))
+    with pytest.raises(argparse.ArgumentTypeError, match=r"none.json cannot be read"):
+        read_settings(str(tmp_path / "none.json"))
+    assert not canary.exists()
