@@ -106,7 +106,7 @@ def test_a_figure(copy):
     )  # fmt: skip
     assert bad.stderr.splitlines()[-1] == "error: config: figures.sigma.x: not a setting here"
     planned = snakemake(copy, "all", "--dry-run")
-    assert "figure_sigma                1" in planned
+    assert re.search(r"^figure_scorecard +1$", planned, re.MULTILINE) and "replication_report" in planned
 
 
 def test_a_structure_and_a_network(copy):
