@@ -1,5 +1,6 @@
 # make         the environment, then the quick figures and their report: minutes, no dataset, no GPU
-# make test    the environment, then the tests
+# make test    the environment, then the tests, but for the slow ones
+# make test-all    all tests, and a note of the commit at which they passed: an hour and more
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
@@ -11,7 +12,7 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test data lint bench test-faults check-reproducibility
+.PHONY: quick env test test-all data lint bench test-faults check-reproducibility
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -26,7 +27,10 @@ env: .venv/.made
 	@touch $@
 
 test: env
-	@$(ACTIVATE) && python -m pytest
+	@$(ACTIVATE) && python -m pytest -n 2 $(TESTS)
+
+test-all: env
+	@$(ACTIVATE) && python -m pytest -n 2 --all && git rev-parse HEAD > tests/passed
 
 data: env
 	@$(ACTIVATE) && snakemake data/cifar10.npz data/camvid.npz --cores 1

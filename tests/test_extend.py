@@ -101,10 +101,16 @@ def test_a_figure(copy):
     np.testing.assert_allclose(uniform["sigma_rows"], np.sqrt(uniform["depth"] * 8 / 12), rtol=1e-5)
     # Schema, checks and report follow from the table.
     bad = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n", "--configfile=small.yaml", "--config", "figures={'sigma': {'x': 'y'}}"],
-        cwd=copy, capture_output=True, encoding="utf-8",
-    )  # fmt: skip
-    assert bad.stderr.splitlines()[-1] == "error: config: figures.sigma.x: not a setting here"
+        [
+            *(sys.executable, "-m", "snakemake", "-n", "--configfile=small.yaml"),
+            "--config",
+            "figures={'sigma': {'x': 'y'}}",
+        ],
+        cwd=copy,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert refused.stderr.splitlines()[-1] == "error: config: figures.sigma.x: not a setting here"
     planned = snakemake(copy, "all", "--dry-run")
     assert re.search(r"^figure_scorecard +1$", planned, re.MULTILINE) and "replication_report" in planned
 
@@ -145,7 +151,6 @@ def cifar100(tmp_path) -> dict:
     return {"members": members, "sha256": digest, "sources": []}
 
 
-@pytest.mark.slow
 def test_a_dataset(copy, cifar100):
     assert len(apply(copy, "A dataset")) <= 6
     training = {**SMALL["training_defaults"]["cifar10"], "seeds": [0]}

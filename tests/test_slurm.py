@@ -80,7 +80,7 @@ def made_by_slurm(slurm, tmp_path_factory, small_cifar, small_camvid) -> Cluster
     """The small pipeline, with GPUs asked for. There are none, so that it computes what a CPU does."""
     project = ClusterProject(tmp_path_factory.mktemp("slurm"), small_cifar, small_camvid)
     project.config |= {"device": "auto"} | ({} if LONG else {"targets": ["growth", "before_after"]})
-    result = project.snakemake("all", timeout=1800)
+    result = project.snakemake("all")
     assert result.returncode == 0, result.stdout
     return project
 
