@@ -100,16 +100,9 @@ def test_a_figure(copy):
     uniform = table[table["series"] == "uniform"]
     np.testing.assert_allclose(uniform["sigma_rows"], np.sqrt(uniform["depth"] * 8 / 12), rtol=1e-5)
     # Schema, checks and report follow from the table.
-    bad = subprocess.run(
-        [
-            *(sys.executable, "-m", "snakemake", "-n", "--configfile=small.yaml"),
-            "--config",
-            "figures={'sigma': {'x': 'y'}}",
-        ],
-        cwd=copy,
-        capture_output=True,
-        encoding="utf-8",
-    )
+    bad = "figures={'sigma': {'x': 'y'}}"
+    command = [sys.executable, "-m", "snakemake", "-n", "--configfile=small.yaml", "--config", bad]
+    refused = subprocess.run(command, cwd=copy, capture_output=True, encoding="utf-8")
     assert refused.stderr.splitlines()[-1] == "error: config: figures.sigma.x: not a setting here"
     planned = snakemake(copy, "all", "--dry-run")
     assert re.search(r"^figure_scorecard +1$", planned, re.MULTILINE) and "replication_report" in planned
