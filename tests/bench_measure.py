@@ -1,9 +1,9 @@
 """What measuring costs, beside the way of the public scripts: `make bench`, or this file alone.
 
-The baseline is RepLKNet's method: batch 1, the whole image, the sum over channels at the middle unit, its gradient with
-respect to the image, parameters that ask for gradients. Each measurement has a process of its own, for its peak of
-memory; the ratios are of one run, with the same threads, model and images. Nothing here fails: time is not a test.
-Writes benchmarks/measure.csv and .png.
+The baseline is `erf.naive`, as RepLKNet's script computes: batch 1, the whole image, the sum over channels at the
+middle unit, its gradient with respect to the image, parameters that ask for gradients. Each measurement has a process
+of its own, for its peak of memory; the ratios are of one run, with the same threads, model and images. Nothing here
+fails: time is not a test. Writes benchmarks/measure.csv and .png.
 
     python tests/bench_measure.py [threads]
 """
@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import erf
 from conftest import ROOT
+from erf import naive
 from erf.models.torchvision_import import import_torchvision
 
 MODELS = {"resnet18": "layer4", "resnet50": "layer4", "convnext_tiny": "features", "unet": None}
@@ -70,23 +71,6 @@ def build(name: str) -> nn.Module:
     return UNet() if name == "unet" else import_torchvision().models.get_model(name, weights=None)
 
 
-def baseline(model: nn.Module, images: torch.Tensor, layer: str | None) -> np.ndarray:
-    """As the public scripts have it, but for the magnitude, so that the maps can be compared."""
-    kept = []
-    if layer:
-        model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.append(output))
-    model.eval()
-    total = torch.zeros(images.shape[2:], dtype=torch.float64)
-    for image in images.split(1):
-        image = image.clone().requires_grad_()
-        output = model(image)
-        output = kept.pop() if layer else output
-        unit = output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum()
-        (gradient,) = torch.autograd.grad(unit, image)
-        total += gradient[0].double().abs().mean(0)
-    return (total / len(images)).numpy()
-
-
 def measured(model: nn.Module, images: torch.Tensor, layer: str | None) -> np.ndarray:
     return erf.measure(model, images, layer).map
 
@@ -94,11 +78,11 @@ def measured(model: nn.Module, images: torch.Tensor, layer: str | None) -> np.nd
 def child(method: str, name: str, side: int, count: int, threads: int, out: str) -> None:
     """One measurement: the better of two times, if one is not long, and the memory that it takes beyond the model's."""
     torch.set_num_threads(threads)
-    model, layer = build(name), MODELS.get(name)
+    model, layer = build(name).eval(), MODELS.get(name)
     images = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
     if method == "exact":  # in double precision, which tests hold against the gradient of the whole image
         model, images = model.double(), images.double()
-    function = baseline if method == "baseline" else measured
+    function = naive.impact_map if method == "baseline" else measured
     page = resource.getpagesize()
     before = int(Path("/proc/self/statm").read_text().split()[1]) * page
     seconds = []

@@ -12,7 +12,7 @@ from torch import nn
 
 import erf
 from conftest import SCRIPTS
-from erf import theory
+from erf import naive, theory
 from erf.errors import InputError
 from erf.system.seeds import torch_generator
 from replication.stacks.modules import build_stack
@@ -76,6 +76,22 @@ def test_a_wider_image_gives_the_same_map_around_the_unit():
     crop = erf.measure(model, image[:, :, row - 6 : row + 7, column - 6 : column + 7])
     np.testing.assert_allclose(whole.map[row - 6 : row + 7, column - 6 : column + 7], crop.map, rtol=1e-12)
     assert np.count_nonzero(whole.map) == np.count_nonzero(crop.map)
+
+
+@pytest.mark.parametrize("unit", [None, (3, 5)])
+def test_the_map_is_that_of_the_definition(unit):
+    """Of a layer that an activation in place follows, with an image in which the unit is dead."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3, 2), nn.ReLU(inplace=True), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU(True)
+    )
+    model = model.double().eval()
+    images = torch.randn(4, 2, 25, 31, dtype=torch.float64, generator=torch_generator(0))
+    images[1] = 0
+    model[0].bias.data.fill_(-0.1)
+    for layer in ("3", "0", None):
+        field = erf.measure(model, images, layer, unit or "center")
+        np.testing.assert_allclose(field.map, naive.impact_map(model, images, layer, unit), rtol=1e-12, atol=1e-18)
+        assert (field.dead > 0) == (layer != "0")
 
 
 class Sign(nn.Module):
