@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from math import prod
 
 import torch
-from torch.utils import _pytree as pytree
 
 from erf.graph.axes import Layout, Windows, axis_of, cut_shape, sizes_of, whole_of
+from erf.graph.torch_private import OpOverload, declared_arguments, tree_leaves, tree_map
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class Operand:
 class Operation:
     """`function` of `args` and `kwargs`, in which an Operand stands for each tensor that was computed."""
 
-    function: torch._ops.OpOverload
+    function: OpOverload
     args: tuple
     kwargs: dict
     module: str  # name of the submodule that performs it
@@ -61,7 +61,7 @@ class Operation:
     outputs: list[Value | None] = field(default_factory=list)
 
     def __post_init__(self):
-        leaves = pytree.tree_leaves((self.args, self.kwargs))
+        leaves = tree_leaves((self.args, self.kwargs))
         self.operands = [leaf for leaf in leaves if isinstance(leaf, Operand)]
         self.image_operands = [operand for operand in self.operands if not operand.value.constant]
         self.constant = not self.image_operands
@@ -75,7 +75,7 @@ class Operation:
 
     def argument(self, name: str):
         """An argument by its name in the operation's schema; its default if it was not given, None if there is none."""
-        for position, declared in enumerate(self.function._schema.arguments):
+        for position, declared in enumerate(declared_arguments(self.function)):
             if declared.name == name:
                 if position < len(self.args):
                     return self.args[position]
@@ -98,7 +98,7 @@ class Operation:
         def replaced(leaf):
             return replace(leaf) if isinstance(leaf, Operand | torch.Tensor) else leaf
 
-        args, kwargs = pytree.tree_map(replaced, (self.args, self.kwargs))
+        args, kwargs = tree_map(replaced, (self.args, self.kwargs))
         return as_list(self.function(*args, **kwargs))
 
 

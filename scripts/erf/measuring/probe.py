@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from erf.errors import InputError, is_out_of_memory
+from erf.graph.torch_private import has_backward_hooks, has_data
 from erf.measuring.layer import layer_output
 from erf.measuring.plane import described
 from erf.measuring.theoretical import traced
 from erf.system.seeds import seed_for
 from erf.tracing.cone import Cone
+from erf.tracing.isolation import KEPT
 
 AT_ONCE = {"cpu": 2**27, "gpu": 2**30}  # bytes of activations for which a batch is chosen
 
@@ -81,9 +83,7 @@ class _Probe:
         self.graph, self.geometry = traced(model, images, layer, layout)
         self.plane = self.geometry.plane
         # A backward hook is seen by the model alone.
-        hooked = any(module._backward_hooks or module._backward_pre_hooks for module in model.modules())
-        hooked = hooked or nn.modules.module._global_backward_hooks or nn.modules.module._global_backward_pre_hooks
-        usable = crop and self.graph is not None and self.graph.repeatable and not hooked
+        usable = crop and self.graph is not None and self.graph.repeatable and not has_backward_hooks(model)
         self.mixes_samples = self.graph is not None and self.graph.mixes_samples
         self.croppable = self.graph if usable else None
         self.sum_checked = False
@@ -117,6 +117,8 @@ class _Probe:
     def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "_Channels") -> torch.Tensor:
         """(n, C, h, w) in the unit's window, of images (n, C, H, W) on the model's device."""
         values, source = self.values(images, unit)
+        if not has_data(values):
+            raise InputError(KEPT)
         gradient = _backwards(channels.of(values), source) if values.requires_grad else None
         if gradient is None:
             raise InputError("the unit does not depend on the input by any gradient: choose another layer")

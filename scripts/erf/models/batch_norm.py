@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from erf.graph.torch_private import BatchNorm
 
-def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+
+def batch_norms(model: nn.Module) -> list[BatchNorm]:
     """Every batch norm of a model, of any dimension."""
-    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [module for module in model.modules() if isinstance(module, BatchNorm)]
 
 
 @torch.no_grad()

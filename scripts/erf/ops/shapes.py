@@ -2,6 +2,7 @@
 
 from erf.graph.axes import PLAIN, Layout, fitted, is_plain, length_of, plain, regrouped
 from erf.graph.nodes import Operand, Operation
+from erf.graph.torch_private import overload_name
 
 
 def layout_of(operation: Operation) -> Layout:
@@ -15,7 +16,7 @@ def same(operation, shapes):
 
 
 def viewed(operation, shapes):
-    if operation.function._overloadname != "default":  # as another type
+    if overload_name(operation.function) != "default":  # as another type
         return None
     layout = regrouped(layout_of(operation), shapes[0])
     return layout and [layout]
@@ -46,7 +47,7 @@ def unsqueezed(operation, shapes):
 
 def squeezed(operation, shapes):
     layout = layout_of(operation)
-    overload = operation.function._overloadname
+    overload = overload_name(operation.function)
     chosen = dimensions(operation) if overload in ("dim", "dims") else range(len(layout))
     return [[d for i, d in enumerate(layout) if i not in chosen or length_of(d) != 1]]
 

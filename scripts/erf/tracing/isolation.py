@@ -1,23 +1,18 @@
 """What keeps a trace from the model and from everything around it."""
 
 import contextlib
-import functools
 import gc
 import logging
 import warnings
 import weakref
 from collections.abc import Iterator
-from types import FunctionType, ModuleType
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    FakeTensor,
-)
 
 KEPT = (
     "the model was traced with tensors without data, and something outside of its modules, such as a hook or a cache, "
-    "has kept some: clear it before you use the model"
+    "has kept some: clear it, and run the model once on such images before you measure or use it"
 )
 
 
@@ -97,8 +92,11 @@ def _left_alone(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _forgotten_elsewhere(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """What else keeps tensors without data, such as a hook or a global table, is found out, and a cache cleared."""
+def _warned_of_what_is_kept(tensors: list[torch.Tensor]) -> Iterator[None]:
+    """Warn if anything outside of the model's modules, such as a hook or a cache, keeps tensors without data.
+
+    Nothing outside of the model is changed, and so they stay there.
+    """
     yield  # an exception that passes, such as Ctrl-C, still holds the tensors of its frames
     left = [weakref.ref(tensor) for tensor in tensors]
     tensors.clear()
@@ -106,17 +104,4 @@ def _forgotten_elsewhere(tensors: list[torch.Tensor]) -> Iterator[None]:
     if alive():
         gc.collect()
     if alive():
-        for cache in gc.get_objects():
-            if type(cache) is functools._lru_cache_wrapper and _holds_no_data(cache):
-                cache.cache_clear()
-        gc.collect()
-    if alive():
         warnings.warn(KEPT, stacklevel=2)
-
-
-def _holds_no_data(held: object, depth: int = 4) -> bool:
-    """Whether a container has a tensor without data in it."""
-    if isinstance(held, torch.Tensor):
-        return isinstance(held, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(held)
-    inner = gc.get_referents(held) if depth and not isinstance(held, type | FunctionType | ModuleType) else []
-    return any(_holds_no_data(one, depth - 1) for one in inner)

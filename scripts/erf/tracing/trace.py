@@ -7,27 +7,29 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    FakeTensorMode,
-    unset_fake_temporarily,
-)
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from erf.errors import InputError
 from erf.graph.axes import COLUMNS, PLAIN, ROWS, plain
 from erf.graph.nodes import Graph, Operand, Operation, Value, as_list
+from erf.graph.torch_private import (
+    NAME_OF_LOGGER,
+    READ_NUMBER,
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    TorchDispatchMode,
+    tree_map,
+    unset_fake_temporarily,
+)
 from erf.ops.table import rule_for
 from erf.tracing.fusion import fused
 from erf.tracing.isolation import (
     Untraceable,
-    _forgotten_elsewhere,
     _left_alone,
     _names_of_modules,
     _quiet,
+    _warned_of_what_is_kept,
     _with_gradients,
 )
 
@@ -45,7 +47,7 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
     if the result has no gradient.
     """
     recorder = _Recorder(images)
-    with _forgotten_elsewhere(recorder.tensors), _left_alone(model), _names_of_modules(model, recorder.running):
+    with _warned_of_what_is_kept(recorder.tensors), _left_alone(model), _names_of_modules(model, recorder.running):
         final, has_gradient, problem = _followed(run, recorder)
     if problem:
         raise Untraceable(problem)
@@ -56,7 +58,7 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
 
 def _followed(run: Callable[[torch.Tensor], torch.Tensor], recorder: "_Recorder") -> tuple[Value | None, bool, str]:
     """What `run` gives, whether that has a gradient, and in words why it cannot be followed. No tensor is left."""
-    without_data, quiet = FakeTensorMode(allow_non_fake_inputs=True), _quiet("torch._subclasses.fake_tensor")
+    without_data, quiet = FakeTensorMode(allow_non_fake_inputs=True), _quiet(NAME_OF_LOGGER)
     try:
         with torch.inference_mode(False), torch.enable_grad(), without_data, quiet, _with_gradients():
             source = recorder.start()
@@ -96,7 +98,7 @@ class _Recorder(TorchDispatchMode):
         return source
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten._local_scalar_dense.default and not isinstance(args[0], FakeTensor):
+        if function is READ_NUMBER and not isinstance(args[0], FakeTensor):
             with unset_fake_temporarily():  # a number that the model holds
                 return function(*args)
         if function.overloadpacket.__name__ == "native_batch_norm" and args[5] is False:
@@ -114,7 +116,7 @@ class _Recorder(TorchDispatchMode):
             known = isinstance(leaf, torch.Tensor) and id(leaf) in self.values
             return Operand(self.values[id(leaf)], not leaf.requires_grad) if known else leaf
 
-        operation = Operation(function, *pytree.tree_map(operand, (args, kwargs)), self.running[-1])
+        operation = Operation(function, *tree_map(operand, (args, kwargs)), self.running[-1])
         if operation.name in FILLED:  # it asks for the shape of its operand, and not for what is in it
             like, value = tensors[0], FILLED[operation.name]
             value = operation.argument("fill_value") if value is None else value
