@@ -340,7 +340,7 @@ def test_where_a_part_cannot_be_computed_the_whole_is_and_a_warning_says_so(monk
     model = Apply(torch.tanh)
     expected = equal_to_whole(model, (3, 2, 30, 34))
     monkeypatch.setattr(Cone, "run", lambda self, images: images.view(7))
-    with pytest.warns(UserWarning, match=r"measured on the whole image, since a part of it failed: shape '\[7\]' is"):
+    with pytest.warns(UserWarning, match=r"measured on the whole image, since a crop of it failed: shape '\[7\]' is"):
         field = equal_to_whole(model, (3, 2, 30, 34), batch_size=2)
     np.testing.assert_allclose(field.map, expected.map, rtol=1e-12)
     assert cropped(expected) and not cropped(field)

@@ -202,16 +202,19 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing(nets):
 def test_pip_installs_the_command(nets):
     """Without the network: what it depends on is this environment's."""
     source = nets / "source"
-    (source / "scripts").mkdir(parents=True)
+    source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(SCRIPTS / "erf", source / "scripts/erf", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SCRIPTS, source / "scripts", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     venv.create(nets / "venv", with_pip=False)
     python = nets / "venv/bin/python"
     (here,) = (nets / "venv/lib").glob("python*/site-packages")
     (here / "others.pth").write_text(sysconfig.get_path("purelib"))
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-build-isolation", "--no-deps"]
     subprocess.run([*install, str(source)], check=True, capture_output=True)
+    (described,) = here.glob("*.dist-info")
+    assert described.name.startswith("effective_receptive_field-")
+    assert {path.name for path in here.iterdir()} == {"erf", described.name, "others.pth"}  # and no experiments
     command = [nets / "venv/bin/erf", "measure", "nets.py:box", *SMALL, "--json"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=nets)
     assert result.returncode == 0, result.stderr

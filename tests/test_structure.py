@@ -22,8 +22,8 @@ def traced_windows(model, shape, layer=None):
     """Where the units of the output look, and the middle unit."""
     images = torch.zeros(1, *shape, dtype=next(model.parameters(), torch.empty(0)).dtype)
     with evaluating(model):
-        _, geometry = traced(model, images, layer)
-    return geometry, geometry.plane.chosen("center")
+        _, fields = traced(model, images, layer)
+    return fields, fields.plane.chosen("center")
 
 
 def pixels_seen(model, shape, unit, axis) -> list[int]:
@@ -39,11 +39,11 @@ def pixels_seen(model, shape, unit, axis) -> list[int]:
 @given(drawn=dags(nodes=6, shape=(2, 64, 68)))
 def test_the_theoretical_field_is_the_support_of_the_gradient_of_a_positive_copy(drawn):
     model, shape = positive_copy(drawn[0]), (2, 64, 68)
-    geometry, unit = traced_windows(drawn[0], shape)
+    fields, unit = traced_windows(drawn[0], shape)
     support = naive.impact_map(model, torch.ones(1, *shape, dtype=torch.float64), unit=unit)
-    position, size = geometry.field(unit)
+    position, size = fields.field(unit)
     for axis, length in enumerate(shape[1:]):
-        first, last = geometry.windows[axis][:, unit[axis]]
+        first, last = fields.windows[axis][:, unit[axis]]
         assume(first >= 0 and last < length)  # or the image cuts it off
         seen = np.flatnonzero(support.sum(1 - axis) > 1e-12 * support.max())  # interpolation rounds its weights
         assert (seen[0], seen[-1]) == (first, last)
@@ -74,9 +74,9 @@ def test_the_papers_networks():
 def test_resnet18_looks_at_pixel_96_not_112():
     """The middle unit of the 7 x 7 map at 224 pixels is not in the middle of the image."""
     model = import_torchvision().models.resnet18(weights=None)
-    geometry, unit = traced_windows(model, (3, 224, 224), "layer4")
+    fields, unit = traced_windows(model, (3, 224, 224), "layer4")
     assert unit == (3, 3)
-    assert geometry.field(unit) == ((96, 96), (435, 435))  # the field's well-known size for ResNet-18
+    assert fields.field(unit) == ((96, 96), (435, 435))  # the field's well-known size for ResNet-18
     field = erf.theoretical_rf(model, "layer4", input_shape=(3, 224, 224))
     assert (field.size, field.stride, field.offset) == ((435, 435), (32, 32), (0, 0))
 
@@ -150,11 +150,11 @@ def test_slices_shift_and_stretch_windows(crop):
             return crop(self.conv(x))
 
     model, shape = Cropped(), (2, 14, 17)
-    geometry, _ = traced_windows(model, shape)
+    fields, _ = traced_windows(model, shape)
     unit = (1, 2)
     for axis in (0, 1):
         seen = pixels_seen(model, shape, unit, 2 + axis)
-        assert [seen[0], seen[-1]] == geometry.windows[axis][:, unit[axis]].tolist()
+        assert [seen[0], seen[-1]] == fields.windows[axis][:, unit[axis]].tolist()
 
 
 def test_modes_are_restored_one_by_one_even_after_an_error():

@@ -10,7 +10,9 @@ from pathlib import Path
 from erf.system.exits import exit_status
 from erf.system.files import atomic
 
-MEASURE = """Measure the effective receptive field (ERF) of one unit of a model: how strongly each input pixel moves it.
+__all__ = ["main"]
+
+_MEASURE = """Measure the effective receptive field (ERF) of one unit of a model: how strongly each pixel moves it.
 
 The model is built by a factory, MODEL, which is one of
   torchvision.models:resnet50        a model of torchvision
@@ -20,7 +22,7 @@ The model is built by a factory, MODEL, which is one of
 and which may have weights that it draws at random or loads by itself, or be given some by --weights.
 
 MODEL is code, and runs: a file that you name here, models of torchvision and timm, and what --trust names."""
-EXAMPLES = """examples:
+_EXAMPLES = """examples:
   erf measure torchvision.models:resnet50 --layer layer4
   erf measure torchvision.models:resnet50 --layer layer4 --weights default --images photographs/ --count 50
   erf measure net.py:build --kwargs '{"width": 64}' --weights best.pt --layer encoder --out erf.npz --figure erf.png
@@ -32,20 +34,20 @@ exit status: 0 if all went well, 1 for what a line on stderr names, 2 for wrong 
 
 def main(argv: list[str] | None = None) -> int:
     """The command `erf`; its exit status."""
-    options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
+    options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": _EXAMPLES}
     parser = argparse.ArgumentParser("erf", description=__doc__, **options)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    words = {"usage": "erf measure MODEL [options]", "description": MEASURE, "help": "measure one unit of a model"}
-    add_arguments(commands.add_parser("measure", **words, **options))
+    words = {"usage": "erf measure MODEL [options]", "description": _MEASURE, "help": "measure one unit of a model"}
+    _add_arguments(commands.add_parser("measure", **words, **options))
     args = parser.parse_args(argv)
-    return exit_status(lambda: measure(args))
+    return exit_status(lambda: _measure(args))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of `erf measure`."""
     parser.add_argument("factory", metavar="MODEL", help="what builds the model, see above")
     model = parser.add_argument_group("the model")
-    model.add_argument("--kwargs", type=json_object, default={}, metavar="JSON", help="keyword arguments for MODEL")
+    model.add_argument("--kwargs", type=_json_object, default={}, metavar="JSON", help="keyword arguments for MODEL")
     text = "a module or package, or a .py file, whose code may run, once for each"
     model.add_argument("--trust", action="append", default=[], metavar="MODULE", help=text)
     text = "none (default): as MODEL gives it, with batch norms calibrated if they are new; default: the library's "
@@ -54,17 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--seed", type=int, default=0, help="of random weights, noise and drawn images (0)")
     unit = parser.add_argument_group("the unit")
     unit.add_argument("--layer", default="", help="submodule in whose output it is (the model's own output)")
-    unit.add_argument("--unit", type=whole, nargs=2, metavar=("ROW", "COLUMN"), help="where in the output (the middle)")
+    text = "where in the output (the middle)"
+    unit.add_argument("--unit", type=_whole, nargs=2, metavar=("ROW", "COLUMN"), help=text)
     text = "sum (default) of them, each by itself, or the number of one"
-    unit.add_argument("--channels", type=sum_each_or_one, default="sum", metavar="CHANNELS", help=text)
+    unit.add_argument("--channels", type=_sum_each_or_one, default="sum", metavar="CHANNELS", help=text)
     modes, text = ["abs", "square", "signed", "positive"], "what of the gradient is averaged (abs)"
     unit.add_argument("--mode", choices=modes, default="abs", help=text)
     images = parser.add_argument_group("the images")
     images.add_argument("--images", default="noise", metavar="FOLDER", help="of images (normal noise)")
-    images.add_argument("--count", type=positive, default=16, help="how many to average over (16)")
+    images.add_argument("--count", type=_positive, default=16, help="how many to average over (16)")
     text = "one number for a square (224)"
     images.add_argument(
-        "--input-size", type=positive, nargs="+", default=[224], metavar="PIXELS", help=f"height and width, {text}"
+        "--input-size", type=_positive, nargs="+", default=[224], metavar="PIXELS", help=f"height and width, {text}"
     )
     for name, text in (("mean", "0.485 0.456 0.406"), ("std", "0.229 0.224 0.225")):
         values = {"type": float, "nargs": "+", "default": [float(value) for value in text.split()]}
@@ -73,18 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("the run")
     run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     run.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    run.add_argument("--batch-size", type=positive, metavar="N", help="images in one pass (as many as memory suggests)")
-    run.add_argument("--threads", type=positive, metavar="N", help="of the CPU (torch's default)")
+    run.add_argument("--batch-size", type=_positive, metavar="N", help="images in one pass (as memory suggests)")
+    run.add_argument("--threads", type=_positive, metavar="N", help="of the CPU (torch's default)")
     output = parser.add_argument_group("what comes of it")
-    output.add_argument("--out", type=with_suffix(".npz"), metavar="FILE.npz", help="for erf.ReceptiveField.load")
+    output.add_argument("--out", type=_with_suffix(".npz"), metavar="FILE.npz", help="for erf.ReceptiveField.load")
     output.add_argument(
-        "--figure", type=with_suffix(".png", ".pdf", ".svg"), metavar="FILE.png", help="or .pdf or .svg"
+        "--figure", type=_with_suffix(".png", ".pdf", ".svg"), metavar="FILE.png", help="or .pdf or .svg"
     )
     output.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(complain=parser.error)
 
 
-def measure(args: argparse.Namespace) -> None:
+def _measure(args: argparse.Namespace) -> None:
     """The command `erf measure`."""
     if len(args.input_size) > 2:
         args.complain("argument --input-size: one number or two")
@@ -110,11 +113,11 @@ def measure(args: argparse.Namespace) -> None:
     if args.out:
         field.save(args.out)
     if args.figure:
-        draw(field, args.figure)
-    print(as_json(found) if args.json else in_words(found, field))
+        _draw(field, args.figure)
+    print(_as_json(found) if args.json else _in_words(found, field))
 
 
-def draw(field, path: Path) -> None:
+def _draw(field, path: Path) -> None:
     """Write the field's picture, whole or not at all."""
     from matplotlib.figure import Figure
 
@@ -123,7 +126,7 @@ def draw(field, path: Path) -> None:
         axes.figure.savefig(temporary)
 
 
-def in_words(found: dict, field) -> str:
+def _in_words(found: dict, field) -> str:
     """The numbers for a reader."""
     measured, interval = field.settings, ""
     if not math.isnan(found["low"]):
@@ -147,13 +150,13 @@ def in_words(found: dict, field) -> str:
     return "\n".join(f"{name:<10}{text}" for name, text in rows.items())
 
 
-def as_json(found: dict) -> str:
+def _as_json(found: dict) -> str:
     """The numbers for a program; null for those that are infinite or undefined."""
     plain = {name: value if math.isfinite(value) else None for name, value in found.items()}
     return json.dumps(plain, indent=1)
 
 
-def json_object(text: str) -> dict:
+def _json_object(text: str) -> dict:
     """For argparse: an object in JSON."""
     try:
         value = json.loads(text)
@@ -164,26 +167,26 @@ def json_object(text: str) -> dict:
     return value
 
 
-def whole(text: str) -> int:
+def _whole(text: str) -> int:
     """For argparse: a whole number from 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
     return int(text)
 
 
-def positive(text: str) -> int:
+def _positive(text: str) -> int:
     """For argparse: a whole number from 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
 
 
-def sum_each_or_one(text: str) -> str | int:
+def _sum_each_or_one(text: str) -> str | int:
     """For argparse: which channels."""
-    return text if text in ("sum", "each") else whole(text)
+    return text if text in ("sum", "each") else _whole(text)
 
 
-def with_suffix(*suffixes: str):
+def _with_suffix(*suffixes: str):
     """For argparse: a path that ends in one of these."""
 
     def path(text: str) -> Path:

@@ -4,6 +4,13 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+__all__ = [
+    "InputError",
+    "did_you_mean",
+    "is_damage",
+    "is_out_of_memory",
+]
+
 
 class InputError(ValueError):
     """A mistake in what the user gave: a setting, a file, a model. Its message names the thing and the fix."""

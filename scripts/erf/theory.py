@@ -20,9 +20,39 @@ import numpy as np
 
 from erf.errors import InputError
 
-THRESHOLD = 0.0455  # 1 - 95.45 %
-E2 = math.exp(-2)  # of the centre's impact: where a Gaussian is two standard deviations from its middle
-"""A pixel is in the effective receptive field when its impact is above this share of the centre pixel's."""
+__all__ = [
+    "E2",
+    "THRESHOLD",
+    "Layer",
+    "Residual",
+    "Stack",
+    "centre_impact",
+    "clt_error",
+    "clt_map",
+    "erf_size",
+    "expected_map",
+    "expected_sigma",
+    "expected_size",
+    "extended_binomial",
+    "finite_depth_slopes",
+    "fourier_map",
+    "gaussian_map",
+    "gaussian_size",
+    "linear_map",
+    "log_log_slope",
+    "moments",
+    "plain_size",
+    "reference_impact",
+    "stack_moments",
+    "stack_rf",
+    "stack_sigma",
+    "stack_stride",
+    "uniform_map",
+    "uniform_taps",
+]
+
+THRESHOLD = 0.0455  # 1 - 95.45 %: a pixel is in the ERF when its impact is above this share of the centre pixel's
+E2 = math.exp(-2)  # the same share, where a Gaussian is two standard deviations from its middle
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,1 +1,1 @@
-"""Operations of a model as a graph; private."""
+"""Private: a model's operations as a graph, and how tensors are cropped to windows."""

@@ -1,4 +1,4 @@
-"""Which dimensions of a tensor lie along an image's rows and columns, and how a part of these is cut out."""
+"""Which dimensions of a tensor lie along an image's rows and columns."""
 
 from math import prod
 
@@ -88,8 +88,8 @@ def _merged(factors: list[Factor]) -> list[Factor]:
     return merged
 
 
-def cut_shape(layout: Layout, windows: Windows) -> list[int]:
-    """The shape of a tensor that is cut to windows."""
+def cropped_shape(layout: Layout, windows: Windows) -> list[int]:
+    """The shape of a tensor that is cropped to windows."""
     return [
         prod(windows[axis][1] - windows[axis][0] + 1 if axis in windows else size for axis, size in dimension)
         for dimension in layout

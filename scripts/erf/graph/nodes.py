@@ -1,11 +1,11 @@
-"""What a model does to an image, as a graph of operations."""
+"""A model as a graph: operations, and the tensors that they make and use."""
 
 from dataclasses import dataclass, field
 from math import prod
 
 import torch
 
-from erf.graph.axes import Layout, Windows, axis_of, cut_shape, sizes_of, whole_of
+from erf.graph.axes import Layout, Windows, axis_of, cropped_shape, sizes_of, whole_of
 from erf.graph.torch_private import OpOverload, declared_arguments, tree_leaves, tree_map
 
 
@@ -31,9 +31,9 @@ class Value:
     def whole(self) -> Windows:
         return whole_of(self.layout)
 
-    def numbers(self, windows: Windows) -> int:
-        """How many it holds, cut to windows."""
-        return prod(cut_shape(self.layout, windows))
+    def elements(self, windows: Windows) -> int:
+        """How many numbers it holds when it is cropped to windows."""
+        return prod(cropped_shape(self.layout, windows))
 
     @property
     def constant(self) -> bool:
@@ -43,10 +43,10 @@ class Value:
 
 @dataclass(eq=False)
 class Operand:
-    """Use of a value by an operation; `cut` if no gradient flows back through it (detach, no_grad)."""
+    """Use of a value by an operation; `detached` if no gradient goes back through it (detach, no_grad)."""
 
     value: Value
-    cut: bool
+    detached: bool
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ class Operation:
     args: tuple
     kwargs: dict
     module: str  # name of the submodule that performs it
-    rule: object = None  # what it does to rows and columns (erf.ops.rule); none for constants
+    rule: object = None  # its op rule (erf.ops.rule); None for constants
     outputs: list[Value | None] = field(default_factory=list)
 
     def __post_init__(self):
@@ -82,15 +82,15 @@ class Operation:
                 return self.kwargs.get(name, declared.default_value)
         return None
 
-    def cost(self, here: Windows) -> int:
-        """Multiplications for the part `here` of a convolution's or a product's result; numbers, of any other."""
-        numbers = self.outputs[0].numbers(here)
+    def cost(self, wanted: Windows) -> int:
+        """Multiplications for the crop `wanted` of the result of a convolution or a product; else its elements."""
+        elements = self.outputs[0].elements(wanted)
         if self.name == "convolution":
             weight = self.argument("weight")
-            return numbers * prod((weight.value if isinstance(weight, Operand) else weight).shape[1:])
+            return elements * prod((weight.value if isinstance(weight, Operand) else weight).shape[1:])
         if self.name in ("mm", "addmm", "bmm", "baddbmm", "linear"):
-            return numbers * self.image_operands[0].value.shape[-1]
-        return numbers
+            return elements * self.image_operands[0].value.shape[-1]
+        return elements
 
     def call(self, replace) -> list:
         """What it returns, always as a list, with `replace(leaf)` in place of every tensor and Operand."""
@@ -104,7 +104,7 @@ class Operation:
 
 @dataclass(eq=False)
 class Graph:
-    """What a model does with a batch of images, as far as its output asks for it."""
+    """The operations by which a model computes its output from a batch of images."""
 
     images: Value
     operations: list[Operation]  # each after those whose results it uses
@@ -112,8 +112,8 @@ class Graph:
 
     @property
     def repeatable(self) -> bool:
-        """Whether a part of it gives what the whole does: it draws no random numbers, and asks not how tensors lie in
-        memory."""
+        """Whether a crop of it gives what the whole gives: it draws no random numbers, and does not depend on how
+        tensors lie in memory."""
         return not any(
             torch.Tag.nondeterministic_seeded in operation.function.tags or "as_strided" in operation.name
             for operation in self.operations
@@ -121,12 +121,12 @@ class Graph:
 
     @property
     def mixes_samples(self) -> bool:
-        """Whether it has norms with the statistics of what is given, perhaps over samples."""
+        """Whether a norm takes its statistics from the batch, so that samples may depend on each other."""
         return any(operation.argument("training") is True for operation in self.operations if "norm" in operation.name)
 
     @property
-    def numbers(self) -> int:
-        """How many are computed for the batch that was traced."""
+    def elements(self) -> int:
+        """How many numbers are computed for the batch that was traced."""
         return sum(prod(operation.outputs[0].shape) for operation in self.operations if not operation.constant)
 
 

@@ -1,12 +1,12 @@
-"""Cutting tensors to windows, in the memory order that is fastest to go on with."""
+"""How tensors are cropped to windows, and the memory order in which convolutions are fastest."""
 
 import torch
 
-from erf.graph.axes import Layout, Windows, cut_shape
+from erf.graph.axes import Layout, Windows, cropped_shape
 
 
-def cut(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> torch.Tensor:
-    """A tensor that holds the windows `have`, cut to those of `need`, which lie in them; the others stay."""
+def crop(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> torch.Tensor:
+    """Crop a tensor, which holds the windows `have`, to the windows `need` inside them; other axes stay whole."""
     if all(need.get(axis, window) == window for axis, window in have.items()):
         return tensor
     slices, shape = [], []  # of the factors, each as a dimension
@@ -18,7 +18,7 @@ def cut(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> t
             shape.append(end - start + 1)
     if len(shape) == tensor.dim():
         return sliced(tensor, slices)
-    return sliced(tensor.reshape(shape), slices).reshape(cut_shape(layout, {**have, **need}))
+    return sliced(tensor.reshape(shape), slices).reshape(cropped_shape(layout, {**have, **need}))
 
 
 def sliced(tensor: torch.Tensor, slices: list[slice]) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""Measuring units of a model; private but for what `erf` exports."""
+"""Private: how units of a model are measured; `erf` exports what is public."""

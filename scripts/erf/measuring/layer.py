@@ -1,4 +1,4 @@
-"""A layer of a model: how it is found, run without a trace, and where its units lie in what it gives."""
+"""A layer of a model: how it is found, and how its output is computed by the model itself."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from erf.errors import InputError, did_you_mean, is_out_of_memory
-from erf.measuring.plane import NoPlane, _misfit, described, plane_of
+from erf.measuring.plane import NoPlane, described, misfit, plane_of
 
 
-def place_of(model: nn.Module) -> dict:
-    """Device and type of the images that a model takes: those of its first parameter of real numbers."""
+def device_and_dtype(model: nn.Module) -> dict:
+    """Device and dtype of a model's first floating-point parameter, to which its images go."""
     found = (parameter for parameter in model.parameters() if parameter.is_floating_point())
     parameter = next(found, None)
     return {} if parameter is None else {"device": parameter.device, "dtype": parameter.dtype}
@@ -95,7 +95,7 @@ def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
             if isinstance(output, torch.Tensor) and output.dim() in (3, 4):
                 with contextlib.suppress(InputError):
                     plane = plane_of(tuple(output.shape), 1, input_shape[1:], None, None, name)
-                    if plane.rows * plane.columns > 1 and _misfit(plane.rows, plane.columns, input_shape[1:]) <= 1:
+                    if plane.rows * plane.columns > 1 and misfit(plane.rows, plane.columns, input_shape[1:]) <= 1:
                         found.append(name)
 
         return hook
@@ -103,7 +103,7 @@ def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
     try:
         with evaluating(model), torch.no_grad(), contextlib.suppress(InputError):
-            layer_output(model, torch.zeros(1, *input_shape, **place_of(model)), None)
+            layer_output(model, torch.zeros(1, *input_shape, **device_and_dtype(model)), None)
     finally:
         for handle in handles:
             handle.remove()

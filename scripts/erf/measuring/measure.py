@@ -9,9 +9,9 @@ from torch import nn
 from tqdm import tqdm
 
 from erf.errors import InputError
-from erf.measuring.layer import place_of
-from erf.measuring.precision import _measuring
-from erf.measuring.probe import Pair, Unit, _Channels, _not_finite, _Probe
+from erf.measuring.layer import device_and_dtype
+from erf.measuring.precision import measuring_mode
+from erf.measuring.probe import Channels, Pair, Probe, Unit, describe_not_finite
 from erf.result.field import ReceptiveField
 
 MODES = {
@@ -123,11 +123,11 @@ def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
     For a model that gives one unit for each of its independent parts, where nothing has to be found out.
     """
-    with _measuring(model, images.device.type):
+    with measuring_mode(model, images.device.type):
         source = images.detach().clone().requires_grad_()
         (gradient,) = torch.autograd.grad(model(source).sum(), source)
         if not gradient.isfinite().all():
-            raise InputError(_not_finite(model, images, None))
+            raise InputError(describe_not_finite(model, images, None))
         return gradient
 
 
@@ -141,28 +141,28 @@ def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
 
 def _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
     """For each batch a list with, for each unit, its gradient in its window, and where it is."""
-    picks = [_Channels(channels, rng) for _ in units]
-    probes: dict[int, _Probe] = {}  # by the number of images
+    picks = [Channels(channels, rng) for _ in units]
+    probes: dict[int, Probe] = {}  # by the number of images
     size = None
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise InputError(f"batch_size must be a whole number from 1, not {batch_size!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
 
-    def probe(batch: torch.Tensor) -> _Probe:
+    def probe(batch: torch.Tensor) -> Probe:
         if len(batch) not in probes:
-            probes[len(batch)] = _Probe(model, batch, layer, layout, crop)
+            probes[len(batch)] = Probe(model, batch, layer, layout, crop)
         return probes[len(batch)]
 
     for chunk in _chunks(images):
-        place = place_of(model)
+        place = device_and_dtype(model)
         device = place.get("device", chunk.device).type
         if size is None:
-            with _measuring(model, device):
+            with measuring_mode(model, device):
                 first = probe(chunk[: batch_size or 1].to(**place))  # the probe of one image tells how many may be
                 size = 1 if first.mixes_samples else batch_size or first.batch_size(units)
         for batch in chunk.split(size):
-            with _measuring(model, device):
+            with measuring_mode(model, device):
                 batch = batch.to(**place)
                 here = probe(batch)
                 found = [

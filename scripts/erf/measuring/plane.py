@@ -1,4 +1,4 @@
-"""Which axes of a layer's output are the plane of its units."""
+"""Where the units of a layer lie in its output: which dimensions are rows and columns."""
 
 import math
 import operator
@@ -43,8 +43,8 @@ class Plane:
             output = output.select(dimension, indices[dimension])
         return output.flatten(1)
 
-    def cut(self, unit: tuple[int, int], axes) -> tuple[tuple[int, int], "Plane"]:
-        """The unit and the plane after the output was cut to the unit along these axes."""
+    def cropped(self, unit: tuple[int, int], axes) -> tuple[tuple[int, int], "Plane"]:
+        """The unit and the plane after the output was cropped to the unit along these axes."""
         index = tuple(0 if axis in axes else unit[axis] for axis in AXES)
         rows, columns = (1 if axis in axes else (self.rows, self.columns)[axis] for axis in AXES)
         return index, Plane(rows, columns, self.dimensions, self.before)
@@ -88,7 +88,7 @@ def plane_of(
     if given not in (None, "channels_first", "channels_last") and not isinstance(given, tuple | list):
         raise InputError(f"unknown layout {given!r}: channels_first, channels_last, or (rows, columns) of tokens")
     if len(shape) == 4 and not isinstance(given, tuple | list):
-        first, last = _misfit(*shape[2:], image), _misfit(*shape[1:3], image)
+        first, last = misfit(*shape[2:], image), misfit(*shape[1:3], image)
         if given is None and min(first, last) > 1:
             words = "has not the image's proportions: give layout='channels_first' or 'channels_last'"
             raise InputError(f"{described(layer)} gives {shape}, which {words}")
@@ -99,7 +99,7 @@ def plane_of(
     raise NoPlane(f"{described(layer)} gives {shape}, not units in a plane: choose a layer")
 
 
-def _misfit(rows: int, columns: int, image: tuple[int, int]) -> float:
+def misfit(rows: int, columns: int, image: tuple[int, int]) -> float:
     """How far a plane is from having the image's proportions, in rows."""
     return abs(rows - columns * image[0] / image[1])
 

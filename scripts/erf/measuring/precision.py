@@ -30,7 +30,7 @@ def full_precision(device: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _measuring(model: nn.Module, device: str) -> Iterator[None]:
+def measuring_mode(model: nn.Module, device: str) -> Iterator[None]:
     with evaluating(model), full_precision(device), _no_denormals():
         yield
 

@@ -22,7 +22,7 @@ AT_ONCE = {"cpu": 2**27, "gpu": 2**30}  # bytes of activations for which a batch
 LARGEST_BATCH = 64
 
 
-WORTHWHILE = 0.87  # share of the arithmetic from which on the cone is not computed apart
+WORTHWHILE = 0.87  # of the arithmetic for the whole image: the cone is computed apart if it takes a smaller share
 
 
 Pair = tuple[int, int]
@@ -33,7 +33,7 @@ class Unit:
     """Which unit of a layer was measured, (row, column), where it looks, and what was computed for it.
 
     image : height and width of what the model was given
-    window : first and last row, first and last column of the part of the image that was computed on
+    window : first and last row, first and last column of the crop of the image that was computed on
     sees_all : what makes that the whole image: the operation that sees all of it, or of which it is not known what it
         sees; None if there is none
     """
@@ -51,7 +51,7 @@ class Unit:
         return tuple(slice(first, last + 1) for first, last in self.window)
 
 
-class _Channels:
+class Channels:
     """Which channel of the output the gradient is of, as `measure` has it."""
 
     def __init__(self, choice: str | int, rng: np.random.Generator | None):
@@ -75,13 +75,13 @@ class _Channels:
         raise InputError(f"unknown channels {self.choice!r}: 'sum', 'each' or a number from 0 to {count - 1}")
 
 
-class _Probe:
+class Probe:
     """Gradients of units of a layer with respect to batches of images of one shape, in evaluation mode."""
 
     def __init__(self, model: nn.Module, images: torch.Tensor, layer: str | None, layout, crop: bool):
         self.model, self.layer = model, layer
-        self.graph, self.geometry = traced(model, images, layer, layout)
-        self.plane = self.geometry.plane
+        self.graph, self.fields = traced(model, images, layer, layout)
+        self.plane = self.fields.plane
         # A backward hook is seen by the model alone.
         usable = crop and self.graph is not None and self.graph.repeatable and not has_backward_hooks(model)
         self.mixes_samples = self.graph is not None and self.graph.mixes_samples
@@ -102,19 +102,19 @@ class _Probe:
     def unit(self, unit: str | Pair) -> Unit:
         index = self.plane.chosen(unit)
         cone = self.cone(index)
-        window = tuple((0, side - 1) for side in self.geometry.image) if cone is None else cone.window
-        return Unit(index, *self.geometry.field(index), self.geometry.image, window, self.geometry.sees_all)
+        window = tuple((0, side - 1) for side in self.fields.image) if cone is None else cone.window
+        return Unit(index, *self.fields.field(index), self.fields.image, window, self.fields.sees_all)
 
     def batch_size(self, units: list) -> int:
         """Images at once whose activations stay within AT_ONCE; the probe is one for a single image."""
         if self.graph is None:
             return 1
         cones = [self.cone(self.plane.chosen(unit)) for unit in units]
-        numbers = max(self.graph.numbers if cone is None else cone.numbers for cone in cones)
+        elements = max(self.graph.elements if cone is None else cone.elements for cone in cones)
         limit = AT_ONCE["cpu" if self.graph.images.device.type == "cpu" else "gpu"]
-        return int(np.clip(limit // (1 + numbers * self.graph.images.dtype.itemsize), 1, LARGEST_BATCH))
+        return int(np.clip(limit // (1 + elements * self.graph.images.dtype.itemsize), 1, LARGEST_BATCH))
 
-    def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "_Channels") -> torch.Tensor:
+    def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "Channels") -> torch.Tensor:
         """(n, C, h, w) in the unit's window, of images (n, C, H, W) on the model's device."""
         values, source = self.values(images, unit)
         if not has_data(values):
@@ -123,14 +123,14 @@ class _Probe:
         if gradient is None:
             raise InputError("the unit does not depend on the input by any gradient: choose another layer")
         if not (gradient.isfinite().all() and values.isfinite().all()):
-            raise InputError(_not_finite(self.model, images, self.layer))
+            raise InputError(describe_not_finite(self.model, images, self.layer))
         if channels.choice == "sum" and not self.sum_checked:
             self.sum_checked = True
             self.check_sum(gradient, values, images, unit)
         return gradient
 
     def values(self, images: torch.Tensor, unit: str | Pair) -> tuple[torch.Tensor, torch.Tensor]:
-        """The unit's values (n, K), and the part of the images on which they depend."""
+        """The unit's values (n, K), and the images, cropped to the window on which they depend."""
         index = self.plane.chosen(unit)
         cone = self.cone(index)
         # A copy: the caller's images keep their own graph and get no gradient.
@@ -143,10 +143,10 @@ class _Probe:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            warnings.warn(f"measured on the whole image, since a part of it failed: {error}", stacklevel=2)
+            warnings.warn(f"measured on the whole image, since a crop of it failed: {error}", stacklevel=2)
             self.croppable = None
             return self.values(images, unit)
-        index, plane = self.plane.cut(index, cone.graph.output.sizes)
+        index, plane = self.plane.cropped(index, cone.graph.output.sizes)
         return plane.values(output, index), source
 
     def check_sum(self, gradient: torch.Tensor, values: torch.Tensor, images: torch.Tensor, unit: str | Pair) -> None:
@@ -171,7 +171,7 @@ def _backwards(value: torch.Tensor, source: torch.Tensor) -> torch.Tensor | None
         raise InputError(f"the model has no gradient: {str(error).splitlines()[0]}") from error
 
 
-def _not_finite(model: nn.Module, source: torch.Tensor, layer: str | None) -> str:
+def describe_not_finite(model: nn.Module, source: torch.Tensor, layer: str | None) -> str:
     """Say where a value that is not finite first appears on the way to the layer."""
     culprits: list[str] = []
 

@@ -9,7 +9,7 @@ from torch import nn
 from erf.errors import InputError
 from erf.graph.axes import AXES
 from erf.graph.nodes import Graph
-from erf.measuring.layer import evaluating, last_layer, layer_output, place_of
+from erf.measuring.layer import device_and_dtype, evaluating, last_layer, layer_output
 from erf.measuring.plane import NoPlane, Plane, plane_of
 from erf.ops.rule import EVERYTHING
 from erf.tracing.isolation import Untraceable
@@ -36,18 +36,19 @@ class TheoreticalRF:
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """Where the units of a plane look.
+class UnitFields:
+    """The theoretical receptive fields of all units of a plane.
 
-    windows : (2, 2 * units) along rows and along columns, what the units see (`erf.tracing.windows.windows_of`)
-    places : the same by local paths alone, in whose middle a unit looks; where all paths see everything, that is the
-        middle of the unit's cell in an even division of the image
+    windows : along rows and along columns, (2, 2 * units): the pixels that each unit sees, as
+        `erf.tracing.windows.windows_of` gives them
+    local_windows : the pixels that it sees by local paths alone, (2, 2 * units); the unit looks at their middle. Where
+        all paths see everything, both ends are the middle of the unit's cell when the image is divided evenly
     """
 
     plane: Plane
     image: tuple[int, int]
     windows: tuple[np.ndarray, np.ndarray]
-    places: tuple[np.ndarray, np.ndarray]
+    local_windows: tuple[np.ndarray, np.ndarray]
     sees_all: str | None = None
 
     def field(self, unit: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -57,7 +58,7 @@ class Geometry:
             first, last = self.windows[axis][:, index]
             if first > last:
                 raise InputError(f"unit {unit} does not depend on the input: choose another")
-            position.append(self.places[axis][:, index].mean())
+            position.append(self.local_windows[axis][:, index].mean())
             size.append(last - first + 1)
         return tuple(map(float, position)), tuple(map(float, size))
 
@@ -66,15 +67,15 @@ class Geometry:
         for axis, count in enumerate((self.plane.rows, self.plane.columns)):
             first, last = self.windows[axis][:, :count]
             sizes.append(float((last - first).max() + 1))
-            middle = self.places[axis].mean(0)
+            middle = self.local_windows[axis].mean(0)
             strides.append(float((middle[count:] - middle[:count]).mean() / count))
             offsets.append(float((middle[:count] - strides[-1] * np.arange(count)).mean()))
         return TheoreticalRF(tuple(sizes), tuple(strides), tuple(offsets), self.sees_all)
 
 
-def geometry(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, int]) -> Geometry:
-    """From the graph; without one, for the `reason` given, all units see everything."""
-    windows, places, culprits = [], [], [reason] if graph is None else []
+def unit_fields(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, int]) -> UnitFields:
+    """The fields of a plane's units in an image (height, width). Without a graph all units see everything: `reason`."""
+    windows, local_windows, culprits = [], [], [reason] if graph is None else []
     for axis, count, side in zip(AXES, (plane.rows, plane.columns), image, strict=True):
         found, local = EVERYTHING, None
         if graph is not None:
@@ -86,16 +87,17 @@ def geometry(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, i
         middle = (np.arange(2 * count) + 0.5) * (side / count) - 0.5
         usable = local is not None and local.shape[1] == 2 * count
         windows.append(np.broadcast_to(found, (2, 2 * count)))
-        places.append(np.where(local[0] <= local[1], local, middle) if usable else np.stack([middle, middle]))
-    return Geometry(plane, image, tuple(windows), tuple(places), culprits[0] if culprits else None)
+        local_windows.append(np.where(local[0] <= local[1], local, middle) if usable else np.stack([middle, middle]))
+    return UnitFields(plane, image, tuple(windows), tuple(local_windows), culprits[0] if culprits else None)
 
 
 def traced(
     model: nn.Module, images: torch.Tensor, layer: str | None, layout: str | tuple[int, int] | None = None
-) -> tuple[Graph | None, Geometry]:
-    """The graph of a layer's output for images (N, C, H, W), of which the shape counts, and where its units look.
+) -> tuple[Graph | None, UnitFields]:
+    """The graph of a layer's output for images (N, C, H, W), and the theoretical receptive fields of its units.
 
-    None in place of a graph that cannot be known. For a model in evaluation mode.
+    Only the shape of the images counts. The graph is None for a model that cannot be traced. The model must be in
+    evaluation mode.
     """
     graph, reason, image = None, "", tuple(images.shape[2:])
     try:
@@ -109,7 +111,7 @@ def traced(
         plane = plane_of(shape, samples, image, known, layout, layer)
     except NoPlane as error:
         raise NoPlane(f"{error}{_such_as(model, tuple(images.shape[1:]))}") from None
-    return graph, geometry(graph, reason, plane, image)
+    return graph, unit_fields(graph, reason, plane, image)
 
 
 def _such_as(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
@@ -127,6 +129,6 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     """
     if not isinstance(input_shape, tuple | list | torch.Size) or len(input_shape) != 3:
         raise InputError(f"input_shape must be (channels, height, width), not {input_shape}")
-    images = torch.zeros(1, *input_shape, **place_of(model))
+    images = torch.zeros(1, *input_shape, **device_and_dtype(model))
     with evaluating(model):
         return traced(model, images, layer)[1].summary()

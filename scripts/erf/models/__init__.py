@@ -1,1 +1,1 @@
-"""Models by name, their weights and images, as the command and the pipeline take them."""
+"""Private: models by name, with their weights and images, for the command `erf` and the pipeline."""

@@ -1,1 +1,1 @@
-"""How each operation maps windows; private."""
+"""Private: the op rules, which say how each operation maps windows."""

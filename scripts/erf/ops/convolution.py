@@ -1,4 +1,4 @@
-"""Rules of convolutions and transposed convolutions."""
+"""Op rules of convolutions and transposed convolutions."""
 
 import math
 
@@ -13,7 +13,7 @@ from erf.ops.sliding import Sliding, on_planes, padded, pair
 
 
 class Convolution(Sliding):
-    """With what `erf.tracing.fusion` has put into the same step: its result is added to, and passes a ReLU."""
+    """In a step of `erf.tracing.fusion`, `added` is added to the result, which is then `rectified` by a ReLU."""
 
     added: Operand | None = None
     rectified = False
@@ -24,9 +24,9 @@ class Convolution(Sliding):
 
     def geometry(self, axis):
         weight = self.operation.argument("weight")
-        kernel = (weight.value if isinstance(weight, Operand) else weight).shape[2 + self.place(axis)]
+        kernel = (weight.value if isinstance(weight, Operand) else weight).shape[2 + self.spatial_index(axis)]
         names = ("stride", "padding", "dilation")
-        return kernel, *(pair(self.operation.argument(name))[self.place(axis)] for name in names)
+        return kernel, *(pair(self.operation.argument(name))[self.spatial_index(axis)] for name in names)
 
     def parameters(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias, in the order in memory with which convolutions are fastest."""
@@ -36,7 +36,7 @@ class Convolution(Sliding):
         return self.kept
 
     def combined(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias, with what else is linear in the same step."""
+        """Weight and bias, which in a step with a batch norm include its gain and shift."""
         weight, bias = self.operation.args[1:3]
         return fetch(weight, {}), bias if bias is None else fetch(bias, {})
 
@@ -59,26 +59,27 @@ class TransposedConvolution(Convolution):
     def of_whole(self, fetch):
         return self.operation.call(lambda leaf: fetch(leaf, {}))
 
-    def seen(self, axis, here):
+    def seen(self, axis, wanted):
         kernel, stride, padding, dilation = self.geometry(axis)
-        first, last = np.full(here.shape[1], math.inf), np.full(here.shape[1], -math.inf)
+        first, last = np.full(wanted.shape[1], math.inf), np.full(wanted.shape[1], -math.inf)
         for shift in range(stride):  # neighbouring results see different taps
             for tap in range(kernel):
-                low, high = ((end + padding - dilation * tap) / stride for end in (here[0] + shift, here[1] - shift))
-                first = np.where((low == np.floor(low)) & (here[0] + shift <= here[1]), np.minimum(first, low), first)
-                last = np.where((high == np.floor(high)) & (here[1] - shift >= here[0]), np.maximum(last, high), last)
+                ends = wanted[0] + shift, wanted[1] - shift
+                low, high = ((end + padding - dilation * tap) / stride for end in ends)
+                first = np.where((low == np.floor(low)) & (ends[0] <= wanted[1]), np.minimum(first, low), first)
+                last = np.where((high == np.floor(high)) & (ends[1] >= wanted[0]), np.maximum(last, high), last)
         return np.stack([first, last])
 
-    def of_part(self, tensor, part, here, fetch):
+    def of_crop(self, tensor, have, wanted, fetch):
         _, _, _, stride, _, dilation, _, _, groups = self.operation.args
         weight, bias = self.parameters(fetch)
         function = self.operation.function
         result = function(tensor, weight, None, stride, [0, 0], dilation, True, [0, 0], groups)
         margins = {}
-        for axis, (first, last) in here.items():
+        for axis, (first, last) in wanted.items():
             _, step, padding, _ = self.geometry(axis)
             dimension = self.source.dimension(axis)
-            start = part[axis][0] * step - padding  # which result the first one is
+            start = have[axis][0] * step - padding  # which result the first one is
             margins[dimension] = (start - first, last - (start + result.shape[dimension] - 1))
         result = padded(result, margins, 0.0)
         return [result if bias is None else result + bias[:, None, None]]

@@ -1,10 +1,10 @@
-"""Steps that compute each position by itself: elementwise operations, products, norms, copies."""
+"""Op rules of operations that compute each position by itself: elementwise ones, products, norms, copies."""
 
 from collections.abc import Callable
 
 import torch
 
-from erf.graph.axes import PLAIN, cut_shape, fitted, has_each_axis_once, is_plain, length_of, plain
+from erf.graph.axes import PLAIN, cropped_shape, fitted, has_each_axis_once, is_plain, length_of, plain
 from erf.graph.nodes import Operation
 from erf.ops.rule import Everything, Through
 
@@ -17,14 +17,14 @@ BATCH_NORMS = (
 class Elementwise(Through):
     """Operands are broadcast against each other."""
 
-    def borrowed(self, shape):
+    def layout_of_constant(self, shape):
         return fitted(self.found[0][len(self.found[0]) - len(shape) :], shape)
 
 
 class Joined(Through):
     """Operands lie side by side along a plain dimension of the result."""
 
-    def borrowed(self, shape):
+    def layout_of_constant(self, shape):
         layout = list(self.found[0])
         joined = self.operation.argument("dim") % len(layout)
         if self.operation.name == "stack":
@@ -37,16 +37,16 @@ class Joined(Through):
 class Multiplied(Through):
     """Products of matrices, of which one may be a constant for each row or column."""
 
-    def borrowed(self, shape):
+    def layout_of_constant(self, shape):
         return (*fitted(self.found[0][:-2], shape[:-2]), *plain(shape[-2:])) if len(shape) == 3 else None
 
 
 class Copied(Elementwise):
     """One tensor in the shape and type of another; torch has no gradient for it."""
 
-    def applied(self, part, here):
+    def applied(self, crop_of, wanted):
         result, source = self.operation.outputs[0], self.operation.args[1]
-        return [part(source).to(result.dtype).expand(cut_shape(result.layout, here))]
+        return [crop_of(source).to(result.dtype).expand(cropped_shape(result.layout, wanted))]
 
 
 class Normed(Through):
@@ -55,15 +55,15 @@ class Normed(Through):
     torch's own has a wrong gradient for some small tensors that lie in memory in uncommon ways (torch 2.13).
     """
 
-    def applied(self, part, here):
-        tensor = part(self.operation.args[0])
-        gain, shift = (x.view(-1, *[1] * (tensor.dim() - 2)) for x in gain_and_shift(self.operation, part))
+    def applied(self, crop_of, wanted):
+        tensor = crop_of(self.operation.args[0])
+        gain, shift = (x.view(-1, *[1] * (tensor.dim() - 2)) for x in gain_and_shift(self.operation, crop_of))
         first, *others = self.operation.outputs
         return [(tensor * gain + shift).to(first.dtype), *(None for _ in others)]
 
 
 def gain_and_shift(norm: Operation, fetch: Callable) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each channel, (C,), with `fetch(leaf)` in place of the batch norm's tensors."""
+    """The factor and the summand of each channel, (C,) each; `fetch(leaf)` gives the batch norm's tensors."""
     leaves = (norm.argument(name) for name in ("weight", "bias", "running_mean", "running_var"))
     weight, bias, mean, variance = (leaf if leaf is None else fetch(leaf) for leaf in leaves)
     (eps,) = (norm.argument(name) for name in ("eps", "epsilon") if norm.argument(name) is not None)
@@ -72,13 +72,13 @@ def gain_and_shift(norm: Operation, fetch: Callable) -> tuple[torch.Tensor, torc
 
 
 class Reshaped(Through):
-    """The operation names the shape of its result, which is another one for a part."""
+    """The operation names the shape of its result, which differs for a crop."""
 
-    def applied(self, part, here):
-        tensor, shape = part(self.operation.args[0]), cut_shape(self.found[0], here)
+    def applied(self, crop_of, wanted):
+        tensor, shape = crop_of(self.operation.args[0]), cropped_shape(self.found[0], wanted)
         if list(tensor.shape) == shape:  # or torch would give one sample other strides, which slows what follows
             return [tensor]
-        # A part may not lie in memory in a way that allows a view.
+        # A crop may lie in memory in a way that allows no view.
         return [tensor.expand(shape) if self.operation.name == "expand" else tensor.reshape(shape)]
 
 

@@ -1,11 +1,11 @@
-"""What operations do to rows and columns: what their results see of their operands, and how a part of them is computed.
+"""Op rules: how an operation maps windows of its results to windows of its operands, and how it computes a crop.
 
-Along one axis a window is the first and the last index that is seen. Windows of many units are arrays (2, units)
-of floats; they go on beyond the plane as if it had no end, and are infinite where all of it is seen. An operation of
-which nothing is known sees everything.
+Along one axis a window is the first and the last index on which something depends. Windows of many units are arrays
+(2, units) of floats; they are not clipped by the plane, and infinite where all of it is seen. An operation without a
+rule of its own sees everything.
 
-Here are the rules by which operations keep rows and columns apart, `erf.ops.sliding` has those of operations that see a
-neighbourhood, and `erf.ops.table` says which rule is whose.
+This module has the rules of operations that keep rows and columns apart, `erf.ops.sliding` those of operations that see
+a neighbourhood. `erf.ops.table` says which operation has which rule.
 """
 
 import math
@@ -23,45 +23,45 @@ from erf.graph.axes import (
     whole_of,
 )
 from erf.graph.nodes import Operand, Operation
-from erf.graph.slicing import cut
+from erf.graph.slicing import crop
 
 EVERYTHING = np.array([[-math.inf], [math.inf]])
 
 
-Fetch = Callable[[Operand | torch.Tensor, Windows], torch.Tensor]  # a tensor, cut to the windows of what axes it has
+Fetch = Callable[[Operand | torch.Tensor, Windows], torch.Tensor]  # a tensor, cropped along the axes that it has
 
 
 def clipped(window: np.ndarray, size: int) -> tuple[int, int]:
-    """One window (2, 1) within a plane; at least one pixel of it."""
+    """One window (2, 1), clipped by a plane; at least one pixel of it."""
     first, last = np.clip(window[:, 0], 0, size - 1)
     return int(min(first, last)), int(last)
 
 
 class Everything:
-    """The rule where nothing is known: every result depends on all of every operand."""
+    """The op rule of an unknown operation: every result depends on all of every operand."""
 
     def __init__(self, operation: Operation):
         self.operation = operation
 
     def layouts(self, shapes: list[tuple[int, ...]]) -> list[Layout]:
-        """Layouts of the results, which have these shapes."""
+        """Layouts of the results, whose shapes are given."""
         return [plain(shape) for shape in shapes]
 
-    def window(self, operand: Operand, axis: int, here: np.ndarray) -> np.ndarray:
-        """Windows in an operand, given those in the results."""
+    def window(self, operand: Operand, axis: int, wanted: np.ndarray) -> np.ndarray:
+        """Windows (2, units) of an operand for the windows `wanted` (2, units) of the results, not clipped."""
         return EVERYTHING
 
-    def parts(self, operand: Operand, here: Windows) -> Windows:
-        """What has to be there of an operand, for the part `here` of the results to be computed."""
+    def windows(self, operand: Operand, wanted: Windows) -> Windows:
+        """Windows of an operand, clipped by its plane, that the windows `wanted` of the results need."""
         return operand.value.whole
 
-    def compute(self, fetch: Fetch, here: Windows) -> list[torch.Tensor]:
-        """The part `here` of the results."""
+    def compute(self, fetch: Fetch, wanted: Windows) -> list[torch.Tensor]:
+        """The results, cropped to the windows `wanted`; `fetch` gives the operands, cropped as asked."""
         return self.operation.call(lambda leaf: fetch(leaf, {}))
 
 
 class Through(Everything):
-    """Every result depends on its own row and column of the operands."""
+    """Every result depends on the row and column of the operands that are its own."""
 
     def __init__(self, operation: Operation, found: list[Layout]):
         super().__init__(operation)
@@ -71,40 +71,45 @@ class Through(Everything):
     def layouts(self, shapes):
         return self.found
 
-    def window(self, operand, axis, here):
+    def window(self, operand, axis, wanted):
         same = axis in self.sizes and operand.value.sizes.get(axis) == self.sizes[axis]  # and it was not broadcast
-        return here if same else EVERYTHING
+        return wanted if same else EVERYTHING
 
-    def parts(self, operand, here):
+    def windows(self, operand, wanted):
         sizes = operand.value.sizes
-        return {axis: here[axis] if self.sizes.get(axis) == size else (0, size - 1) for axis, size in sizes.items()}
+        return {axis: wanted[axis] if self.sizes.get(axis) == size else (0, size - 1) for axis, size in sizes.items()}
 
-    def compute(self, fetch, here):
+    def compute(self, fetch, wanted):
         whole = whole_of(self.found[0])
 
-        def part(leaf):
+        def crop_of(leaf):
             own = leaf.value if isinstance(leaf, Operand) else None
-            tensor = fetch(leaf, self.parts(leaf, here) if own else {})
-            layout = self.borrowed(tuple((own or leaf).shape))
+            tensor = fetch(leaf, self.windows(leaf, wanted) if own else {})
+            layout = self.layout_of_constant(tuple((own or leaf).shape))
             if layout is None:
                 return tensor
-            have = {axis: here[axis] if own and axis in own.sizes else window for axis, window in whole.items()}
-            return cut(tensor, layout, have, here)
+            have = {axis: wanted[axis] if own and axis in own.sizes else window for axis, window in whole.items()}
+            return crop(tensor, layout, have, wanted)
 
-        return self.applied(part, here)
+        return self.applied(crop_of, wanted)
 
-    def applied(self, part: Callable, here: Windows) -> list[torch.Tensor]:
-        """The operation on `part(leaf)` in place of every tensor."""
-        return self.operation.call(part)
+    def applied(self, crop_of: Callable, wanted: Windows) -> list[torch.Tensor]:
+        """The operation on `crop_of(leaf)` in place of every tensor."""
+        return self.operation.call(crop_of)
 
-    def borrowed(self, shape: tuple[int, ...]) -> Layout | None:
-        """The layout by which an operand without axes of its own, of this shape, meets the results; None if it does not
-        meet their axes."""
+    def layout_of_constant(self, shape: tuple[int, ...]) -> Layout | None:
+        """How to crop a constant operand of this shape (such as a bias map) to line up with the cropped result.
+
+        None: leave it whole.
+        """
         return None
 
 
 def through(layouts: Callable[[Operation, list], list[Layout] | None], kind: type[Through] = Through):
-    """A rule for operations on plain dimensions, given the layouts of their results; None where they touch an axis."""
+    """An op rule for operations on plain dimensions.
+
+    layouts : gives the layouts of the results, or None if the operation mixes rows or columns
+    """
 
     def rule(operation: Operation, shapes: list) -> Everything:
         found = layouts(operation, shapes)

@@ -1,4 +1,7 @@
-"""Rules of operations that rearrange, join, reduce or multiply tensors."""
+"""Layouts of the results of operations that rearrange, join, reduce or multiply tensors.
+
+None stands for an operation that mixes rows or columns, which has no op rule.
+"""
 
 from erf.graph.axes import PLAIN, Layout, fitted, is_plain, length_of, plain, regrouped
 from erf.graph.nodes import Operand, Operation

@@ -1,6 +1,6 @@
-"""Operations that see a neighbourhood: convolutions, pooling, padding, slices, interpolation, pixels to channels.
+"""Op rules of operations that see a neighbourhood: max pooling, padding, slices, pixels to channels and back.
 
-The conventions are those of `erf.ops.rule`, which has the others.
+`erf.ops.rule` says what windows are. Convolutions and interpolation, in modules of their own, build on these classes.
 """
 
 import math
@@ -12,13 +12,13 @@ from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
 from erf.graph.axes import Windows, axis_of, is_plain, plain
 from erf.graph.nodes import Operation
-from erf.graph.slicing import cut
+from erf.graph.slicing import crop
 from erf.ops.rule import EVERYTHING, Everything, clipped, through
 from erf.ops.shapes import along_plain
 
 
 class Neighbourhood(Everything):
-    """One operand depends on the images; its axes are dimensions of their own."""
+    """The op rule of an operation on one operand that depends on the images; each axis is a dimension of its own."""
 
     def __init__(self, operation: Operation):
         super().__init__(operation)
@@ -32,37 +32,37 @@ class Neighbourhood(Everything):
         )
         return [first, *map(plain, shapes[1:])]
 
-    def window(self, operand, axis, here):
-        return self.seen(axis, here) if axis in self.source.sizes else EVERYTHING
+    def window(self, operand, axis, wanted):
+        return self.seen(axis, wanted) if axis in self.source.sizes else EVERYTHING
 
-    def seen(self, axis: int, here: np.ndarray) -> np.ndarray:
-        """`window` of the one operand, along an axis that it has."""
+    def seen(self, axis: int, wanted: np.ndarray) -> np.ndarray:
+        """`window` of the operand, along an axis that it has."""
         raise NotImplementedError
 
-    def place(self, axis: int) -> int:
+    def spatial_index(self, axis: int) -> int:
         """0 for the first, 1 for the second of the two dimensions of the plane."""
         return self.source.dimension(axis) - 2
 
-    def parts(self, operand, here):
-        if here == self.operation.outputs[0].whole:
+    def windows(self, operand, wanted):
+        if wanted == self.operation.outputs[0].whole:
             return self.source.whole
-        return {axis: self.part(axis, window) for axis, window in here.items()}
+        return {axis: self.clipped_window(axis, window) for axis, window in wanted.items()}
 
-    def part(self, axis: int, here: tuple[int, int]) -> tuple[int, int]:
-        """`parts` along one axis."""
-        return clipped(self.seen(axis, np.array(here, float)[:, None]), self.source.sizes[axis])
+    def clipped_window(self, axis: int, wanted: tuple[int, int]) -> tuple[int, int]:
+        """`windows` of the operand along one axis."""
+        return clipped(self.seen(axis, np.array(wanted, float)[:, None]), self.source.sizes[axis])
 
-    def compute(self, fetch, here):
-        if here == self.operation.outputs[0].whole:
+    def compute(self, fetch, wanted):
+        if wanted == self.operation.outputs[0].whole:
             return self.of_whole(fetch)
-        part = self.parts(self.operand, here)
-        return self.of_part(fetch(self.operand, part), part, here, fetch)
+        have = self.windows(self.operand, wanted)
+        return self.of_crop(fetch(self.operand, have), have, wanted, fetch)
 
     def of_whole(self, fetch) -> list[torch.Tensor]:
         return self.operation.call(lambda leaf: fetch(leaf, {}))
 
-    def of_part(self, tensor: torch.Tensor, part: Windows, here: Windows, fetch) -> list[torch.Tensor]:
-        """The part `here` of the results, from the part `part` of the operand."""
+    def of_crop(self, tensor: torch.Tensor, have: Windows, wanted: Windows, fetch) -> list[torch.Tensor]:
+        """The results, cropped to the windows `wanted`, from the operand, cropped to the windows `have`."""
         raise NotImplementedError
 
 
@@ -74,18 +74,18 @@ class Sliding(Neighbourhood):
     def geometry(self, axis: int) -> tuple[int, int, int, int]:
         """Kernel, stride, padding and dilation."""
         names = ("kernel_size", "stride", "padding", "dilation")
-        return tuple(pair(self.operation.argument(name))[self.place(axis)] for name in names)
+        return tuple(pair(self.operation.argument(name))[self.spatial_index(axis)] for name in names)
 
-    def seen(self, axis, here):
+    def seen(self, axis, wanted):
         kernel, stride, padding, dilation = self.geometry(axis)
-        return here * stride - padding + np.array([[0], [dilation * (kernel - 1)]])
+        return wanted * stride - padding + np.array([[0], [dilation * (kernel - 1)]])
 
-    def of_part(self, tensor, part, here, fetch):
+    def of_crop(self, tensor, have, wanted, fetch):
         margins = {}
-        for axis, (first, last) in part.items():
-            wanted = self.seen(axis, np.array(here[axis])[:, None])[:, 0]
+        for axis, (first, last) in have.items():
+            low, high = self.seen(axis, np.array(wanted[axis])[:, None])[:, 0]
             if self.source.dimension(axis) is not None:
-                margins[self.source.dimension(axis)] = (first - int(wanted[0]), int(wanted[1]) - last)
+                margins[self.source.dimension(axis)] = (first - int(low), int(high) - last)
         return self.unpadded(padded(tensor, margins, self.fill), fetch)
 
     def unpadded(self, tensor: torch.Tensor, fetch) -> list[torch.Tensor]:
@@ -100,7 +100,7 @@ class MaxPool(Sliding):
         kernel, stride, padding, dilation = (
             pair(self.operation.argument(name)) for name in ("kernel_size", "stride", "padding", "dilation")
         )
-        return tuple(values[self.place(axis)] for values in (kernel, stride or kernel, padding, dilation))
+        return tuple(values[self.spatial_index(axis)] for values in (kernel, stride or kernel, padding, dilation))
 
     def unpadded(self, tensor, fetch):
         kernel, stride, dilation = (self.operation.argument(name) for name in ("kernel_size", "stride", "dilation"))
@@ -141,29 +141,29 @@ class Slice(Sliding):
 class PixelShuffle(Neighbourhood):
     """Channels to pixels: each pixel becomes factor x factor."""
 
-    def seen(self, axis, here):
-        return np.floor(here / self.operation.args[1])
+    def seen(self, axis, wanted):
+        return np.floor(wanted / self.operation.args[1])
 
-    def of_part(self, tensor, part, here, fetch):
+    def of_crop(self, tensor, have, wanted, fetch):
         factor = self.operation.args[1]
-        have = {axis: (first * factor, (last + 1) * factor - 1) for axis, (first, last) in part.items()}
+        made = {axis: (first * factor, (last + 1) * factor - 1) for axis, (first, last) in have.items()}
         (result,) = self.operation.call(lambda leaf: tensor)
-        return [cut(result, self.operation.outputs[0].layout, have, here)]
+        return [crop(result, self.operation.outputs[0].layout, made, wanted)]
 
 
 class PixelUnshuffle(Neighbourhood):
     """Pixels to channels: factor x factor pixels become one."""
 
-    def seen(self, axis, here):
+    def seen(self, axis, wanted):
         factor = self.operation.args[1]
-        return here * factor + np.array([[0], [factor - 1]])
+        return wanted * factor + np.array([[0], [factor - 1]])
 
-    def of_part(self, tensor, part, here, fetch):
+    def of_crop(self, tensor, have, wanted, fetch):
         return self.operation.call(lambda leaf: tensor)
 
 
 def on_axes(kind: Callable[[Operation], Neighbourhood]):
-    """A rule for operations on one image operand, their first, with axes that are dimensions of their own."""
+    """An op rule for operations whose only image operand is the first, each of its axes a dimension of its own."""
 
     def rule(operation: Operation, shapes: list) -> Everything:
         first = operation.args[0]
@@ -175,7 +175,7 @@ def on_axes(kind: Callable[[Operation], Neighbourhood]):
 
 
 def on_planes(kind: Callable[[Operation], Neighbourhood]):
-    """The same with rows and columns for the last two of four dimensions."""
+    """`on_axes`, where rows and columns are the last two of four dimensions."""
 
     def rule(operation: Operation, shapes: list) -> Everything:
         value = operation.image_operands[0].value
@@ -191,7 +191,7 @@ def slicing(operation: Operation, shapes: list) -> Everything:
 
 
 def pair(values: int | list[int]) -> list[int]:
-    """One number for both dimensions, or one for each; none, for a stride that is the kernel."""
+    """One number for each of the two dimensions; [] stays [], which for a stride means the kernel."""
     values = [values] if isinstance(values, int) else list(values)
     return values * 2 if len(values) == 1 else values
 

@@ -1,4 +1,4 @@
-"""Which rule holds for which of torch's operations, by their names in its ATen library."""
+"""Which op rule each of torch's operations has, by its name in the ATen library."""
 
 import torch
 
@@ -43,7 +43,7 @@ RULES = {
 
 
 def rule_for(operation: Operation, shapes: list[tuple[int, ...]]) -> Everything:
-    """The rule of an operation whose results have these shapes."""
+    """The op rule of an operation whose results have these shapes."""
     if torch.Tag.pointwise in operation.function.tags:
         return pointwise.elementwise(operation, shapes)
     return RULES.get(operation.name, lambda operation, shapes: Everything(operation))(operation, shapes)

@@ -1,1 +1,1 @@
-"""What a measurement is, and the numbers read from it."""
+"""Private: what a measurement gives, and the numbers read from it; `erf` exports what is public."""

@@ -1,1 +1,1 @@
-"""Files, seeds, devices and how commands end."""
+"""Private: files, seeds, devices, and how a command ends."""

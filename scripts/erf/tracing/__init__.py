@@ -1,1 +1,1 @@
-"""The record of a model's operations, and the part of them that a unit depends on; private."""
+"""Private: how a model becomes a graph, and which part of it a unit depends on."""

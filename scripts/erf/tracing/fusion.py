@@ -1,6 +1,6 @@
-"""Convolutions in one step with what follows them: a batch norm, the addition of a shortcut, a ReLU.
+"""Fused steps: a convolution with the batch norm, the addition of a shortcut and the ReLU that follow it.
 
-The graph says the same as before, in fewer operations.
+The graph computes the same function in fewer operations.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from erf.ops.pointwise import Elementwise, Normed, gain_and_shift
 
 
 def fused(operations: list[Operation], output: Value) -> list[Operation]:
-    """The operations, with one in place of each convolution and those behind it that alone use its result."""
+    """The operations, where each convolution and the operations behind it that alone use its result are one step."""
     users = defaultdict(list)
     for operation in operations:
         for operand in operation.operands:
@@ -36,7 +36,7 @@ def fused(operations: list[Operation], output: Value) -> list[Operation]:
 
 
 def _is_norm(operation: Operation, value: Value) -> bool:
-    alone = type(operation.rule) is Normed and len(operation.operands) == 1 and not operation.operands[0].cut
+    alone = type(operation.rule) is Normed and len(operation.operands) == 1 and not operation.operands[0].detached
     return alone and all(leaf.dtype == value.dtype for leaf in operation.args if isinstance(leaf, torch.Tensor))
 
 
@@ -49,31 +49,31 @@ def _is_addition(operation: Operation, value: Value) -> bool:
         and all(
             operand.value.layout == value.layout
             and operand.value.dtype == value.dtype
-            and not (operand.cut and operand.value is value)
+            and not (operand.detached and operand.value is value)
             for operand in operation.image_operands
         )
     )
 
 
 def _is_relu(operation: Operation, value: Value) -> bool:
-    return operation.name == "relu" and not operation.operands[0].cut
+    return operation.name == "relu" and not operation.operands[0].detached
 
 
 class _Fused(Convolution):
-    """A convolution with its batch norm, as weight and bias, and what else is in the same step."""
+    """A fused step: a convolution whose weight and bias include a batch norm, an addition, and a ReLU."""
 
     def __init__(self, operation: Operation, norm: Operation | None, added: Operand | None, rectified: bool):
         super().__init__(operation)
         self.norm, self.added, self.rectified = norm, added, rectified
 
-    def window(self, operand, axis, here):
-        return here if operand is self.added else super().window(operand, axis, here)
+    def window(self, operand, axis, wanted):
+        return wanted if operand is self.added else super().window(operand, axis, wanted)
 
-    def parts(self, operand, here):
-        return here if operand is self.added else super().parts(operand, here)
+    def windows(self, operand, wanted):
+        return wanted if operand is self.added else super().windows(operand, wanted)
 
-    def compute(self, fetch, here):
-        return super().compute(lambda leaf, windows: fetch(leaf, here if leaf is self.added else windows), here)
+    def compute(self, fetch, wanted):
+        return super().compute(lambda leaf, windows: fetch(leaf, wanted if leaf is self.added else windows), wanted)
 
     def combined(self, fetch):
         weight, bias = super().combined(fetch)

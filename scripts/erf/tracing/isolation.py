@@ -21,7 +21,7 @@ class Untraceable(Exception):  # noqa: N818, not a mistake of anybody's
 
 
 @contextlib.contextmanager
-def _with_gradients() -> Iterator[None]:
+def with_gradients() -> Iterator[None]:
     """What a model does when it is asked for gradients, although tensors do not tell that while they are traced.
 
     Attention takes no short cut that has none; hooks on tensors cannot be followed.
@@ -41,7 +41,7 @@ def _with_gradients() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def silenced(name: str) -> Iterator[None]:
     """Without what a logger says of an error, which is said here."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
@@ -52,7 +52,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _names_of_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
+def names_of_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
     """Put the names of the submodules that are running into a list, the innermost last."""
     handles = []
 
@@ -72,7 +72,7 @@ def _names_of_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _left_alone(model: nn.Module) -> Iterator[None]:
+def left_alone(model: nn.Module) -> Iterator[None]:
     """Modules that keep what they compute, such as tables of positions, must not keep tensors without data."""
     modules = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
     before: dict[int, tuple] = {}
@@ -92,7 +92,7 @@ def _left_alone(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _warned_of_what_is_kept(tensors: list[torch.Tensor]) -> Iterator[None]:
+def warned_of_kept_tensors(tensors: list[torch.Tensor]) -> Iterator[None]:
     """Warn if anything outside of the model's modules, such as a hook or a cache, keeps tensors without data.
 
     Nothing outside of the model is changed, and so they stay there.

@@ -26,11 +26,11 @@ from erf.ops.table import rule_for
 from erf.tracing.fusion import fused
 from erf.tracing.isolation import (
     Untraceable,
-    _left_alone,
-    _names_of_modules,
-    _quiet,
-    _warned_of_what_is_kept,
-    _with_gradients,
+    left_alone,
+    names_of_modules,
+    silenced,
+    warned_of_kept_tensors,
+    with_gradients,
 )
 
 # Operations that take their operand's shape alone, and with what they fill it; None stands for an argument.
@@ -47,7 +47,7 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
     if the result has no gradient.
     """
     recorder = _Recorder(images)
-    with _warned_of_what_is_kept(recorder.tensors), _left_alone(model), _names_of_modules(model, recorder.running):
+    with warned_of_kept_tensors(recorder.tensors), left_alone(model), names_of_modules(model, recorder.running):
         final, has_gradient, problem = _followed(run, recorder)
     if problem:
         raise Untraceable(problem)
@@ -58,9 +58,9 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
 
 def _followed(run: Callable[[torch.Tensor], torch.Tensor], recorder: "_Recorder") -> tuple[Value | None, bool, str]:
     """What `run` gives, whether that has a gradient, and in words why it cannot be followed. No tensor is left."""
-    without_data, quiet = FakeTensorMode(allow_non_fake_inputs=True), _quiet(NAME_OF_LOGGER)
+    without_data, quiet = FakeTensorMode(allow_non_fake_inputs=True), silenced(NAME_OF_LOGGER)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), without_data, quiet, _with_gradients():
+        with torch.inference_mode(False), torch.enable_grad(), without_data, quiet, with_gradients():
             source = recorder.start()
             with recorder:
                 # A copy, which may be written in place; to the recorder functionalize shows no such writing.
@@ -78,7 +78,7 @@ def _in_words(error: BaseException) -> str:
 
 
 class _Recorder(TorchDispatchMode):
-    """Takes down every operation on the way forward."""
+    """Records every operation on the way forward."""
 
     def __init__(self, images: torch.Tensor):
         super().__init__()
@@ -108,10 +108,10 @@ class _Recorder(TorchDispatchMode):
             results = function(*args, **(kwargs or {}))
         tensors = as_list(results)
         if any(isinstance(tensor, torch.Tensor) for tensor in tensors):
-            self.take_down(function, args, kwargs or {}, tensors)
+            self.record(function, args, kwargs or {}, tensors)
         return results
 
-    def take_down(self, function, args: tuple, kwargs: dict, tensors: list) -> None:
+    def record(self, function, args: tuple, kwargs: dict, tensors: list) -> None:
         def operand(leaf):
             known = isinstance(leaf, torch.Tensor) and id(leaf) in self.values
             return Operand(self.values[id(leaf)], not leaf.requires_grad) if known else leaf

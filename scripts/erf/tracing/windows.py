@@ -1,4 +1,4 @@
-"""Windows: the rows and columns of each intermediate result on which a unit depends."""
+"""Windows of the image on which units depend."""
 
 import numpy as np
 
@@ -7,25 +7,25 @@ from erf.ops.rule import EVERYTHING
 
 
 def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray | None, str | None]:
-    """What units of the output see of the image along an axis, as if planes had no end.
+    """Windows of the image along one axis, for all units of the output, not clipped by the image.
 
-    An array (2, 2 * units): first and last, for units 0, 1, ..., and for as many again beyond the plane; one column
-    alone where the output does not have the axis. With it, in words, the operation nearest to the output that sees
-    everything, None if there is none.
+    Returns an array (2, 2 * units) with the first and the last index for units 0, 1, ..., and for as many more beyond
+    the plane. If the output does not have the axis, the array has one column. The second value names the operation
+    that sees everything and is nearest to the output; it is None if no operation does.
 
-    local : only by the paths that do not see everything; None if there is no such path
+    local : follow only paths on which no operation sees everything; the array is None if there is no such path
     """
     culprit = None
     units = np.tile(np.arange(2.0 * graph.output.sizes.get(axis, 0.5)), (2, 1))
     windows = {graph.output: units if axis in graph.output.sizes else EVERYTHING}
     for operation in reversed(graph.operations):
-        here = [windows[value] for value in operation.outputs if value in windows]
-        if operation.constant or not here:
+        wanted = [windows[value] for value in operation.outputs if value in windows]
+        if operation.constant or not wanted:
             continue
         for operand in operation.image_operands:
-            window = operation.rule.window(operand, axis, _union(here))
+            window = operation.rule.window(operand, axis, _union(wanted))
             everything = np.isneginf(window[0]).any()
-            if operand.cut or (everything and local):
+            if operand.detached or (everything and local):
                 continue
             if everything and axis in operand.value.sizes:
                 culprit = culprit or str(operation)
