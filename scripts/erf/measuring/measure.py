@@ -39,41 +39,63 @@ def measure(
     rng: np.random.Generator | None = None,
     progress: bool = False,
 ) -> ReceptiveField | list[ReceptiveField]:
-    """Effective receptive field of a unit of `layer`, averaged over `images`.
+    """Measure the effective receptive field (ERF) of one unit of a layer, averaged over images.
 
-    A pixel's impact is the scale of the partial derivative dy/dx(p) (Luo et al. 2016): here, where the paper leaves it
-    open, the mean over images and input channels of its magnitude, which is taken before any mean. The model runs in
-    evaluation mode and in full precision, its parameters get no gradients, and it is left as it was.
+    The impact of a pixel p on the unit is the magnitude of the partial derivative dy/dx(p) of the unit's value y (Luo,
+    Li, Urtasun and Zemel, NIPS 2016, arXiv 1701.04128). The paper leaves open how images and colours are averaged: here
+    the magnitude is taken first, and then the mean over images and input channels. `erf.naive` is this definition in
+    50 lines.
 
-    Only the part of each layer is computed on which the unit depends; the result is that of the whole image, to
-    rounding. A unit that sees everything (attention, squeeze-and-excitation, global pooling) takes the whole image, and
-    `settings["sees_all"]` names the operation.
+    The model is left as it was. It runs in evaluation mode and in full precision, and its parameters get no gradients.
+
+    Of each intermediate result, only the window is computed on which the unit depends. The map equals that of the whole
+    image, to rounding. If an operation sees the whole image (attention, squeeze-and-excitation, global pooling), the
+    whole image is computed, and `settings["sees_all"]` names the operation.
+
+    To find the windows, the model first runs on tensors without data. If something outside of its modules keeps them,
+    such as a function with `functools.lru_cache`, a warning says so. To avoid that, run the model once beforehand.
 
     Parameters
     ----------
-    images : (N, C, H, W), normalised as the model expects; or any iterable of such batches of one size, or of tuples
-        that begin with one, as a DataLoader gives. Moved to the model's device and type: for float64 results give a
-        float64 model.
-    layer : name of the submodule (`model.named_modules()`) whose output holds the unit; the model's own output if None.
-        It is a map (N, K, h, w) or (N, h, w, K), or tokens (N, [class tokens +] h * w, K).
-    unit : "center", (row, column) in that map, or a list of such pairs
-    channels : "sum" adds the output channels at the unit, an integer takes one; with "each" every image takes another
-        one, so that the mean is that of maps of single channels
-    mode : "abs", "square", "signed" or "positive": what is averaged
-    layout : where the units are, if it cannot be told: "channels_first", "channels_last", (rows, columns) of tokens
-    batch_size : images per backward pass; changes memory and time, not the result; None chooses
-    crop : False computes all of every layer
-    rng : if given, ERF sizes are bootstrapped over images with it, and channels are drawn with it
-    progress : show a bar
+    model : a torch.nn.Module, on any device
+    images : (N, C, H, W), floats, normalised as the model expects. Or any iterable of such batches, as a DataLoader:
+        all images have one size, and of a batch that is a tuple the first entry is taken. Images are moved to the
+        model's device and dtype: for a map in double precision, give `model.double()`.
+    layer : name of the submodule, as in `model.named_modules()`, whose output holds the unit; None for the model's own
+        output. The output is a map (N, K, h, w) or (N, h, w, K), or tokens (N, [class tokens +] h * w, K).
+    unit : (row, column) in that output, "center" for (h // 2, w // 2), or a list of such pairs
+    channels : "sum" adds all K channels of the unit; an integer takes one; "each" takes another one for every image
+    mode : which function of the gradient is averaged: "abs", "square", "signed", or "positive" (negative values count
+        as zero)
+    layout : says how the output is laid out if that is not clear: "channels_first", "channels_last", or
+        (rows, columns) of tokens
+    batch_size : images in one backward pass; None chooses by memory. It does not change the result.
+    crop : False computes the whole image always
+    rng : a numpy Generator. With it, ERF sizes are bootstrapped over images, and channels are drawn from it.
+    progress : True shows a bar
 
     Returns
     -------
-    ReceptiveField, its map float64 (H, W), one run per image; a list of them for a list of units.
+    ReceptiveField, whose map is float64 (H, W), in the images' pixels. A list of them for a list of units.
 
     Raises
     ------
-    InputError : an unknown layer, unit, channel or mode; images that the model does not accept; a value that is not
-        finite, with the layer where it first appears; a unit whose gradient is zero in every image.
+    InputError : a layer, unit, channel or mode that does not exist; images that the model refuses; a value that is not
+        finite, with the layer where it first appears; a unit whose gradient is zero in all images.
+
+    Examples
+    --------
+    Five layers of 3 x 3 averages see 11 x 11 pixels, but the unit is moved mostly by those near its centre:
+
+    >>> import erf, torch
+    >>> model = torch.nn.Sequential(*[torch.nn.Conv2d(1, 1, 3, padding=1) for _ in range(5)])
+    >>> for layer in model:
+    ...     weight = torch.nn.init.constant_(layer.weight, 1 / 9)
+    >>> field = erf.measure(model, torch.randn(4, 1, 32, 40))
+    >>> round(field.size, 2), field.theoretical_rf
+    (8.31, (11.0, 11.0))
+    >>> field.map.shape, field.position
+    ((32, 40), (16.0, 20.0))
     """
     units = unit if isinstance(unit, list) and unit else [unit]
     found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in units]

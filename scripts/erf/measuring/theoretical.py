@@ -19,14 +19,15 @@ from erf.tracing.windows import windows_of
 
 @dataclass(frozen=True)
 class TheoreticalRF:
-    """What the units of a layer can see. Pairs are (rows, columns), in pixels.
+    """Theoretical receptive field of a layer's units. Pairs are (rows, columns), in pixels of the input.
 
-    size : height and width of the field, not clipped by the image; infinite where all of it is seen, or where it is not
-        known what is seen. The largest, where it depends on the unit, as it does behind interpolation.
-    stride : from one unit to the next
-    offset : the middle of unit (0, 0)'s field; that of unit u is offset + stride * u, behind interpolation about so.
-        Stride and offset are those of local paths where there are any, or else of an even division of the image
-    sees_all : what makes it infinite, if anything does
+    size : height and width, not clipped by the image. It is infinite if the units see the whole image, or if an
+        operation is unknown. If it differs between units, as behind interpolation, it is the largest.
+    stride : distance between the fields of neighbouring units
+    offset : middle of the field of unit (0, 0). The middle for unit u is offset + stride * u; behind interpolation that
+        is an approximation. If some paths see everything, stride and offset belong to the other, local paths; if all
+        do, to an even division of the image.
+    sees_all : the operation that makes the size infinite; None if it is finite
     """
 
     size: tuple[float, float]
@@ -122,10 +123,33 @@ def _such_as(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
 
 
 def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: tuple[int, int, int]) -> TheoreticalRF:
-    """Theoretical receptive field of the units of `layer` (the model's own output if None).
+    """Theoretical receptive field of the units of a layer: all pixels that can matter to them, whatever the weights.
 
-    input_shape is (C, H, W) of an image that the model accepts. Raises InputError for a layer that is unknown, unused
-    or has no units in a plane, and for images that the model does not accept.
+    The field follows from the kernels, strides, paddings and dilations of the operations that the model performs. No
+    image is computed.
+
+    Parameters
+    ----------
+    model : a torch.nn.Module, which is left as it was
+    layer : name of the submodule, as in `model.named_modules()`; None for the model's own output
+    input_shape : (C, H, W) of an image that the model accepts
+
+    Returns
+    -------
+    TheoreticalRF: size, stride and offset along (rows, columns), in pixels of the input.
+
+    Raises
+    ------
+    InputError : a layer that does not exist, is not used, or has no units in a plane; an image that the model refuses.
+
+    Examples
+    --------
+    The first layers of a ResNet:
+
+    >>> import erf, torch
+    >>> stem = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 7, stride=2, padding=3), torch.nn.MaxPool2d(3, 2, padding=1))
+    >>> erf.theoretical_rf(stem, input_shape=(3, 224, 224))
+    TheoreticalRF(size=(11.0, 11.0), stride=(4.0, 4.0), offset=(0.0, 0.0), sees_all=None)
     """
     if not isinstance(input_shape, tuple | list | torch.Size) or len(input_shape) != 3:
         raise InputError(f"input_shape must be (channels, height, width), not {input_shape}")

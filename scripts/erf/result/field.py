@@ -1,4 +1,4 @@
-"""What a measurement is: the impact map, and the numbers that are read from it. numpy and SciPy only."""
+"""The result of a measurement: the impact map, and the numbers that are read from it. numpy and SciPy only."""
 
 import importlib
 import json
@@ -24,10 +24,11 @@ def bootstrap_sizes(
     replicates: int = 1000,
     reference: str = "centre",
 ) -> np.ndarray:
-    """ERF sizes of the mean of `maps` (runs, H, W) when its runs are drawn again with replacement: (replicates,).
+    """Bootstrap over runs: ERF sizes (pixels) of means of redrawn maps, (replicates,).
 
-    Noise carries pixels over the threshold: the size of a mean over few runs is a little too large, and that of redrawn
-    runs again by as much. `positive_interval` corrects for it.
+    Runs of `maps` (runs, H, W) are drawn with replacement. Noise carries pixels over the threshold, so that the size of
+    a mean over few runs is a little too large. The size of redrawn runs is too large by as much again, for which
+    `positive_interval` corrects.
     """
     runs = len(maps)
     flat = maps.reshape(runs, -1)
@@ -43,7 +44,7 @@ def bootstrap_sizes(
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """A Gaussian fitted to a map: peak, sigma (rows, columns; pixels) and the share of variance that it explains."""
+    """A Gaussian fitted to a map: peak, sigma (rows, columns; pixels), and r2, the share of variance explained."""
 
     peak: float
     sigma: tuple[float, float]
@@ -52,18 +53,31 @@ class GaussianFit:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Effective receptive field of one unit.
+    """Effective receptive field (ERF) of one unit, as `erf.measure` returns it.
 
-    map : float64 (H, W), rows first: mean impact over live runs and input channels, a derivative (not normalised)
-    position : (row, column) of the unit in the map's pixels, where its theoretical receptive field is centred
-    theoretical_rf : (height, width) in pixels, infinite where a layer sees the whole image or what it sees is unknown
-    run_sizes : (runs,) ERF size of each run (or image) by itself, NaN for a dead one
-    dead : number of runs whose gradient is zero everywhere; they are counted here and left out of the map
-    bootstrap : (replicates,) ERF sizes of maps of redrawn runs; empty if none were asked for, or with one live run
-    largest_share : of the summed map, that of the run with the largest sum; near 1, one run outweighs all others, and
-        the bootstrap says little
-    reference : the threshold is a share of the impact at the "centre", as the paper has it, or of the "maximum"
-    settings : what was measured, as plain values
+    A run is one image, or one draw of an untrained network's weights and inputs. All lengths are in pixels.
+
+    map : float64 (H, W), rows first: the impact of each pixel, a derivative, which is not normalised. It is the mean
+        over input channels and over runs that are not dead.
+    position : (row, column) in the map at which the unit looks: the middle of its theoretical receptive field
+    theoretical_rf : (height, width); infinite if the unit sees the whole image, or if an operation is unknown
+    run_sizes : (runs,) ERF size of each run's own map; NaN for a dead run
+    dead : number of dead runs, in which the gradient is zero everywhere
+    bootstrap : (replicates,) ERF sizes of redrawn runs; empty without a bootstrap, or with fewer than two live runs
+    largest_share : the share of the summed map that comes from one run; near 1, that run outweighs all others, and the
+        bootstrap says little
+    reference : the threshold is a share of the impact at the "centre" (the paper's choice) or of the "maximum"
+    settings : how it was measured, as plain values
+
+    Examples
+    --------
+    The ERF of a Gaussian map with sigma 5 has a size of 4.406 sigma:
+
+    >>> import erf
+    >>> one_run = erf.theory.gaussian_map(sigma=5, shape=(61, 61), position=(30, 30))
+    >>> field = erf.ReceptiveField.from_runs(one_run[None], position=(30, 30), theoretical_rf=(61, 61))
+    >>> [round(value, 2) for value in (field.size, field.diameter, field.ratio, *field.sigma)]
+    [22.11, 24.95, 0.36, 5.0, 5.0]
     """
 
     map: np.ndarray
@@ -86,7 +100,10 @@ class ReceptiveField:
         rng: np.random.Generator | None = None,
         reference: str = "centre",
     ) -> "ReceptiveField":
-        """From one map a run, (runs, H, W). Dead runs are counted, not averaged; with `rng`, sizes are bootstrapped."""
+        """Make a field from the maps of all runs, (runs, H, W); InputError if a value is not finite.
+
+        Dead runs are counted, and left out of the mean. With `rng`, sizes are bootstrapped over the live runs.
+        """
         if not np.isfinite(maps).all():
             raise InputError("an impact map has values that are not finite: measure in float64, or scale the weights")
         alive = maps.any((1, 2))
@@ -109,16 +126,19 @@ class ReceptiveField:
 
     @property
     def own_sizes(self) -> np.ndarray:
-        """`run_sizes` of the runs that have one: not dead, and with some impact at the unit's own position."""
+        """`run_sizes` without NaN: of the runs that are not dead and have some impact at the unit's position."""
         return self.run_sizes[~np.isnan(self.run_sizes)]
 
     @property
     def size(self) -> float:
-        """ERF size (pixels) of the mean map; NaN if the centre has no impact; the magnitude of a signed map."""
+        """ERF size (pixels): sqrt of the number of pixels with more than 4.55 % of the centre's impact.
+
+        Luo et al. (NIPS 2016) define it so. NaN if the centre has no impact. Of a signed map the magnitude counts.
+        """
         return self.size_at()
 
     def size_at(self, threshold: float = THRESHOLD, reference: str | None = None) -> float:
-        """`size` (pixels) by another rule: sqrt of the number of pixels above `threshold` of the impact at `reference`.
+        """ERF size (pixels): sqrt of the number of pixels with more than `threshold` of the reference impact.
 
         threshold : between 0 and 1; the paper's is 1 - 95.45 % = 4.55 %
         reference : "centre" or "maximum"; the field's own if None
@@ -128,14 +148,16 @@ class ReceptiveField:
         return float(erf_size(np.abs(self.map), self.position, threshold, reference or self.reference))
 
     def contribution_area(self, share: float) -> tuple[float, float]:
-        """Side (pixels) of the smallest square centred on the unit that holds `share` of the summed |impact|, and its
-        area over the map's: `erf.result.contribution.contribution_square`. NaN for an empty map; InputError for a share
-        outside of (0, 1]."""
+        """Smallest square centred on the unit that holds `share` of the summed |impact|: (side in pixels, ratio).
+
+        The ratio is the square's area over the map's (RepLKNet's high-contribution area, Ding et al., CVPR 2022). NaN
+        for an empty map; InputError for a share that is not above 0 and at most 1.
+        """
         return contribution_square(np.abs(self.map), self.position, share)
 
     @property
     def contribution_areas(self) -> dict[float, tuple[float, float]]:
-        """`contribution_area` of the shares that RepLKNet reports: 20, 30, 50 and 99 %."""
+        """`contribution_area` for the shares that RepLKNet reports: 20, 30, 50 and 99 %."""
         return {share: self.contribution_area(share) for share in SHARES}
 
     def radial_profile(self) -> tuple[np.ndarray, np.ndarray]:
@@ -144,10 +166,9 @@ class ReceptiveField:
 
     @property
     def mean_run_size(self) -> tuple[float, float, float]:
-        """Mean of the runs' (images') own sizes with its 95 % Student interval: (mean, low, high), pixels.
+        """Mean of the runs' own sizes with its 95 % Student interval: (mean, low, high), pixels.
 
-        Each run's own map is noisier than their mean, and so its size is not the same quantity as `size`. NaN where
-        there are too few runs.
+        It is not `size`, since the map of one run is noisier than the mean map. NaN with too few runs.
         """
         return mean_interval(self.own_sizes)
 
@@ -158,18 +179,18 @@ class ReceptiveField:
 
     @property
     def ratio(self) -> float:
-        """ERF size over the theoretical field's side (geometric mean of height and width); NaN if infinite."""
+        """ERF size over the side of the theoretical receptive field, sqrt(height * width); NaN if that is infinite."""
         side = math.sqrt(self.theoretical_rf[0] * self.theoretical_rf[1])
         return self.size / side if math.isfinite(side) else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % basic bootstrap interval of log `size` over runs, as sizes; (NaN, NaN) without a bootstrap."""
+        """95 % interval of `size`, (low, high) in pixels: the basic bootstrap of its log; NaN without a bootstrap."""
         return positive_interval(self.size, self.bootstrap)
 
     @property
     def clipped(self) -> bool:
-        """Whether the ERF reaches the edge of the theoretical field or of the image, which then cuts it off."""
+        """Whether the edge of the theoretical receptive field, or of the image, cuts the ERF off."""
         window = []
         for centre, length, side in zip(self.position, self.theoretical_rf, self.map.shape, strict=True):
             first, last = max(centre - (length - 1) / 2, 0), min(centre + (length - 1) / 2, side - 1)
@@ -200,7 +221,7 @@ class ReceptiveField:
         return np.array([(m * d**order).sum() / m.sum() for m, d in zip(marginals, distances, strict=True)])
 
     def fit_gaussian(self) -> GaussianFit:
-        """Least-squares Gaussian centred on the unit; R^2 over all pixels. NaN for an empty or a flat map."""
+        """Fit a Gaussian, centred on the unit, by least squares over all pixels; NaN for an empty or a flat map."""
         impact = np.abs(self.map)
         unfitted = GaussianFit(math.nan, (math.nan, math.nan), math.nan)
         if np.ptp(impact) == 0:
@@ -223,10 +244,10 @@ class ReceptiveField:
         return GaussianFit(float(peak * scale), tuple(sigma.tolist()), float(r2))
 
     def summary(self) -> dict[str, float | int | bool]:
-        """All numbers by the names that the tables give them, as plain values; lengths in pixels.
+        """All numbers by name, as plain values; lengths in pixels.
 
-        NaN where there is no such number, and an infinite theoretical field where it is unbounded or unknown: strict
-        JSON has neither.
+        A number that does not exist is NaN, and the theoretical receptive field may be infinite: strict JSON has
+        neither.
         """
         (row, column), (rf_height, rf_width) = self.position, self.theoretical_rf
         (low, high), fit = self.interval, self.fit_gaussian()
@@ -276,18 +297,22 @@ class ReceptiveField:
         )
 
     def plot(self, axes=None):
-        """Draw the map with the bound of the ERF and the theoretical field, as `erf.result.display.draw_field` says, on
-        matplotlib's `axes` or in a new figure; returns the Axes. InputError without matplotlib."""
+        """Draw the map with the bound of the ERF and the theoretical receptive field.
+
+        axes : matplotlib Axes to draw on; a new figure if None
+
+        Returns the Axes. InputError without matplotlib.
+        """
         # By name: what is measured does not depend on how it is drawn, and is not measured anew when that changes.
         return importlib.import_module("erf.result.display").draw_field(self, axes)
 
     def save(self, path: str | PathLike) -> None:
-        """Write to `path` (.npz), whole or not at all; the same field gives the same bytes."""
+        """Write to `path` (.npz), whole or not at all; equal fields give equal bytes."""
         save_fields([self], path)
 
     @classmethod
     def load(cls, path: str | PathLike) -> "ReceptiveField":
-        """Read what `save` wrote. InputError for a file that is damaged or something else."""
+        """Read a file that `save` wrote; InputError if it is damaged, or something else."""
         fields = load_fields(path)
         if len(fields) != 1:
             raise InputError(f"{path}: holds {len(fields)} receptive fields, not one")
@@ -295,7 +320,7 @@ class ReceptiveField:
 
 
 def save_fields(fields: Sequence[ReceptiveField], path: str | PathLike) -> None:
-    """Write several fields to `path` (.npz), whole or not at all; the same fields give the same bytes."""
+    """Write several fields to `path` (.npz), whole or not at all; equal fields give equal bytes."""
     arrays = {"count": np.array(len(fields))}
     for number, one in enumerate(fields):
         values = {**vars(one), "settings": json.dumps(one.settings, sort_keys=True)}
@@ -308,7 +333,7 @@ def save_fields(fields: Sequence[ReceptiveField], path: str | PathLike) -> None:
 
 
 def load_fields(path: str | PathLike) -> list[ReceptiveField]:
-    """Read what `save_fields` wrote. InputError for a file that is damaged or something else."""
+    """Read a file that `save_fields` wrote; InputError if it is damaged, or something else."""
     data = read_arrays(path)
     try:
         count = _number(data["count"], "count")
