@@ -84,7 +84,7 @@ def test_a_public_module_lists_its_names_and_underscores_all_others(name):
 
 
 def test_what_the_library_exports_is_there_and_no_more():
-    assert set(erf.__all__) == {*erf._HOMES, "theory"}
+    assert set(erf.__all__) == {*erf._HOMES, "naive", "theory"}
     assert all(getattr(erf, name) for name in erf.__all__)
 
 

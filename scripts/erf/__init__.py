@@ -6,8 +6,10 @@
     field.summary(), field.plot()           # all its numbers, by name; matplotlib's axes
     erf.theory.uniform_map(20, 3)           # the closed form to hold it against
 
-The names below are loaded when first used, so that `import erf` costs nothing; `erf.result.field` and `erf.theory` need
-no torch.
+    erf.naive.impact_map(model, images)     # the definition in 50 lines, which gives the same map
+
+Names are loaded when they are first used, so that `import erf` takes no time. `ReceptiveField` and `theory` need no
+torch.
 """
 
 import importlib
@@ -19,12 +21,12 @@ _HOMES = {
     "TheoreticalRF": "erf.measuring.theoretical",
     "theoretical_rf": "erf.measuring.theoretical",
 }
-__all__ = ["InputError", "ReceptiveField", "TheoreticalRF", "measure", "theoretical_rf", "theory"]
+__all__ = ["InputError", "ReceptiveField", "TheoreticalRF", "measure", "naive", "theoretical_rf", "theory"]
 
 
 def __getattr__(name: str):
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name == "theory":
-        return importlib.import_module("erf.theory")
+    if name in __all__:
+        return importlib.import_module(f"erf.{name}")
     raise AttributeError(f"module 'erf' has no attribute {name!r}")

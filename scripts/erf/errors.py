@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong, not the code", and what other exceptions mean."""
+"""InputError, which means that the input is wrong and not the code, and tests of what other exceptions mean."""
 
 import difflib
 import errno
@@ -17,19 +17,19 @@ class InputError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a line on an unknown name: which may have been meant, if any comes near."""
+    """The end of an error about an unknown name: known names that are near it; empty if there is none."""
     found = difflib.get_close_matches(name, known, n=3)
     return f": did you mean {', '.join(found)}?" if found else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that there is no more memory, which torch says in words."""
+    """Whether an exception means that memory has run out. torch raises a RuntimeError for it, with varying words."""
     words = ("out of memory", "not enough memory", "can't allocate memory", "could not create a memory object")
     memory = isinstance(error, MemoryError) or isinstance(error.__context__, MemoryError)
     return memory or any(word in str(error) for word in words)
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether what went wrong while a file was read is the file's fault, and not the disk's or the memory's."""
+    """Whether an error while reading a file means that the file is damaged, and not that disk or memory failed."""
     disk = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
     return not disk and not is_out_of_memory(error)

@@ -1,4 +1,4 @@
-"""The definition, to be read: what `erf.measure` computes, in the plainest way, for models that give (N, K, h, w).
+"""The definition, to be read: the map of `erf.measure`, computed in the plainest way, for outputs (N, K, h, w).
 
 The whole image goes forward, and one gradient comes back. Luo et al. (NIPS 2016) define the impact of a pixel x(p) on a
 unit y as the scale of dy/dx(p), found by back-propagating a gradient that is 1 at that unit and 0 at all others. The

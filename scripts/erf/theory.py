@@ -225,7 +225,7 @@ def stack_moments(stack: Stack) -> tuple[float, np.ndarray, np.ndarray]:
 def stack_sigma(stack: Stack) -> tuple[float, ...]:
     """Standard deviation of the stack's map along each axis (pixels): sqrt(n (k^2 - 1) / 12) for n uniform kernels.
 
-    That of the taps as they are: `expected_sigma` has what the modes of averaging make of it.
+    `expected_sigma` includes the mode of averaging.
     """
     return tuple(np.sqrt(np.diag(stack_moments(stack)[2])).tolist())
 
@@ -260,9 +260,9 @@ def clt_error(taps: np.ndarray, depth: int) -> float:
     return float(np.abs(exact - clt_map(normalised, depth, margin)).sum() / 2)
 
 
-# What an experiment is expected to find.
+# The results to expect of an experiment.
 
-# What a mode of averaging makes of `linear_map`, and how much wider that is: a Gaussian's root by sqrt(2).
+# How a mode of averaging changes `linear_map`, and by which factor it widens it: a Gaussian's root is sqrt(2) wider.
 _MODES = {
     ("uniform", "abs"): (np.abs, 1.0),
     ("uniform", "signed"): (np.abs, 1.0),
@@ -346,7 +346,7 @@ def centre_impact(maps: np.ndarray, position: tuple[float, float]) -> np.ndarray
 
 
 def reference_impact(maps: np.ndarray, position: tuple[float, float], reference: str) -> np.ndarray:
-    """What the threshold is a share of: the impact at the "centre", the unit's position, or the "maximum".
+    """The impact that a threshold is a share of: at the "centre", the unit's position, or at the "maximum".
 
     maps (..., H, W), position (row, column); returns (...). InputError for another reference.
     """

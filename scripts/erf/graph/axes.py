@@ -8,7 +8,7 @@ ROWS, COLUMNS = 0, 1
 AXES = (ROWS, COLUMNS)
 
 
-PLAIN = None  # what lies along neither: samples, channels
+PLAIN = None  # neither rows nor columns: samples, channels
 
 
 # A layout has, for each dimension of a tensor, the factors that it is the product of, outermost first: (axis, size).
@@ -23,12 +23,12 @@ Windows = dict[int, tuple[int, int]]  # for each axis the first and the last row
 
 
 def plain(shape) -> Layout:
-    """The layout of a tensor of which no dimension lies along rows or columns, or it is not known which."""
+    """The layout of a tensor without rows and columns, or of one whose dimensions are unknown."""
     return tuple(((PLAIN, size),) for size in shape)
 
 
 def axis_of(dimension: tuple[Factor, ...]) -> int | None:
-    """ROWS or COLUMNS for a dimension that lies along this axis and nothing else; PLAIN for others."""
+    """ROWS or COLUMNS for a dimension that lies along this axis and nothing else, PLAIN for any other."""
     return dimension[0][0] if len(dimension) == 1 else PLAIN
 
 
@@ -46,7 +46,7 @@ def sizes_of(layout: Layout) -> dict[int, int]:
 
 
 def whole_of(layout: Layout) -> Windows:
-    """The windows that are all of each axis."""
+    """Windows that hold the whole length of each axis."""
     return {axis: (0, size - 1) for axis, size in sizes_of(layout).items()}
 
 
@@ -56,7 +56,7 @@ def has_each_axis_once(layout: Layout) -> bool:
 
 
 def regrouped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
-    """The layout after a view as `shape`, which keeps the order of all elements; None if it takes an axis apart."""
+    """The layout after a view as `shape`, which keeps the order of all elements; None if the view splits an axis."""
     pending = [factor for dimension in layout for factor in dimension if factor != (PLAIN, 1)]
     result = []
     for size in shape:
@@ -79,7 +79,7 @@ def regrouped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
 
 
 def _merged(factors: list[Factor]) -> list[Factor]:
-    """With one factor in place of plain neighbours."""
+    """Factors with plain neighbours merged into one."""
     merged: list[Factor] = []
     for axis, size in factors:
         if merged and axis is PLAIN and merged[-1][0] is PLAIN:
@@ -97,7 +97,7 @@ def cropped_shape(layout: Layout, windows: Windows) -> list[int]:
 
 
 def fitted(layout: Layout, shape: tuple[int, ...]) -> Layout:
-    """The layout with plain dimensions where the shape has other lengths, having been broadcast."""
+    """The layout of a tensor that is broadcast to, or from, `shape`: plain where the lengths differ."""
     return tuple(
         dimension if length_of(dimension) == length else ((PLAIN, length),)
         for dimension, length in zip(layout, shape, strict=True)

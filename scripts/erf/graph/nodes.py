@@ -93,7 +93,7 @@ class Operation:
         return elements
 
     def call(self, replace) -> list:
-        """What it returns, always as a list, with `replace(leaf)` in place of every tensor and Operand."""
+        """Perform it, with `replace(leaf)` in place of every tensor and Operand; returns a list of its results."""
 
         def replaced(leaf):
             return replace(leaf) if isinstance(leaf, Operand | torch.Tensor) else leaf

@@ -18,7 +18,7 @@ MODES = {
     "abs": torch.abs,
     "square": torch.square,
     "signed": lambda gradient: gradient,
-    "positive": torch.relu,  # as RepLKNet's script has it (Ding et al. 2022); it loses what lowers the unit
+    "positive": torch.relu,  # RepLKNet's script (Ding et al. 2022); pixels that lower the unit count as zero
 }
 
 
@@ -130,7 +130,7 @@ def _in_the_whole(maps: np.ndarray, where: Unit) -> tuple[np.ndarray, Unit]:
 
 
 def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generator | None) -> ReceptiveField:
-    """The field of runs (n, h, w) of the unit's window; beyond it they are zero, and need not be gone through."""
+    """The field of runs (n, h, w), which are cropped to the unit's window: outside of it they are zero."""
     if any(not first <= middle <= last for middle, (first, last) in zip(where.position, where.window, strict=True)):
         runs, where = _in_the_whole(runs, where)  # it looks at a place that is not in its window
     position = tuple(middle - first for middle, (first, _) in zip(where.position, where.window, strict=True))
@@ -141,9 +141,9 @@ def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generat
 
 
 def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Gradient (n, C, H, W) of the sum of all that a model gives for images (n, C, H, W), as `measure` computes it.
+    """Gradient (n, C, H, W) of the sum of a model's whole output by images (n, C, H, W), with `measure`'s precision.
 
-    For a model that gives one unit for each of its independent parts, where nothing has to be found out.
+    For models whose output is one unit for each of several independent networks: nothing is traced.
     """
     with measuring_mode(model, images.device.type):
         source = images.detach().clone().requires_grad_()
@@ -154,15 +154,17 @@ def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
-    """Impact maps float64 (n, H, W) of gradients (n, C, H, W): the mean over channels of their magnitude, or as `mode`
-    says."""
+    """Impact maps, float64 (n, H, W), of gradients (n, C, H, W): the mean over channels of their magnitude.
+
+    mode : "abs", or another function of the gradient, as in `measure`
+    """
     if mode not in MODES:
         raise InputError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
     return MODES[mode](gradient.cpu().double()).mean(1).numpy()  # not every device has float64
 
 
 def _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
-    """For each batch a list with, for each unit, its gradient in its window, and where it is."""
+    """For each batch, a list with the gradient and the window of each unit."""
     picks = [Channels(channels, rng) for _ in units]
     probes: dict[int, Probe] = {}  # by the number of images
     size = None
@@ -194,7 +196,7 @@ def _gradients(model, images, layer, units, channels, layout, batch_size, crop, 
 
 
 def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
-    """Tensors (N, C, H, W) of one size; InputError for what is no such images."""
+    """Batches of images, (N, C, H, W), all of one size; InputError if they are not images."""
     shape = None
     if not isinstance(images, Images | Iterable):
         raise InputError(f"images must be (N, C, H, W), or batches of such, not a {type(images).__name__}")

@@ -71,17 +71,17 @@ def plane_of(
     given: str | tuple[int, int] | None,
     layer: str | None,
 ) -> Plane:
-    """The plane in an output of this shape, for so many images, of (height, width).
+    """The plane in a layer's output of this shape, for `samples` images of (height, width).
 
-    known : the output's layout, if it was traced
-    given : the user's word, if it was not: "channels_first", "channels_last", or (rows, columns) of tokens
+    known : the output's layout if the model was traced, else None
+    given : the argument `layout` of `measure`, for an output whose layout is not known
     """
     if not shape or shape[0] != samples:
         raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
-    place = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis is not None}
-    if len(place) == len(AXES) and len(shape) > 2:
+    dimension_of = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis is not None}
+    if len(dimension_of) == len(AXES) and len(shape) > 2:
         sizes = sizes_of(known)
-        dimensions = tuple(dict.fromkeys((place[ROWS], place[COLUMNS])))
+        dimensions = tuple(dict.fromkeys((dimension_of[ROWS], dimension_of[COLUMNS])))
         if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]] if axis is not None] == [ROWS, COLUMNS]:
             return Plane(sizes[ROWS], sizes[COLUMNS], dimensions)
         raise NoPlane(f"{described(layer)} gives tokens that do not lie row after row: choose a layer")
@@ -100,7 +100,7 @@ def plane_of(
 
 
 def misfit(rows: int, columns: int, image: tuple[int, int]) -> float:
-    """How far a plane is from having the image's proportions, in rows."""
+    """By how many rows a plane differs from the image's proportions."""
     return abs(rows - columns * image[0] / image[1])
 
 

@@ -30,12 +30,11 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Unit:
-    """Which unit of a layer was measured, (row, column), where it looks, and what was computed for it.
+    """One measured unit: its index (row, column) in the layer, where it looks, and which window was computed.
 
     image : height and width of what the model was given
     window : first and last row, first and last column of the crop of the image that was computed on
-    sees_all : what makes that the whole image: the operation that sees all of it, or of which it is not known what it
-        sees; None if there is none
+    sees_all : the operation that sees the whole image, or that is unknown; None if there is none
     """
 
     index: Pair
@@ -52,7 +51,7 @@ class Unit:
 
 
 class Channels:
-    """Which channel of the output the gradient is of, as `measure` has it."""
+    """The channels whose values are differentiated: the argument `channels` of `measure`."""
 
     def __init__(self, choice: str | int, rng: np.random.Generator | None):
         self.choice = choice
@@ -90,7 +89,7 @@ class Probe:
         self.cones: dict[Pair, Cone | None] = {}
 
     def cone(self, index: Pair) -> Cone | None:
-        """What a unit depends on, if that is enough less than the whole image."""
+        """The cone of a unit; None if the whole image costs little more."""
         if self.croppable is None:
             return None
         if index not in self.cones:

@@ -25,9 +25,9 @@ def calibrate_batch_norm(
     """
     norms = batch_norms(model)
     momenta = [norm.momentum for norm in norms]
-    model.eval()  # all but the norms: dropout would be counted among what they see
+    model.eval()  # all but the norms: their statistics must not include dropout
     for norm in norms:
-        norm.momentum = None  # the plain average of what passes
+        norm.momentum = None  # the plain average over the batch
         norm.reset_running_stats()
         norm.train()
     (run or model)(batch)

@@ -34,7 +34,7 @@ UNPICKLING = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")  # 
 def load_model(
     factory: str, kwargs: dict | None = None, weights: str = "none", seed: int = 0, trust: Sequence[str] = ()
 ) -> nn.Module:
-    """What a factory builds.
+    """Build a model by the name of its factory.
 
     weights : "none" leaves the model as the factory gives it, which draws its random weights from a stream that
         follows from `seed`; "default" asks torchvision or timm for its own, which it may have to download; else the
@@ -138,7 +138,7 @@ def module_by_name(name: str, own: bool) -> ModuleType:
 
 
 def module_in_file(path: Path) -> ModuleType:
-    """A file run as a module, which may import what lies beside it; the caller trusts it."""
+    """Run a file as a module, which may import modules beside it. The caller trusts it."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(f"factory_in_{path.stem}", noted(path))

@@ -14,7 +14,7 @@ from erf.system.seeds import torch_generator
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names, by the number of channels
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # what most models' inputs are normalised by
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # by which most models' inputs are normalised
 
 
 def noise(count: int, size: tuple[int, int], seed: int, channels: int = 3) -> torch.Tensor:

@@ -19,7 +19,7 @@ def import_torchvision():
 
 
 def with_torchvision(load: Callable[[], Loaded]) -> Loaded:
-    """What `load` gives, which may import torchvision; done again where the compiled operators were missing."""
+    """Call `load`, which may import torchvision; if compiled operators are missing, declare them and call it again."""
     try:
         return load()
     except RuntimeError as error:

@@ -94,7 +94,7 @@ def without_one(operation, shapes):
 
 
 def joined(operation, shapes):
-    """cat, stack, slice_scatter along a plain dimension of what has the same axes in the same places."""
+    """cat, stack, slice_scatter along a plain dimension, of tensors with equal axes in equal dimensions."""
     first = operation.image_operands[0].value.layout
     dim = operation.argument("dim") % len(shapes[0])
     stacked = operation.name == "stack"

@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise InputError("drawing needs matplotlib: python -m pip install matplotlib") from error
 
-FLOOR = 1e-3  # of the maximum: what is weaker has the last colour of the scale
+FLOOR = 1e-3  # of the maximum: weaker pixels have the last colour of the scale
 SMOOTHED = 200  # pixels: from this side on, the bound is smoothed by a hundredth of the side
 THEORY = "#e68a00"  # seen on the map's dark rim as well as on the legend's white
 DARK_EDGE, LIGHT_EDGE = ([withStroke(linewidth=2, foreground=colour)] for colour in ("0.15", "white"))  # for the same

@@ -30,7 +30,7 @@ def basic_interval(estimate: float, replicates: np.ndarray) -> tuple[float, floa
 
 
 def positive_interval(estimate: float, replicates: np.ndarray) -> tuple[float, float]:
-    """The same for what is positive (a size, a ratio of sizes), on a logarithmic scale: it never reaches below zero."""
+    """`basic_interval` of a positive number (a size, a ratio) on a logarithmic scale: its ends are positive."""
     low, high = basic_interval(np.log(estimate), np.log(replicates))
     return float(np.exp(low)), float(np.exp(high))
 

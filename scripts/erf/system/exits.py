@@ -12,7 +12,7 @@ OUT_OF_MEMORY = "memory has run out: lower batch_size, width or input_size, or r
 
 
 def exit_status(run: Callable[[], None]) -> int:
-    """Of a command that does `run`; what a user can mend is said on stderr in one line, without a traceback."""
+    """Call `run`, and return the command's exit status. Errors that a user can mend take one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal or a log that has no σ gets \u03c3
             stream.reconfigure(errors="backslashreplace")

@@ -7,7 +7,7 @@ from erf.errors import InputError
 
 
 def extra(module: str, package: str, purpose: str) -> ModuleType:
-    """The module; InputError that says what needs it, and how its package is installed, where it is not."""
+    """Import a module; if it is missing, InputError says what needs it and how to install its package."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

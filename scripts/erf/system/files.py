@@ -22,13 +22,13 @@ from erf.errors import InputError, is_damage
 
 try:
     import fcntl
-except ImportError:  # Windows, where what a kill leaves of a file stays
+except ImportError:  # Windows: there, a killed process leaves its temporary file behind
     fcntl = None
 
 
 @dataclass
 class Journal:
-    """What has been read, by path with its digest, and written."""
+    """The files that were read, by path with their digests, and the files that were written."""
 
     read: dict[str, str] = field(default_factory=dict)
     written: list[Path] = field(default_factory=list)
@@ -39,7 +39,7 @@ _journal: ContextVar[Journal | None] = ContextVar("journal", default=None)
 
 @contextlib.contextmanager
 def journal() -> Iterator[Journal]:
-    """A journal of what `checked` and `atomic` read and write meanwhile."""
+    """A journal of the files that `checked` reads and `atomic` writes meanwhile."""
     token = _journal.set(Journal())
     try:
         yield _journal.get()
@@ -131,7 +131,7 @@ RECORDED = {"script", "arguments", "commit", "finished", "read", "written"}  # k
 
 
 def record_of(path: Path) -> tuple[Path, dict] | None:
-    """The record that tells of a file: where it lies, and what it says; None if there is none that is one of ours."""
+    """The record of a file: its path and its content; None if there is no record of this project."""
     for record in record_paths(path):
         with contextlib.suppress(OSError, ValueError, RecursionError):  # one of a folder may be somebody else's
             content = json.loads(record.read_text(encoding="utf-8"))
@@ -177,8 +177,7 @@ def may_be_renamed(path: Path, record: dict) -> bool:
 
 
 def set_aside(path: Path) -> str:
-    """Give a damaged file of the pipeline another name, so that it is made anew; in words, what has been done or is to
-    be done."""
+    """Give a damaged file of the pipeline another name, so that it is made anew; returns a sentence for the error."""
     kept = path.with_name(f"{path.name}.damaged")
     try:
         path.replace(kept)

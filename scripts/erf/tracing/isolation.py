@@ -1,4 +1,4 @@
-"""What keeps a trace from the model and from everything around it."""
+"""Isolation of a trace: afterwards the model is as it was, and nothing holds a tensor without data unnoticed."""
 
 import contextlib
 import gc
@@ -17,14 +17,14 @@ KEPT = (
 
 
 class Untraceable(Exception):  # noqa: N818, not a mistake of anybody's
-    """What the model does cannot be followed; the argument says why."""
+    """The model cannot be traced; the argument says why."""
 
 
 @contextlib.contextmanager
 def with_gradients() -> Iterator[None]:
-    """What a model does when it is asked for gradients, although tensors do not tell that while they are traced.
+    """Make a model take the path on which gradients exist: while it is traced, its tensors do not ask for them.
 
-    Attention takes no short cut that has none; hooks on tensors cannot be followed.
+    torch's attention takes no short cut without gradients. Hooks on tensors make the model untraceable.
     """
 
     def refuse(tensor, hook):
@@ -42,7 +42,7 @@ def with_gradients() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silenced(name: str) -> Iterator[None]:
-    """Without what a logger says of an error, which is said here."""
+    """Silence a logger of torch, whose errors are reported by this library."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
@@ -73,7 +73,7 @@ def names_of_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def left_alone(model: nn.Module) -> Iterator[None]:
-    """Modules that keep what they compute, such as tables of positions, must not keep tensors without data."""
+    """Restore what modules keep, such as tables of positions, so that they keep no tensors without data."""
     modules = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
     before: dict[int, tuple] = {}
     pending = [vars(module) for module in modules]

@@ -1,6 +1,6 @@
 """How a model becomes a graph of operations: it runs once on tensors without data (torch's FakeTensorMode).
 
-Images of any size cost nothing, and the model does not notice.
+Such a run costs no arithmetic and no memory, whatever the size of the images.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from erf.tracing.isolation import (
     with_gradients,
 )
 
-# Operations that take their operand's shape alone, and with what they fill it; None stands for an argument.
+# Operations that need only the shape of their operand, with the value that they fill in; None: it is an argument.
 FILLED = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1, "full_like": None, "new_full": None}
 
 
@@ -41,10 +41,10 @@ FILLED |= {"empty_like": 0, "new_empty": 0}
 
 
 def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images: torch.Tensor) -> Graph:
-    """What `run`, which calls `model`, does with a batch of images (N, C, H, W), whose values do not count.
+    """The graph of `run`, a function that calls `model`, for a batch of images (N, C, H, W), of which the shape counts.
 
-    Untraceable if what is done depends on the values of a tensor, or has a gradient that is not torch's own. InputError
-    if the result has no gradient.
+    Untraceable if the operations depend on the values of a tensor, or have a gradient that is not torch's own.
+    InputError if the result has no gradient.
     """
     recorder = _Recorder(images)
     with warned_of_kept_tensors(recorder.tensors), left_alone(model), names_of_modules(model, recorder.running):
@@ -57,7 +57,7 @@ def trace(run: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, images:
 
 
 def _followed(run: Callable[[torch.Tensor], torch.Tensor], recorder: "_Recorder") -> tuple[Value | None, bool, str]:
-    """What `run` gives, whether that has a gradient, and in words why it cannot be followed. No tensor is left."""
+    """Record `run`: its result, whether that has a gradient, and why it cannot be traced ("" if it can)."""
     without_data, quiet = FakeTensorMode(allow_non_fake_inputs=True), silenced(NAME_OF_LOGGER)
     try:
         with torch.inference_mode(False), torch.enable_grad(), without_data, quiet, with_gradients():
@@ -117,7 +117,7 @@ class _Recorder(TorchDispatchMode):
             return Operand(self.values[id(leaf)], not leaf.requires_grad) if known else leaf
 
         operation = Operation(function, *tree_map(operand, (args, kwargs)), self.running[-1])
-        if operation.name in FILLED:  # it asks for the shape of its operand, and not for what is in it
+        if operation.name in FILLED:  # it needs the shape of its operand, not its values
             like, value = tensors[0], FILLED[operation.name]
             value = operation.argument("fill_value") if value is None else value
             where = {"dtype": like.dtype, "device": like.device}
