@@ -15,7 +15,7 @@ class Configuration:
 
     def __init__(self, config: dict, trust: str | list[str] | None = None):
         self.config = config
-        self.trusted = [trust] if isinstance(trust, str) else list(trust or [])
+        self.trusted = [trust] if isinstance(trust, str) else trust if isinstance(trust, list) else []
 
     def __getitem__(self, section: str):
         return self.config[section]
