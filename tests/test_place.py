@@ -208,7 +208,7 @@ def test_two_configurations_at_once_before_the_data_is_there(project: Project):
     try:
         source = started[0].stdout.readline().strip()
         for name in ("one", "two"):
-            config = copy.deepcopy(project.config) | {"name": name}
+            config = copy.deepcopy(project.config) | {"name": name, "targets": ["before_after"]}
             config["datasets"]["cifar10"]["sources"] = [source]
             (project.folder / f"{name}.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile=one.yaml", target.format("one")]
