@@ -74,7 +74,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, (maker, _) in TABLES.items():
         text = f"tables of {maker}, .csv; none if not measured"
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help=text)
-    add_settings(parser, "settings of the paper's trainings, the networks that each figure shows, what makes a figure")
+    add_settings(
+        parser, "settings of the paper's trainings, the networks that each figure shows, what makes a figure", NONE
+    )
     parser.add_argument("--out", type=Path, required=True, help=".csv; the .json comes beside it")
     args = parser.parse_args(argv)
     given = {name: read(getattr(args, name)) for name, (_, read) in TABLES.items() if getattr(args, name)}
@@ -82,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     results = Results(given, args.settings["trainings"], shown)
     checked = []
     for claim in read_claims(args.claims):
-        makes = args.settings["command"] if claim.figure in shown else ELSEWHERE
+        makes = args.settings.get("command", ELSEWHERE) if claim.figure in shown else ELSEWHERE
         checked.append(finite(check(claim, results)) | {"command": makes.replace("{figure}", claim.figure)})
     write_table(pd.DataFrame(checked)[COLUMNS], args.out)
     with atomic(args.out.with_suffix(".json")) as temporary:

@@ -3,6 +3,7 @@
 import ast
 import functools
 import itertools
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -294,10 +295,10 @@ def check_figure_of_models(run: Run, names: Sequence[str]) -> None:
             if (
                 path not in ("none", "default")
                 and (key == "weights" or path.endswith(".py"))
-                and not Path(path).is_file()
+                and not os.path.isfile(path)  # noqa: PTH113, a name may be too long for pathlib
             ):
                 stop(f"models.{name}.{key}", f"there is no file {brief(path)}")
-        if settings["images"] != "noise" and not Path(settings["images"]).is_dir():
+        if settings["images"] != "noise" and not os.path.isdir(settings["images"]):  # noqa: PTH112
             stop(f"models.{name}.images", f"there is no folder {brief(settings['images'])}")
         if not is_library(code) and not lies_in(code, run.configuration.trusted):
             given = shlex.quote(f"trust={code}") if code.isprintable() and len(code) < 100 else "trust=..."

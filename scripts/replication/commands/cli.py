@@ -61,9 +61,10 @@ def figure_arguments(description: str, argv: list[str] | None, settings: str = "
     return parser.parse_args(argv)
 
 
-def add_settings(parser: argparse.ArgumentParser, text: str) -> None:
-    """Give a parser --settings, whose help is `text`."""
-    parser.add_argument("--settings", type=read_settings, required=True, metavar="FILE", help=f"{text}, .json")
+def add_settings(parser: argparse.ArgumentParser, text: str, default: dict | None = None) -> None:
+    """Give a parser --settings, whose help is `text`; it may be left out if there is a default."""
+    options = {"default": default, "required": default is None}
+    parser.add_argument("--settings", type=read_settings, metavar="FILE", help=f"{text}, .json", **options)
 
 
 def read_settings(path: str) -> dict:
