@@ -23,6 +23,7 @@ from replication.trained.tables import read_scores, read_sizes
 
 COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
 PROJECT = os.path.relpath(Path(__file__).parent.parent)  # from the working folder, as in the commands of the rules
+NONE = {"trainings": {}, "shown": {}}  # what is told of no configuration
 ELSEWHERE = "snakemake --cores all --configfile=config/laptop.yaml figures/laptop/{figure}.png"  # it has every figure
 if PROJECT != ".":
     snakefile, configuration = (shlex.quote(f"{PROJECT}/{name}") for name in ("Snakefile", "config/laptop.yaml"))
