@@ -38,15 +38,27 @@ def row_places(slopes: pd.DataFrame) -> tuple[dict, dict]:
         name = row["weights"]
         if row["unit"] == "after":
             name = name.replace(" + ", ", unit after ")
+        elif row["kernel"] != 3:
+            name += f", {row['kernel']} × {row['kernel']} kernels"
         elif name != "uniform":
             name += f", {counted(row['channels'])}"
         headings[y] = name
-        for mode in READINGS:
-            if mode in set(rows["mode"]):
-                y += 1
-                places[network, mode] = y
+        for mode in sorted(rows["mode"].unique(), key=rank):
+            y += 1
+            places[network, mode] = y
         y += 1.6
     return places, headings
+
+
+def rank(reading: str) -> tuple:
+    """Its place among the readings: those of other thresholds follow the paper's."""
+    base, _, above = reading.partition(" above ")
+    return (list(READINGS).index(base), above)
+
+
+def label(reading: str) -> str:
+    base, _, above = reading.partition(" above ")
+    return READINGS[base] + (f", threshold {above}" if above else "")
 
 
 def draw_interval(axes, value: float, low: float, high: float, y: float, **options) -> None:
@@ -181,7 +193,7 @@ def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame, 
     draw_dead(panels[0], readings, places)
     for panel, quantity in zip(panels[1:], SLOPES, strict=True):
         draw_slopes(panel, slopes, places, quantity)
-    panels[0].set_yticks(list(places.values()), labels=[READINGS[mode] for _, mode in places], fontsize="small")
+    panels[0].set_yticks(list(places.values()), labels=[label(mode) for _, mode in places], fontsize="small")
     panels[0].set_ylim(max(places.values()) + 0.8, -0.6)
     for y, text in headings.items():
         options = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}

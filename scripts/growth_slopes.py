@@ -45,7 +45,9 @@ def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
     known = uncertain and all(len(drawn) for drawn in replicates)
     theory = (np.nan, np.nan)
     if not (uncertain and settings["mode"] == "signed"):
-        theory = finite_depth_slopes(depth.tolist(), settings["kernel"], settings["weights"], settings["mode"])
+        theory = finite_depth_slopes(
+            depth.tolist(), settings["kernel"], settings["weights"], settings["mode"], fields[0].threshold
+        )
     rows = []
     for quantity, scale, expected in zip(("size", "ratio"), (1, 1 / side), theory, strict=True):
         slope = float(log_log_slope(depth, np.array(values) * scale))
@@ -63,6 +65,7 @@ def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
                 "high": high,
                 "theory": expected,
                 "network": settings["network"],
+                "kernel": settings["kernel"],
                 "channels": settings["channels"],
                 "unit": settings["unit"],
                 "runs": settings["runs"],

@@ -17,7 +17,7 @@ from erf.errors import InputError
 from erf.measuring.measure import gradient_of_sum, impact_maps
 from erf.result.field import ReceptiveField, save_fields
 from erf.system.seeds import seed_for, torch_generator
-from erf.theory import stack_rf
+from erf.theory import THRESHOLD, stack_rf
 from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.stacks.gaussianity import box_share_without_noise, r2_without_noise
 from replication.stacks.modules import build_stack
@@ -75,20 +75,31 @@ def measure_network(name: str, settings: dict) -> tuple[list[ReceptiveField], pd
     fields, rows = [], []
     for depth in settings["depths"]:
         maps, position, theoretical_rf = run_maps(name, settings, depth)
-        for reading in settings["readings"]:
+        for reading, threshold in readings(settings):
             mode, equal, reference = READINGS[reading]
-            runs = maps[mode]
+            runs, name_of_reading = maps[mode], reading_name(reading, threshold)
             if equal:
                 sums = runs.sum((1, 2), keepdims=True)
                 runs = np.divide(runs, sums, out=np.zeros_like(runs), where=sums > 0)
-            rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", reading))
-            described = {"network": name, "depth": depth, "reading": reading, "mode": mode, **settings}
-            field = ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference)
+            rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", name_of_reading))
+            described = {"network": name, "depth": depth, "reading": name_of_reading, "mode": mode, **settings}
+            field = ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference, threshold)
             fields.append(field)
-            rows.append({**table_row(field), **(shape_row(field, runs) if reading == "abs" else {})})
+            rows.append({**table_row(field), **(shape_row(field, runs) if name_of_reading == "abs" else {})})
     if all(field.dead == settings["runs"] for field in fields):
         raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
     return fields, pd.DataFrame(rows)
+
+
+def readings(settings: dict) -> list[tuple[str, float]]:
+    """How a network is read: each reading at the paper's threshold, and "abs" at all other thresholds too."""
+    others = [threshold for threshold in settings["thresholds"] if threshold != THRESHOLD]
+    return [(reading, THRESHOLD) for reading in settings["readings"]] + [("abs", threshold) for threshold in others]
+
+
+def reading_name(reading: str, threshold: float) -> str:
+    """How tables call a reading: "abs", "abs above 13.5 %"."""
+    return reading if threshold == THRESHOLD else f"{reading} above {100 * threshold:.3g} %"
 
 
 def table_row(field: ReceptiveField) -> dict:
@@ -106,6 +117,7 @@ def table_row(field: ReceptiveField) -> dict:
         "unit": settings["unit"],
         "depth": settings["depth"],
         "reading": settings["reading"],
+        "threshold": field.threshold,
         "runs": settings["runs"],
         "dead": field.dead,
         "without_centre": settings["runs"]
@@ -126,7 +138,7 @@ def table_row(field: ReceptiveField) -> dict:
         "gaussian_r2": fit.r2,
         **both_axes("excess_kurtosis", field.kurtosis),
         **both_axes("limit_sigma", predicted_sigma(settings)),
-        "theory_size": predicted_size(settings),
+        "theory_size": predicted_size(settings, field.threshold),
     }
 
 

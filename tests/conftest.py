@@ -33,6 +33,13 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
 
 
+@pytest.fixture(autouse=True)
+def small_numbers():
+    """A program, called in this process, may have set the processor to flush them, which hypothesis refuses."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 SETTINGS = tempfile.TemporaryDirectory()
 
 

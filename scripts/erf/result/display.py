@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
 from erf.result.field import ReceptiveField
-from erf.theory import THRESHOLD, reference_impact
+from erf.theory import reference_impact
 
 try:
     from matplotlib import pyplot as plt
@@ -40,7 +40,7 @@ def draw_field(field: ReceptiveField, axes: Axes | None = None) -> Axes:
 
     sigma = max(impact.shape) / 100 if max(impact.shape) >= SMOOTHED else 0
     smooth = gaussian_filter(relative, sigma)
-    level = THRESHOLD * reference_impact(relative, field.position, field.reference)
+    level = field.threshold * reference_impact(relative, field.position, field.reference)
     if min(impact.shape) > 1 and smooth.min() < level < smooth.max():
         bound = axes.contour(smooth, levels=[level], colors="white", linewidths=1)
         bound.set_path_effects(DARK_EDGE)

@@ -23,6 +23,7 @@ def bootstrap_sizes(
     rng: np.random.Generator,
     replicates: int = 1000,
     reference: str = "centre",
+    threshold: float = THRESHOLD,
 ) -> np.ndarray:
     """Bootstrap over runs: ERF sizes (pixels) of means of redrawn maps, (replicates,).
 
@@ -38,7 +39,7 @@ def bootstrap_sizes(
         count = min(chunk, replicates - start)
         weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=count)  # (count, runs)
         means = np.abs(weights @ flat / runs).reshape(count, *maps.shape[1:])
-        sizes[start : start + count] = erf_size(means, position, reference=reference)
+        sizes[start : start + count] = erf_size(means, position, threshold, reference)
     return sizes
 
 
@@ -67,6 +68,7 @@ class ReceptiveField:
     largest_share : the share of the summed map that comes from one run; near 1, that run outweighs all others, and the
         bootstrap says little
     reference : the threshold is a share of the impact at the "centre" (the paper's choice) or of the "maximum"
+    threshold : the share above which a pixel is in the ERF; the paper's is 1 - 95.45 % = 4.55 %
     settings : how it was measured, as plain values
 
     Examples
@@ -88,6 +90,7 @@ class ReceptiveField:
     bootstrap: np.ndarray = field(default_factory=lambda: np.empty(0))
     largest_share: float = math.nan
     reference: str = "centre"
+    threshold: float = THRESHOLD
     settings: dict = field(default_factory=dict)
 
     @classmethod
@@ -99,6 +102,7 @@ class ReceptiveField:
         settings: dict | None = None,
         rng: np.random.Generator | None = None,
         reference: str = "centre",
+        threshold: float = THRESHOLD,
     ) -> "ReceptiveField":
         """Make a field from the maps of all runs, (runs, H, W); InputError if a value is not finite.
 
@@ -109,7 +113,7 @@ class ReceptiveField:
         alive = maps.any((1, 2))
         live = maps[alive]
         run_sizes = np.full(len(maps), np.nan)
-        run_sizes[alive] = erf_size(np.abs(live), position, reference=reference)
+        run_sizes[alive] = erf_size(np.abs(live), position, threshold, reference)
         sums = np.abs(live).sum((1, 2))
         redraw = rng is not None and len(live) > 1
         return cls(
@@ -118,9 +122,10 @@ class ReceptiveField:
             theoretical_rf=theoretical_rf,
             run_sizes=run_sizes,
             dead=int((~alive).sum()),
-            bootstrap=bootstrap_sizes(live, position, rng, reference=reference) if redraw else np.empty(0),
+            bootstrap=bootstrap_sizes(live, position, rng, 1000, reference, threshold) if redraw else np.empty(0),
             largest_share=float(sums.max() / sums.sum()) if len(live) else math.nan,
             reference=reference,
+            threshold=threshold,
             settings=settings or {},
         )
 
@@ -131,20 +136,22 @@ class ReceptiveField:
 
     @property
     def size(self) -> float:
-        """ERF size (pixels): sqrt of the number of pixels with more than 4.55 % of the centre's impact.
+        """ERF size (pixels): sqrt of the number of pixels with more than `threshold` of the centre's impact.
 
-        Luo et al. (NIPS 2016) define it so. NaN if the centre has no impact. Of a signed map the magnitude counts.
+        Luo et al. (NIPS 2016) define it so, for a threshold of 4.55 %. NaN if the centre has no impact. Of a signed
+        map the magnitude counts.
         """
         return self.size_at()
 
-    def size_at(self, threshold: float = THRESHOLD, reference: str | None = None) -> float:
+    def size_at(self, threshold: float | None = None, reference: str | None = None) -> float:
         """ERF size (pixels): sqrt of the number of pixels with more than `threshold` of the reference impact.
 
-        threshold : between 0 and 1; the paper's is 1 - 95.45 % = 4.55 %
+        threshold : between 0 and 1; the field's own if None
         reference : "centre" or "maximum"; the field's own if None
 
         NaN if there is no impact at the reference. InputError for a threshold or reference that there is not.
         """
+        threshold = self.threshold if threshold is None else threshold
         return float(erf_size(np.abs(self.map), self.position, threshold, reference or self.reference))
 
     def contribution_area(self, share: float) -> tuple[float, float]:
@@ -198,7 +205,7 @@ class ReceptiveField:
         seen = np.abs(self.map[tuple(window)])
         edge = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
         peak = reference_impact(np.abs(self.map), self.position, self.reference)
-        return bool((edge > THRESHOLD * peak).any())
+        return bool((edge > self.threshold * peak).any())
 
     @property
     def sigma(self) -> tuple[float, float]:
@@ -337,6 +344,8 @@ def load_fields(path: str | PathLike) -> list[ReceptiveField]:
     data = read_arrays(path)
     try:
         count = _number(data["count"], "count")
+        if "0_threshold" not in data:  # older files know but one
+            data |= {f"{number}_threshold": np.array(THRESHOLD) for number in range(min(count, len(data)))}
         _require(len(data) == 1 + count * len(_SAVED), "count")  # before anything of that number is made
         return [_restored({name: data[f"{number}_{name}"] for name in _SAVED}) for number in range(count)]
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:

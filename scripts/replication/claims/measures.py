@@ -129,6 +129,8 @@ def slope_rows(results: Results, quantity: str, deepest: bool) -> pd.DataFrame:
     """Slopes against depth of the widest plain stacks of random weights, for every range of depths or the deepest."""
     table = results["slopes"].query("mode == 'abs' and unit == 'before' and quantity == @quantity")
     table = table[table["weights"].isin(["random", "random + ReLU"])]
+    if "kernel" in table:  # older tables have no others
+        table = table[table["kernel"] == 3]
     if deepest:
         last = table["depths"].str.split("-").str[-1].astype(int)
         table = table[last == last.max()]

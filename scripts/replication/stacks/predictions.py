@@ -1,5 +1,6 @@
 """What theory predicts of an untrained network: map, spread, fit and size."""
 
+import functools
 import math
 
 import numpy as np
@@ -36,9 +37,9 @@ def predicted_fit(settings: dict) -> GaussianFit:
     return ReceptiveField.from_runs(expected[None], middle, expected.shape).fit_gaussian()
 
 
-def predicted_size(settings: dict) -> float:
+def predicted_size(settings: dict, threshold: float = theory.THRESHOLD) -> float:
     """Theory's ERF size (pixels) for a measured network without its activation; NaN where there is none."""
-    return _predicted(theory.expected_size, settings, math.nan)
+    return _predicted(functools.partial(theory.expected_size, threshold=threshold), settings, math.nan)
 
 
 def _predicted(quantity, settings: dict, otherwise):
