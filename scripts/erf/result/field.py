@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from os import PathLike
 
 import numpy as np
-from scipy.optimize import curve_fit
 
 from erf.errors import InputError
 from erf.result.contribution import SHARES, contribution_square, radial_profile
@@ -236,6 +235,8 @@ class ReceptiveField:
 
         def model(_, peak, row_sigma, column_sigma):
             return peak * gaussian_map((row_sigma, column_sigma), impact.shape, self.position).ravel()
+
+        from scipy.optimize import curve_fit  # half a second, which most programs do without
 
         scale = impact.max()  # fitted at peak one: gradients can be 1e-20
         start = (1.0, *(max(s, 0.5) for s in self.sigma))

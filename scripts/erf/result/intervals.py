@@ -1,7 +1,7 @@
 """Confidence intervals. NaN where the data do not allow one."""
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 LEVEL = 0.95
 
@@ -12,7 +12,8 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     mean = float(values.mean()) if len(values) else np.nan
     if len(values) < 2:
         return mean, np.nan, np.nan
-    half = stats.sem(values) * stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    half = error * stdtrit(len(values) - 1, (1 + LEVEL) / 2)  # as scipy.stats.t.ppf, which takes 0.4 s to import
     return mean, float(mean - half), float(mean + half)
 
 
