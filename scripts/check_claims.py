@@ -1,6 +1,8 @@
 """Hold every claim of the paper against what was measured: a verdict each, by the rules of config/claims.yaml.
 
 The table has one row a claim, with the measurement that speaks most against it; the .json beside it has all of them.
+
+Reads the tables of the results and of two figures; takes seconds.
 """
 
 import json

@@ -4,6 +4,8 @@ One row a training: an image that the network sees, with the square of the theor
 that bound the ERF; the unit's map before training and at the best validation score, each the mean over seeds of maps
 relative to their peaks, with its contour, which is smoothed on large maps. The table has a row with the numbers of each
 map, and then the map, a large one as the means of blocks of 4 x 4 pixels.
+
+Reads results of measure_snapshots and the datasets; takes seconds.
 """
 
 import sys

@@ -3,6 +3,8 @@
 ERF diameter against epoch for the same network begun with a small, the paper's and a large ERF, set by the scale of the
 residual branches, for CamVid beside the paper's diameters before and after training; and the ratio of the diameters
 from the largest and the smallest start. Hollow dots are cut off by the receptive field or the image.
+
+Reads tables of measure_snapshots; takes seconds.
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 Many layers convolve a kernel with itself: its Fourier transform is raised to a power (Eq. 1), the coefficients are
 binomial for two taps and extended binomial for more, and the central limit theorem makes a Gaussian of any kernel.
+
+Reads nothing but its settings; takes seconds.
 """
 
 import sys

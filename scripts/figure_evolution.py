@@ -1,6 +1,8 @@
 """Figure: the ERF during training. Size (and diameter) and sigma at every snapshot, beside the validation score.
 
 Hollow dots are cut off by the receptive field or the image.
+
+Reads tables of measure_snapshots and of the trainings; takes seconds.
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 Impact maps of plain stacks at several depths with uniform weights, random weights, and random weights with ReLU; below
 them the cross-sections through the unit, beside the Gaussian that theory predicts.
+
+Reads results of measure_network; takes seconds.
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 ERF size and its ratio to the theoretical RF against depth on logarithmic axes, with theory's finite-depth curve; slopes
 over each range of depths with 95 % bootstrap intervals over runs, beside the paper's and the limit of +-0.5.
+
+Reads results of measure_network and the table of growth_slopes; takes seconds.
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 Left: the ERF before training against the strength, beside theory. Right: epochs of training to reach a validation
 score, relative to He's initialisation with the same seed.
+
+Reads results of measure_network and tables of measure_snapshots and of the trainings; takes seconds.
 """
 
 import sys

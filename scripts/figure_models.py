@@ -1,5 +1,8 @@
 """Figure: models compared. Impact maps on one scale, with the bound of the ERF and, where it fits, the theoretical
-receptive field; and ERF sizes beside the theoretical ones. Hollow markers are cut off by either or by the image."""
+receptive field; and ERF sizes beside the theoretical ones. Hollow markers are cut off by either or by the image.
+
+Reads results of measure_model; takes seconds.
+"""
 
 import sys
 

@@ -2,6 +2,8 @@
 
 Impact maps of random stacks of one depth with several activations, and their cross-sections beside the Gaussian that
 theory predicts for the network without an activation.
+
+Reads results of measure_network; takes seconds.
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 Accuracy of a unit whose only cue lies at a distance from it, by network; the same after more training; and for each
 network the distance up to which cues are learnt, beside the radii of its theoretical and its effective receptive field.
+
+Reads tables of train_reach; takes seconds.
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 The strip beside each shows all measurements that it is judged by, and shaded the values that its rule accepts. Where a
 claim has several, the printed one speaks most against it.
+
+Reads what check_claims has written; takes seconds.
 """
 
 import math

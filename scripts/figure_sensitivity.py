@@ -4,6 +4,8 @@ Sizes and slopes of the same kinds of network under other readings: what is aver
 before or after its own activation, the threshold's reference, the range of depths; and the size of subsampled and
 dilated networks with their special layers elsewhere. All with 95 % intervals over runs. Last, how far the slopes of
 thin networks scatter if the whole experiment is repeated.
+
+Reads tables of measure_network, growth_slopes and slope_samples; takes seconds.
 """
 
 import json

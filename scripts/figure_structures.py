@@ -2,6 +2,8 @@
 
 Impact maps, with theory's sigma ellipse and the outline of the plain stack's ERF over each; and each structure's ERF
 size as a multiple of the plain stack's, with 95 % bootstrap intervals over runs, beside theory's.
+
+Reads results of measure_network; takes seconds.
 """
 
 import sys

@@ -1,5 +1,8 @@
 """Figure: where the ERF goes. Sizes at other units, other layers, on noise and behind the activation, before and after
-training, beside the paper's choice. Hollow markers are cut off by the image or the receptive field in some run."""
+training, beside the paper's choice. Hollow markers are cut off by the image or the receptive field in some run.
+
+Reads tables of measure_units; takes seconds.
+"""
 
 import re
 import sys

@@ -4,6 +4,8 @@ The paper reports 0.56 and -0.43. Intervals are 95 % basic bootstraps over runs;
 same, and the slope exact. `most_left_out` counts, at the depth where there are most of them, the dead runs; for the
 sizes of single runs also those in which the unit's own pixel has no impact. A slope is empty where all runs are left
 out at one of its depths, its interval where all but one are.
+
+Reads results of measure_network; takes seconds.
 """
 
 import sys

@@ -3,6 +3,8 @@
 Each run draws new weights and one new input image. The input is as large as the receptive field and nothing is padded,
 so one unit is left in the output plane. Runs lie side by side as groups of the same convolutions, as many at a time as
 memory allows. Each depth gives one receptive field for each reading of what the paper leaves open (`READINGS`).
+
+Takes seconds for 20 layers and up to two minutes for 160, on one core.
 """
 
 import json

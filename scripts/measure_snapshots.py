@@ -1,6 +1,8 @@
 """Effective receptive field of one trained network at each of its snapshots, on images that it did not learn from.
 
 Writes the fields of all snapshots as one .npz, and beside it a table of their numbers, .csv.
+
+Reads a training's snapshots and its dataset; takes about four minutes on CamVid, on one core.
 """
 
 import sys

@@ -1,6 +1,8 @@
 """The replication report: one page, with everything in it, of what was claimed, what was found, and how.
 
 Text, style and script lie in workflow/report/; every number comes from the results and the configuration.
+
+Reads the claims, the figures and the results of a configuration; takes seconds.
 """
 
 import argparse

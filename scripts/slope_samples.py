@@ -3,6 +3,8 @@
 Each sample is a whole experiment: at each depth `runs` new networks, and the slopes over all depths, once of the size
 of the mean map ("abs") and once of the mean of the runs' sizes ("per run"). Bootstrap intervals over 20 runs are too
 narrow for networks of one channel, in which a single run can outweigh all others; this needs none.
+
+Takes about a minute for 100 experiments, on one core.
 """
 
 import sys

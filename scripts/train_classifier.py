@@ -4,6 +4,8 @@ Writes, all at the end: epoch_NNN.pt for each declared epoch (0 is before traini
 accuracy, metrics.csv (one row an epoch), speed.csv (time, and the share of the machine's peak) and test.csv (the best
 snapshot on the test set, which nothing else sees). Until then everything lies in the resume folder, from which a killed
 run goes on.
+
+Reads the dataset; takes hours on a processor, and minutes on a GPU.
 """
 
 import sys

@@ -3,6 +3,8 @@
 Writes what train_classifier writes, the mean intersection over union beside the accuracy, which is that of pixels; the
 best snapshot has the highest mean IoU on the validation split. Rare classes weigh more in the loss: their weight is
 SegNet's median-frequency weight to the power `class_balance`.
+
+Reads the dataset; takes hours on a processor, and minutes on a GPU.
 """
 
 import sys
