@@ -44,6 +44,7 @@ def pytest_addoption(parser):
     parser.addoption("--changed", action="store_true", help="of the slow tests those whose files have changed")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if shared := next((name for name in SHARED if name in item.fixturenames), None):
