@@ -2,7 +2,7 @@
 
 snakemake --cores 8 all                                      the paper's scale
 snakemake --cores 2 --configfile=config/quick.yaml all       minutes, no dataset, no GPU
-snakemake --cores 1 figures/growth.png                       one figure
+snakemake --cores 1 figures/paper/growth.png                 one figure
 """
 
 from snakemake.utils import min_version

@@ -38,12 +38,12 @@ def pipeline(folder: Path) -> list[dict]:
     """Runs of the pipeline in a copy of the project, on `CORES` cores."""
     copy_project(folder)
     snakemake = [sys.executable, "-m", "snakemake", "--cores", str(CORES)]
-    figures = [f"figures/{name}.png" for name in UNTRAINED]
+    figures = [f"figures/paper/{name}.png" for name in UNTRAINED]
     runs = {
         "every untrained network at full scale": (240, figures),
         "a dry run": (5, [*figures, "--dry-run"]),
         "a run with nothing to do": (5, figures),
-        "one figure again": (15, ["figures/growth.png", "--forcerun", "figure_growth"]),
+        "one figure again": (15, ["figures/paper/growth.png", "--forcerun", "figure_growth"]),
         "every quick figure": (300, ["--configfile=config/quick.yaml", "all"]),
     }
     rows = []
