@@ -40,7 +40,7 @@ def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
 
 
 TABLES = {  # by the argument that names the files: what makes them, and how they are read
-    "networks": ("measure_network", reader("network", "reading", "r2", "box_share")),
+    "networks": ("measure_network", reader("network", "variant", "r2", "box_share")),
     "slopes": ("growth_slopes", reader("weights", "quantity", "slope", "theory")),
     "structures": ("figure_structures", reader("structure", "series", "ratio")),
     "convolution": ("figure_convolution", reader("panel", "kernel", "fourier", "value")),

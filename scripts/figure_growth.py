@@ -99,7 +99,7 @@ def draw(fields: list[ReceptiveField], slopes: pd.DataFrame):
     curves = pd.concat(theory_curve(settings, depths) for settings in kinds.values())
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.9), layout="constrained")
     networks = {field.settings["network"] for field in fields}
-    shown = slopes[slopes["network"].isin(networks) & (slopes["mode"] == "abs")]
+    shown = slopes[slopes["network"].isin(networks) & (slopes["variant"] == "abs")]
     for panel, quantity in zip(axes, QUANTITIES, strict=True):
         of_quantity = (table[table["quantity"] == quantity] for table in (points, curves, shown))
         draw_panel(panel, *of_quantity, quantity)
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     use_style()
     save(
         *draw(
-            drawn_fields(args.fields), pd.concat(read_table(path, "slope", "mode", "depths") for path in args.slopes)
+            drawn_fields(args.fields), pd.concat(read_table(path, "slope", "variant", "depths") for path in args.slopes)
         ),
         args.out,
     )

@@ -1,6 +1,6 @@
 """Figure: what the paper leaves open, and how much it matters.
 
-Sizes and slopes of the same kinds of network under other readings: what is averaged, the number of channels, the unit
+Sizes and slopes of the same kinds of network under other variants: what is averaged, the number of channels, the unit
 before or after its own activation, the threshold's reference, the range of depths; and the size of subsampled and
 dilated networks with their special layers elsewhere. All with 95 % intervals over runs. Last, how far the slopes of
 thin networks scatter if the whole experiment is repeated.
@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from replication.commands.cli import command, figure_arguments, read_table
 from replication.drawing.plots import COLOURS, MARKERS, SLOPE_LINES, SLOPES, WIDTH, save, use_style
 
-READINGS = {
+VARIANTS = {
     "abs": "mean of |g|",
     "per run": "mean of the runs' sizes",
     "square": "mean of g²",
@@ -33,34 +33,34 @@ THEORY = {"marker": "|", "color": "0.2", "markersize": 6, "linestyle": "", "zord
 
 
 def row_places(slopes: pd.DataFrame) -> tuple[dict, dict]:
-    """Height of each (network, reading), and of each network's heading with its text."""
+    """Height of each (network, variant), and of each network's heading with its text."""
     places, headings, y = {}, {}, 0.0
     for network, rows in slopes.groupby("network", sort=False):
         row = rows.iloc[0]
         name = row["weights"]
-        if row["unit"] == "after":
+        if row["reading"] == "after":
             name = name.replace(" + ", ", unit after ")
         elif row["kernel"] != 3:
             name += f", {row['kernel']} × {row['kernel']} kernels"
         elif name != "uniform":
-            name += f", {counted(row['channels'])}"
+            name += f", {counted(row['width'])}"
         headings[y] = name
-        for mode in sorted(rows["mode"].unique(), key=rank):
+        for variant in sorted(rows["variant"].unique(), key=rank):
             y += 1
-            places[network, mode] = y
+            places[network, variant] = y
         y += 1.6
     return places, headings
 
 
-def rank(reading: str) -> tuple:
-    """Its place among the readings: those of other thresholds follow the paper's."""
-    base, _, above = reading.partition(" above ")
-    return (list(READINGS).index(base), above)
+def rank(variant: str) -> tuple:
+    """Its place among the variants: those of other thresholds follow the paper's."""
+    base, _, above = variant.partition(" above ")
+    return (list(VARIANTS).index(base), above)
 
 
-def label(reading: str) -> str:
-    base, _, above = reading.partition(" above ")
-    return READINGS[base] + (f", threshold {above}" if above else "")
+def label(variant: str) -> str:
+    base, _, above = variant.partition(" above ")
+    return VARIANTS[base] + (f", threshold {above}" if above else "")
 
 
 def draw_interval(axes, value: float, low: float, high: float, y: float, **options) -> None:
@@ -95,7 +95,7 @@ def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None
     ranges = list(slopes["depths"].unique())
     for row in slopes[slopes["quantity"] == quantity].itertuples():
         second = ranges.index(row.depths) > 0
-        y = places[row.network, row.mode] + (0.2 if second else -0.2)
+        y = places[row.network, row.variant] + (0.2 if second else -0.2)
         options = {"color": COLOURS[row.weights], "marker": MARKERS[row.weights]} | ({"mfc": "white"} if second else {})
         draw_interval(axes, row.slope, row.low, row.high, y, **options)
         axes.plot([row.theory], [y], **{**THEORY, "markersize": 4})
@@ -105,17 +105,17 @@ def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None
 
 def draw_sizes(axes, sizes: pd.DataFrame, places: dict) -> None:
     axes.set_xlim(0, 1.1 * sizes["size"].max())
-    shown = [key in places for key in zip(sizes["network"], sizes["reading"], strict=True)]
+    shown = [key in places for key in zip(sizes["network"], sizes["variant"], strict=True)]
     for row in sizes[shown].itertuples():
         options = {"color": COLOURS[row.series], "marker": MARKERS[row.series]}
-        draw_interval(axes, row.size, row.low, row.high, places[row.network, row.reading], **options)
-        axes.plot([row.theory_size], [places[row.network, row.reading]], **THEORY)
+        draw_interval(axes, row.size, row.low, row.high, places[row.network, row.variant], **options)
+        axes.plot([row.theory_size], [places[row.network, row.variant]], **THEORY)
     axes.set_xlabel(f"ERF size, {sizes['depth'].iloc[0]} layers (pixels)")
 
 
-def draw_dead(axes, readings: pd.DataFrame, places: dict) -> None:
+def draw_dead(axes, variants: pd.DataFrame, places: dict) -> None:
     """How many runs were left out as dead, from depth to depth, where any were."""
-    for network, rows in readings[readings["reading"] == "abs"].groupby("network"):
+    for network, rows in variants[variants["variant"] == "abs"].groupby("network"):
         if rows["dead"].any():
             text = f"{rows['dead'].min()} to {rows['dead'].max()}\nof {rows['runs'].max()} dead"
             axes.annotate(text, (0.3, places[network, "abs"] + 0.5), fontsize="small", va="center")
@@ -135,17 +135,17 @@ def draw_positions(axes, table: pd.DataFrame) -> None:
 
 
 def draw_samples(axes, samples: pd.DataFrame) -> None:
-    """Slopes of the size in repeated experiments, a dot each, and their mean; one row a network and reading."""
+    """Slopes of the size in repeated experiments, a dot each, and their mean; one row a network and variant."""
     names = []
     rng = np.random.default_rng(0)  # spreads the dots
-    for y, ((weights, mode), rows) in enumerate(samples.groupby(["weights", "mode"], sort=False)):
+    for y, ((weights, variant), rows) in enumerate(samples.groupby(["weights", "variant"], sort=False)):
         colour, slopes = COLOURS[weights], rows["size"].dropna()
         axes.plot(slopes, y + rng.uniform(-0.25, 0.25, len(slopes)), ".", color=colour, markersize=1.5)
         axes.plot([slopes.mean()] * 2, [y - 0.35, y + 0.35], color=colour)
-        names.append(f"{weights}\n{READINGS[mode]}")
+        names.append(f"{weights}\n{VARIANTS[variant]}")
     draw_guides(axes, "size")
     first = samples.iloc[0]
-    layers, channels = first["depths"].replace("-", "–"), samples["channels"].unique()
+    layers, channels = first["depths"].replace("-", "–"), samples["width"].unique()
     thin = counted(channels[0]) if len(channels) == 1 else "the networks"
     axes.set_yticks(range(len(names)), labels=names, fontsize="small")
     axes.set(
@@ -155,27 +155,27 @@ def draw_samples(axes, samples: pd.DataFrame) -> None:
 
 
 def with_run_means(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Rows for the reading "per run" beside those for "abs", which have its sizes."""
-    several = sizes[(sizes["reading"] == "abs") & (sizes["runs"] > 1)]
+    """Rows for the variant "per run" beside those for "abs", which have its sizes."""
+    several = sizes[(sizes["variant"] == "abs") & (sizes["runs"] > 1)]
     columns = {"mean_run_size": "size", "mean_run_low": "low", "mean_run_high": "high"}
-    return pd.concat([sizes, several.drop(columns=columns.values()).rename(columns=columns).assign(reading="per run")])
+    return pd.concat([sizes, several.drop(columns=columns.values()).rename(columns=columns).assign(variant="per run")])
 
 
 def tabulate(slopes: pd.DataFrame, sizes: pd.DataFrame, positions: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """One row per point of the figure."""
     shown = [slopes.rename(columns={"slope": "value"}).assign(panel="slopes")]
     for panel, table in (("sizes", sizes), ("positions", positions)):
-        names = {"series": "weights", "reading": "mode", "size": "value", "theory_size": "theory", "depth": "depths"}
+        names = {"series": "weights", "size": "value", "theory_size": "theory", "depth": "depths"}
         shown.append(table.rename(columns=names).assign(panel=panel, quantity="size"))
     shown.append(samples.rename(columns={"size": "value"}).assign(panel="samples", quantity="size"))
     columns = [
         "panel",
         "network",
         "weights",
-        "channels",
-        "unit",
+        "width",
+        "reading",
         "special_layers",
-        "mode",
+        "variant",
         "depths",
         "sample",
         "quantity",
@@ -183,19 +183,19 @@ def tabulate(slopes: pd.DataFrame, sizes: pd.DataFrame, positions: pd.DataFrame,
     return pd.concat(shown)[[*columns, "value", "low", "high", "theory", "runs", "dead", "most_left_out"]]
 
 
-def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame, samples: pd.DataFrame):
-    depths = sorted(readings["depth"].unique())
-    sizes = readings[readings["depth"] == min((d for d in depths if d >= SHOWN_DEPTH), default=depths[-1])]
+def draw(slopes: pd.DataFrame, variants: pd.DataFrame, positions: pd.DataFrame, samples: pd.DataFrame):
+    depths = sorted(variants["depth"].unique())
+    sizes = variants[variants["depth"] == min((d for d in depths if d >= SHOWN_DEPTH), default=depths[-1])]
     places, headings = row_places(slopes)
     sizes = with_run_means(sizes)
     figure = plt.figure(figsize=(WIDTH, 9.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[4.6, 1])
     panels = above.subplots(1, 3, sharey=True, width_ratios=[0.9, 1, 1])
     draw_sizes(panels[0], sizes, places)
-    draw_dead(panels[0], readings, places)
+    draw_dead(panels[0], variants, places)
     for panel, quantity in zip(panels[1:], SLOPES, strict=True):
         draw_slopes(panel, slopes, places, quantity)
-    panels[0].set_yticks(list(places.values()), labels=[label(mode) for _, mode in places], fontsize="small")
+    panels[0].set_yticks(list(places.values()), labels=[label(variant) for _, variant in places], fontsize="small")
     panels[0].set_ylim(max(places.values()) + 0.8, -0.6)
     for y, text in headings.items():
         options = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
@@ -221,22 +221,22 @@ def draw(slopes: pd.DataFrame, readings: pd.DataFrame, positions: pd.DataFrame, 
 def main(argv: list[str] | None = None) -> None:
     inputs = {
         "slopes": "table of growth_slopes, .csv",
-        "readings": "tables of the networks whose slopes they are, .csv",
+        "variants": "tables of the networks whose slopes they are, .csv",
         "positions": "tables of networks that differ in their special layers, .csv",
         "samples": "tables of slope_samples, .csv",
     }
     args = figure_arguments(__doc__, argv, **inputs)
     use_style()
-    slopes, readings, positions, samples = (
+    slopes, variants, positions, samples = (
         pd.concat(read_table(path, *columns) for path in paths)
         for paths, columns in (
-            (args.slopes, ["slope", "mode", "depths"]),
-            (args.readings, ["reading", "mean_run_size"]),
-            (args.positions, ["reading", "special_layers"]),
+            (args.slopes, ["slope", "variant", "depths"]),
+            (args.variants, ["variant", "mean_run_size"]),
+            (args.positions, ["variant", "special_layers"]),
             (args.samples, ["sample", "size"]),
         )
     )
-    save(*draw(slopes, readings, positions[positions["reading"] == "abs"], samples), args.out)
+    save(*draw(slopes, variants, positions[positions["variant"] == "abs"], samples), args.out)
 
 
 if __name__ == "__main__":

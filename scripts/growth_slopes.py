@@ -1,4 +1,4 @@
-"""Slopes of log ERF size and log ERF ratio against log depth, per network, reading and range of depths.
+"""Slopes of log ERF size and log ERF ratio against log depth, per network, variant and range of depths.
 
 The paper reports 0.56 and -0.43. Intervals are 95 % basic bootstraps over runs; without random weights every run is the
 same, and the slope exact. `most_left_out` counts, at the depth where there are most of them, the dead runs; for the
@@ -38,7 +38,7 @@ def sizes(field: ReceptiveField, per_run: bool) -> tuple[float, np.ndarray]:
 
 
 def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
-    """The slopes of one reading over one range of depths, which the fields have in ascending order."""
+    """The slopes of one variant over one range of depths, which the fields have in ascending order."""
     settings = fields[0].settings
     depth = np.array([field.settings["depth"] for field in fields])
     side = np.array([field.theoretical_rf[0] for field in fields])
@@ -59,7 +59,7 @@ def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
         rows.append(
             {
                 "weights": series_name(settings),
-                "mode": PER_RUN if per_run else settings["reading"],
+                "variant": PER_RUN if per_run else settings["variant"],
                 "depths": f"{depth[0]}-{depth[-1]}",
                 "quantity": quantity,
                 "slope": slope,
@@ -68,8 +68,8 @@ def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
                 "theory": expected,
                 "network": settings["network"],
                 "kernel": settings["kernel"],
-                "channels": settings["channels"],
-                "unit": settings["unit"],
+                "width": settings["width"],
+                "reading": settings["reading"],
                 "runs": settings["runs"],
                 "most_left_out": max(len(f.run_sizes) - len(f.own_sizes) if per_run else f.dead for f in fields),
             }
@@ -78,18 +78,18 @@ def rows_of(fields: list[ReceptiveField], per_run: bool) -> list[dict]:
 
 
 def slopes(fields: list[ReceptiveField], ranges: list[list[int]]) -> pd.DataFrame:
-    """All slopes; `fields` are of any number of networks, readings and depths."""
-    found = {tuple(f.settings[key] for key in ("network", "reading", "depth")): f for f in fields}
-    readings = dict.fromkeys((network, reading) for network, reading, _ in found)  # in their order
+    """All slopes; `fields` are of any number of networks, variants and depths."""
+    found = {tuple(f.settings[key] for key in ("network", "variant", "depth")): f for f in fields}
+    variants = dict.fromkeys((network, variant) for network, variant, _ in found)  # in their order
     rows = []
-    for network, reading in readings:
+    for network, variant in variants:
         for depths in ranges:
-            missing = [depth for depth in depths if (network, reading, depth) not in found]
+            missing = [depth for depth in depths if (network, variant, depth) not in found]
             if missing:
-                raise InputError(f"{network} is not measured at {missing[0]} layers in the reading {reading}")
-            chosen = [found[network, reading, depth] for depth in sorted(depths)]
+                raise InputError(f"{network} is not measured at {missing[0]} layers in the variant {variant}")
+            chosen = [found[network, variant, depth] for depth in sorted(depths)]
             rows += rows_of(chosen, per_run=False)
-            if reading == "abs" and chosen[0].settings["weights"] == "random":
+            if variant == "abs" and chosen[0].settings["weights"] == "random":
                 rows += rows_of(chosen, per_run=True)
     return pd.DataFrame(rows)
 

@@ -2,7 +2,7 @@
 
 Each run draws new weights and one new input image. The input is as large as the receptive field and nothing is padded,
 so one unit is left in the output plane. Runs lie side by side as groups of the same convolutions, as many at a time as
-memory allows. Each depth gives one receptive field for each reading of what the paper leaves open (`READINGS`).
+memory allows. Each depth gives one receptive field for each variant of what the paper leaves open (`VARIANTS`).
 
 Takes seconds for 20 layers and up to two minutes for 160, on one core.
 """
@@ -26,7 +26,7 @@ from replication.stacks.modules import build_stack
 from replication.stacks.predictions import predicted_sigma, predicted_size, series_name
 from replication.stacks.structures import special_layers, structure_of, theory_stack
 
-READINGS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
+VARIANTS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
     "abs": ("abs", False, "centre"),
     "square": ("square", False, "centre"),
     "signed": ("signed", False, "centre"),
@@ -39,8 +39,8 @@ SMALLEST = 1e-25  # a run's largest gradient, below which the map's flanks would
 
 
 def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarray], tuple, tuple]:
-    """Maps (runs, H, W) in each mode that the readings need, the unit's position and its theoretical field."""
-    channels, runs, seed = (settings[key] for key in ("channels", "runs", "seed"))
+    """Maps (runs, H, W) in each mode that the variants need, the unit's position and its theoretical field."""
+    channels, runs, seed = (settings[key] for key in ("width", "runs", "seed"))
     layers = structure_of(settings, depth)
     height, width = stack_rf(theory_stack(layers, settings["weights"]))
     dtype = torch.float64
@@ -53,12 +53,12 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
             " take fewer layers, special layers or channels"
         )
     at_once = max(1, min(runs, int(ACTIVATIONS_BYTES / one_run)))
-    maps = {mode: [] for mode in sorted({READINGS[reading][0] for reading in settings["readings"]})}
+    maps = {mode: [] for mode in sorted({VARIANTS[variant][0] for variant in settings["variants"]})}
     for start in range(0, runs, at_once):
         chosen = range(start, min(start + at_once, runs))
         weights, inputs = ([torch_generator(seed, name, depth, kind, run) for run in chosen] for kind in ("w", "x"))
         model = build_stack(
-            layers, channels, settings["weights"], settings["activation"], settings["unit"], weights, dtype
+            layers, channels, settings["weights"], settings["activation"], settings["reading"], weights, dtype
         )
         images = [torch.randn(channels, height, width, generator=g, dtype=torch.float64) for g in inputs]
         gradient = gradient_of_sum(model, torch.cat(images)[None].to(dtype))  # of one unit for each run
@@ -73,35 +73,35 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
 
 
 def measure_network(name: str, settings: dict) -> tuple[list[ReceptiveField], pd.DataFrame]:
-    """One field for each depth and reading, and their numbers; `name` names the network's random streams."""
+    """One field for each depth and variant, and their numbers; `name` names the network's random streams."""
     fields, rows = [], []
     for depth in settings["depths"]:
         maps, position, theoretical_rf = run_maps(name, settings, depth)
-        for reading, threshold in readings(settings):
-            mode, equal, reference = READINGS[reading]
-            runs, name_of_reading = maps[mode], reading_name(reading, threshold)
+        for variant, threshold in variants(settings):
+            mode, equal, reference = VARIANTS[variant]
+            runs, name_of_variant = maps[mode], variant_name(variant, threshold)
             if equal:
                 sums = runs.sum((1, 2), keepdims=True)
                 runs = np.divide(runs, sums, out=np.zeros_like(runs), where=sums > 0)
-            rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", name_of_reading))
-            described = {"network": name, "depth": depth, "reading": name_of_reading, "mode": mode, **settings}
+            rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", name_of_variant))
+            described = {"network": name, "depth": depth, "variant": name_of_variant, "mode": mode, **settings}
             field = ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference, threshold)
             fields.append(field)
-            rows.append({**table_row(field), **(shape_row(field, runs) if name_of_reading == "abs" else {})})
+            rows.append({**table_row(field), **(shape_row(field, runs) if name_of_variant == "abs" else {})})
     if all(field.dead == settings["runs"] for field in fields):
         raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
     return fields, pd.DataFrame(rows)
 
 
-def readings(settings: dict) -> list[tuple[str, float]]:
-    """How a network is read: each reading at the paper's threshold, and "abs" at all other thresholds too."""
+def variants(settings: dict) -> list[tuple[str, float]]:
+    """How a network is read: each variant at the paper's threshold, and "abs" at all other thresholds too."""
     others = [threshold for threshold in settings["thresholds"] if threshold != THRESHOLD]
-    return [(reading, THRESHOLD) for reading in settings["readings"]] + [("abs", threshold) for threshold in others]
+    return [(variant, THRESHOLD) for variant in settings["variants"]] + [("abs", threshold) for threshold in others]
 
 
-def reading_name(reading: str, threshold: float) -> str:
-    """How tables call a reading: "abs", "abs above 13.5 %"."""
-    return reading if threshold == THRESHOLD else f"{reading} above {100 * threshold:.3g} %"
+def variant_name(variant: str, threshold: float) -> str:
+    """How tables call a variant: "abs", "abs above 13.5 %"."""
+    return variant if threshold == THRESHOLD else f"{variant} above {100 * threshold:.3g} %"
 
 
 def table_row(field: ReceptiveField) -> dict:
@@ -115,10 +115,10 @@ def table_row(field: ReceptiveField) -> dict:
         "special_layers": json.dumps(special_layers(settings)),
         "centre_light": settings["centre_light"],
         "kernel": settings["kernel"],
-        "channels": settings["channels"],
-        "unit": settings["unit"],
-        "depth": settings["depth"],
+        "width": settings["width"],
         "reading": settings["reading"],
+        "depth": settings["depth"],
+        "variant": settings["variant"],
         "threshold": field.threshold,
         "runs": settings["runs"],
         "dead": field.dead,
@@ -168,7 +168,7 @@ def main(argv: list[str] | None = None) -> None:
     fields, rows = measure_network(args.settings.pop("name"), args.settings)
     save_fields(fields, args.out)
     write_table(rows, args.out.with_suffix(".csv"))
-    print(rows[["depth", "reading", "size", "low", "high", "theory_size", "dead"]].to_string(index=False))
+    print(rows[["depth", "variant", "size", "low", "high", "theory_size", "dead"]].to_string(index=False))
 
 
 if __name__ == "__main__":

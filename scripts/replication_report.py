@@ -86,7 +86,7 @@ def captioned(path: Path) -> dict[str, str]:
 
 def largest_deviation(fields: list[ReceptiveField], channels: int) -> str:
     """Per cent by which ERF sizes of networks of so many channels differ from theory's, at most."""
-    wide = [field for field in fields if field.settings["channels"] == channels and field.settings["unit"] == "before"]
+    wide = [field for field in fields if field.settings["width"] == channels and field.settings["reading"] == "before"]
     apart = [abs(field.size / predicted_size(field.settings) - 1) for field in wide]
     return f"{100 * np.nanmax([0, *apart]):.1f}"
 
@@ -97,10 +97,10 @@ def page(args: argparse.Namespace) -> str:
     for path in sorted(texts.glob("*.*")):
         checked(path)  # for the record: another text makes another page
     trainings = Results(trainings=facts["trainings"])
-    fields = [field for path in args.fields for field in load_fields(path) if field.settings["reading"] == "abs"]
+    fields = [field for path in args.fields for field in load_fields(path) if field.settings["variant"] == "abs"]
     values = {
         **facts,
-        "deviation": largest_deviation(fields, facts["channels"]),
+        "deviation": largest_deviation(fields, facts["width"]),
         "threshold": f"{100 * THRESHOLD:.2f}",
         "labels": {name: dataset.title for name, dataset in DATASETS.items()},
         "enough_seeds": ENOUGH_SEEDS,

@@ -32,12 +32,12 @@ def sample(name: str, settings: dict, depths: list[int]) -> list[dict]:
         mean_run_sizes.append(field.own_sizes.mean() if len(field.own_sizes) else np.nan)
         left_out.append((field.dead, len(field.run_sizes) - len(field.own_sizes)))
     rows = []
-    for mode, values, most in zip(("abs", "per run"), (sizes, mean_run_sizes), np.max(left_out, 0), strict=True):
+    for variant, values, most in zip(("abs", "per run"), (sizes, mean_run_sizes), np.max(left_out, 0), strict=True):
         size, ratio = (
             float(log_log_slope(depth, np.array(values) * scale))
             for scale in (1, 1 / (1 + depth * (settings["kernel"] - 1)))
         )
-        rows.append({"mode": mode, "size": size, "ratio": ratio, "most_left_out": most})
+        rows.append({"variant": variant, "size": size, "ratio": ratio, "most_left_out": most})
     return rows
 
 
@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     name, depths, samples = (args.settings.pop(key) for key in ("name", "depths", "samples"))
-    settings = {**args.settings, "readings": ["abs"]}
-    common = {"network": name, "weights": series_name(settings), "channels": settings["channels"]}
+    settings = {**args.settings, "variants": ["abs"]}
+    common = {"network": name, "weights": series_name(settings), "width": settings["width"]}
     common |= {"runs": settings["runs"], "depths": f"{min(depths)}-{max(depths)}"}
     rows = []
     for number in tqdm(range(samples), unit="experiment"):
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         rows += [{**common, "sample": number, **row} for row in found]
     table = pd.DataFrame(rows)
     write_table(table, args.out)
-    print(table.groupby("mode")[["size", "ratio"]].describe().to_string())
+    print(table.groupby("variant")[["size", "ratio"]].describe().to_string())
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from conftest import copy_project  # noqa: E402
 from repeatable import differences, digests  # noqa: E402
 
 MORE = {  # before and after the names that are there
-    "networks": {"aaa": {"weights": "random", "depths": [3], "seed": 5}, "zzz": {"weights": "uniform", "channels": 1}},
+    "networks": {"aaa": {"weights": "random", "depths": [3], "seed": 5}, "zzz": {"weights": "uniform", "width": 1}},
     "reach": {"aaa": {"width": 8}, "zzz": {"seeds": [7]}},
     "trainings": {"aaa": {"dataset": "cifar10", "seeds": [9]}, "zzz": {"dataset": "camvid"}},
 }

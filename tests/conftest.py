@@ -324,7 +324,7 @@ def model_settings(**changes) -> dict:
 SMALL = {
     "name": "small",
     "device": "cpu",
-    "network_defaults": {"depths": [5, 10], "runs": 4, "channels": 4},
+    "network_defaults": {"depths": [5, 10], "runs": 4, "width": 4},
     "networks": {name: {"depths": [6], "runs": 4} for name in ("linear_20", "tanh_20", "relu_20", "centre_light_100")}
     | {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
@@ -340,7 +340,7 @@ SMALL = {
             "batch_size": 20,
             "validation": 60,
             "seeds": [0],
-            "measure_images": 8,
+            "images": 8,
             "threads": 1,
             "arithmetic": "float32",
         },
@@ -350,7 +350,7 @@ SMALL = {
             "batch_size": 4,
             "crop": [32, 32],
             "seeds": [0, 1],
-            "measure_images": 4,
+            "images": 4,
             "threads": 1,
             "arithmetic": "float32",
         },

@@ -32,7 +32,9 @@ def claims_table() -> str:
 def slope_table() -> str:
     """Slopes by weights, quantity and range of depths, with theory's."""
     slopes = (
-        pd.read_csv(REFERENCE / "growth_slopes.csv").query("mode == 'abs'").set_index(["network", "quantity", "depths"])
+        pd.read_csv(REFERENCE / "growth_slopes.csv")
+        .query("variant == 'abs'")
+        .set_index(["network", "quantity", "depths"])
     )
     ranges = slopes.index.unique("depths")
     header = ["slope against depth of", "weights"]
@@ -205,10 +207,10 @@ def sample_table() -> str:
     """How far the slopes of one-channel networks scatter."""
     samples = pd.read_csv(REFERENCE / "slope_samples.csv")
     rows = []
-    for (weights, mode), found in samples.groupby(["weights", "mode"], sort=False):
+    for (weights, variant), found in samples.groupby(["weights", "variant"], sort=False):
         slopes = found["size"].dropna()
         reach = (slopes >= 0.555).mean()
-        kind = {"abs": "size of the mean map", "per run": "mean of the runs' sizes"}[mode]
+        kind = {"abs": "size of the mean map", "per run": "mean of the runs' sizes"}[variant]
         rows.append([weights, kind, f"{slopes.mean():.3f}", f"{slopes.std():.3f}", f"{100 * reach:.0f} %"])
     layers, runs = samples["depths"].iloc[0].replace("-", "–"), samples["runs"].iloc[0]
     kind = f"1 channel, {layers} layers, {runs} runs"

@@ -109,22 +109,22 @@ def test_regions_in_words():
 def good_results() -> Results:
     networks = []
 
-    def network(series, depth, structure="plain", reading="abs", centre_light=0.0, **changes):
-        row = {"series": series, "depth": depth, "structure": structure, "reading": reading, "unit": "before"}
-        row |= {"centre_light": centre_light, "channels": 16, "runs": 20, "rf": 2 * depth + 1, "theory_size": 10.0}
+    def network(series, depth, structure="plain", variant="abs", centre_light=0.0, **changes):
+        row = {"series": series, "depth": depth, "structure": structure, "variant": variant, "reading": "before"}
+        row |= {"centre_light": centre_light, "width": 16, "runs": 20, "rf": 2 * depth + 1, "theory_size": 10.0}
         row |= {"size": 10.0, "low": 9.9, "high": 10.1, "ratio": 10 / (2 * depth + 1), "r2": 0.997}
         row |= {"r2_low": 0.996, "r2_high": 0.998, "sigma_rows": 2.0, "limit_sigma_rows": 2.0}
         row |= {"box_share": 0.95, "box_low": 0.94, "box_high": 0.96, "kernel": 3, "clipped": False, "dead": 0}
         networks.append(row | {"network": "shown"} | changes)
 
     for depth in (5, 10, 20, 40, 80):
-        network("uniform", depth, channels=1, runs=1, low=10.0, high=10.0, r2_low=math.nan, r2_high=math.nan)
+        network("uniform", depth, width=1, runs=1, low=10.0, high=10.0, r2_low=math.nan, r2_high=math.nan)
         for series in ("random", "random + ReLU"):
             network(series, depth)
-            network(series, depth, channels=1, r2=0.1, r2_low=0.0, r2_high=0.2)  # thin: not the claim's
-            network(series, depth, reading="square", r2=0.2)
-            network(series, depth, network="not in a figure", channels=64, r2=0.3, r2_low=0.2, r2_high=0.4)
-            network(series, depth, kernel=5, channels=64, r2=0.3, r2_low=0.2, r2_high=0.4)
+            network(series, depth, width=1, r2=0.1, r2_low=0.0, r2_high=0.2)  # thin: not the claim's
+            network(series, depth, variant="square", r2=0.2)
+            network(series, depth, network="not in a figure", width=64, r2=0.3, r2_low=0.2, r2_high=0.4)
+            network(series, depth, kernel=5, width=64, r2=0.3, r2_low=0.2, r2_high=0.4)
     for name in ("tanh", "sigmoid"):
         network(f"random + {name}", 20)
     for series in ("random", "random + ReLU"):
@@ -133,7 +133,7 @@ def good_results() -> Results:
     network("random + ReLU", 20, centre_light=1.0)
 
     slopes = [
-        {"weights": series, "mode": "abs", "unit": "before", "channels": channels, "depths": depths}
+        {"weights": series, "variant": "abs", "reading": "before", "width": channels, "depths": depths}
         | {"quantity": quantity, "slope": slope, "low": slope - 0.004, "high": slope + 0.004}
         | {"theory": 0.5 if quantity == "size" else -0.5}
         for series in ("random", "random + ReLU")
@@ -202,7 +202,7 @@ FAILING = {
     "uniform_coefficients": ("convolution", "panel == 'coefficients'", {"fourier": 0.3}),
     "uniform_sigma": ("networks", "series == 'uniform'", {"sigma_rows": 2.1}),
     "central_limit": ("convolution", "panel == 'total variation distance'", {"value": 0.1}),
-    "random_energy": ("networks", "reading == 'square'", {"size": 11.0, "low": 10.9, "high": 11.1}),
+    "random_energy": ("networks", "variant == 'square'", {"size": 11.0, "low": 10.9, "high": 11.1}),
     "fraction": ("networks", "depth == 40", {"ratio": 0.9, "low": 72.0, "high": 74.0}),
     "gaussian_uniform": ("networks", "series == 'uniform'", NOT_GAUSSIAN),
     "gaussian_random": ("networks", "series == 'random'", NOT_GAUSSIAN),
@@ -452,7 +452,7 @@ def test_a_damaged_list_of_verdicts_is_named(tmp_path, capsys, text):
 
 def test_a_table_that_is_another_is_named(tmp_path, capsys):
     table, out = tmp_path / "networks.csv", tmp_path / "claims.csv"
-    table.write_text("network,reading\nx,abs\n")
+    table.write_text("network,variant\nx,abs\n")
     arguments = ["--claims", str(ROOT / "config/claims.yaml"), "--networks", str(table), "--out", str(out)]
     assert check_claims.main(arguments) == 1
     assert capsys.readouterr().err == f"error: {table}: has no column 'r2': another table is wanted here\n"

@@ -287,9 +287,9 @@ BAD = [
         "networks.relu.structure: must be one of plain, subsample, dilation, average_pool, skip, dropout,",
     ),
     (
-        "networks.relu.readings",
+        "networks.relu.variants",
         ["log"],
-        "networks.relu.readings.0: must be one of abs, square, signed, equal, maximum, not 'log'",
+        "networks.relu.variants.0: must be one of abs, square, signed, equal, maximum, not 'log'",
     ),
     ("networks.relu.weights", ..., "networks.relu.weights: missing"),
     ("networks.relu.depth", 5, "networks.relu.depth: not a setting; did you mean 'depths'?"),
@@ -322,7 +322,7 @@ BAD = [
     ),
     ("trainings.camvid.batch_size", 368, "trainings.camvid.batch_size: there are only 367 training images"),
     ("trainings.camvid.crop", [481, 360], "trainings.camvid.crop: the images have only 360 x 480 pixels"),
-    ("trainings.camvid.measure_images", 335, "trainings.camvid.measure_images: there are only 334 images for"),
+    ("trainings.camvid.images", 335, "trainings.camvid.images: there are only 334 images for"),
     (
         "trainings.cifar10_centre_light.network.centre_light",
         1.5,
@@ -392,9 +392,9 @@ BAD = [
     ),
     ("figures.growth.networks", ["tanh_20"], "figures.growth.networks: 'tanh_20' is not in slopes.networks"),
     (
-        "networks.relu.readings",
+        "networks.relu.variants",
         ["square"],
-        "figures.gaussian_shape.networks: 'relu' is not measured in the reading abs",
+        "figures.gaussian_shape.networks: 'relu' is not measured in the variant abs",
     ),
     (
         "figures.sensitivity.networks",
@@ -434,7 +434,7 @@ BAD = [
         "figures.structures.networks: 'uniform' and 'plain' differ in",
     ),
     ("networks.relu_after.structure", "skip", "slopes.networks: 'relu_after' is not plain"),
-    ("trainings.cifar10.measure_images", 15001, "trainings.cifar10.measure_images: there are only 15000 images"),
+    ("trainings.cifar10.images", 15001, "trainings.cifar10.images: there are only 15000 images"),
     (
         "datasets.cifar10.members.test_batch",
         "abc",

@@ -33,13 +33,13 @@ def test_what_the_readme_says_of_wide_and_thin_networks():
     slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("depths == '20-160' and weights != 'uniform'")
     paper = slopes["quantity"].map({"size": 0.56, "ratio": -0.43})
     slopes["inside"] = (slopes["low"] <= paper) & (paper <= slopes["high"])
-    wide = slopes[(slopes["channels"] == 16) & slopes["mode"].isin(["abs", "per run", "equal", "maximum"])]
+    wide = slopes[(slopes["width"] == 16) & slopes["variant"].isin(["abs", "per run", "equal", "maximum"])]
     assert len(wide) == 24
-    assert not wide.groupby(["network", "mode"])["inside"].all().any()
+    assert not wide.groupby(["network", "variant"])["inside"].all().any()
     samples = pd.read_csv(REFERENCE / "slope_samples.csv")
     assert samples["sample"].nunique() == 100
-    assert (samples.groupby(["weights", "mode"])["size"].apply(lambda found: (found >= 0.555).mean()) > 0.2).all()
-    networks = pd.read_csv(REFERENCE / "networks.csv").query("reading == 'abs'")
+    assert (samples.groupby(["weights", "variant"])["size"].apply(lambda found: (found >= 0.555).mean()) > 0.2).all()
+    networks = pd.read_csv(REFERENCE / "networks.csv").query("variant == 'abs'")
     activations = networks[networks["network"].str.endswith("_20")]
     deviation = activations["size"] / activations["theory_size"] - 1
     assert -0.02 < deviation.mean() < -0.005  # "about one per cent below"
@@ -174,7 +174,7 @@ def phrases() -> list[str]:
     paper = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     told = {claim["id"]: claim["paper"] for claim in CLAIMS}
     networks, defaults = paper["networks"], paper["network_defaults"]
-    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("mode == 'abs' and network == 'uniform'")
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("variant == 'abs' and network == 'uniform'")
     slopes = slopes.set_index(["depths", "quantity"])["slope"]
     rf_slopes = [slopes[depths, "size"] - slopes[depths, "ratio"] for depths in ("5-40", "20-160")]
     size, ratio = (float(told[name].replace("−", "-")) for name in ("growth_slope", "shrinkage_slope"))
@@ -207,9 +207,9 @@ def phrases() -> list[str]:
         f"(SegNet's version, of {CAMVID.task.classes} classes)",
         place_of_resnet18(),
         f"bootstraps over {defaults['runs']} runs ({networks['plain']['runs']} for the structures and the activations)",
-        f"with {defaults['channels']} channels; theory",
-        f"Networks of {defaults['channels']} channels come out",
-        f"networks of {defaults['channels']} channels in every reading",
+        f"with {defaults['width']} channels; theory",
+        f"Networks of {defaults['width']} channels come out",
+        f"networks of {defaults['width']} channels in every reading",
         f"with {defaults['kernel']} × {defaults['kernel']} kernels {rf_slopes[0]:.2f} at {', '.join(map(str, first))} "
         f"and {last} layers, and {rf_slopes[1]:.2f} at {deep[0]} to {deep[-1]}. "
         f"The paper's differ by {size - ratio:.2f}",

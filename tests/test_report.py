@@ -208,10 +208,10 @@ def test_every_number_in_the_report_is_in_a_result_or_a_setting(finished_project
     body = html.unescape(re.sub(r"<[^>]*>", " ", body[: body.index('<section id="cost">')]))
     claims = json.loads((folder / "results/small/claims.json").read_text())
     networks = pd.concat(pd.read_csv(path) for path in (folder / "results/small/networks").glob("*.csv"))
-    wide = networks.query("reading == 'abs' and channels == 4 and unit == 'before'")
+    wide = networks.query("variant == 'abs' and width == 4 and reading == 'before'")
     deviation = 100 * (wide["size"] / wide["theory_size"] - 1).abs().max()
     full = {**finished_project.config, "name": "small"}
-    defaults = {"channels": 4, "special_layers": [4, 8, 12], "threshold": THRESHOLD, "seeds": 3}  # settings of this run
+    defaults = {"width": 4, "special_layers": [4, 8, 12], "threshold": THRESHOLD, "seeds": 3}  # settings of this run
     verdicts = [claim["verdict"] for claim in claims]
     counts = [len(claims), deviation, *(verdicts.count(verdict) for verdict in set(verdicts))]
     known = numbers_in([claims, full["training_defaults"], defaults, counts]) | DEFINITIONS
@@ -419,7 +419,7 @@ def test_measured_maps_stand_beside_the_theory_of_the_same_settings(opened, fini
     move_to(opened, {**SETTINGS[0], "depth": 10, "weights": "random"})
     captions = [one.text for one in opened.find_elements("css selector", "#measured figcaption")]
     fields = load_fields(finished_project.folder / "results/small/networks/random.npz")
-    field = next(f for f in fields if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
+    field = next(f for f in fields if (f.settings["depth"], f.settings["variant"]) == (10, "abs"))
     assert any(f"ERF {field.size:.1f} px" in caption and "random, 4 channels" in caption for caption in captions)
     assert any("random + ReLU" in caption for caption in captions)
     assert f"(fitted to theory: {np.mean(predictions.predicted_fit(field.settings).sigma):.2f} px)" in captions[0]

@@ -87,7 +87,7 @@ def test_every_figure_has_a_caption_and_a_description_of_its_own():
 
 
 def field_of(impact: np.ndarray, **changes) -> ReceptiveField:
-    settings = network_settings(depth=5, mode="abs", reading="abs", runs=20, **changes)
+    settings = network_settings(depth=5, mode="abs", variant="abs", runs=20, **changes)
     middle = tuple((side - 1) / 2 for side in impact.shape)
     return ReceptiveField.from_runs(np.stack([impact, 0 * impact]), middle, impact.shape, settings)
 
@@ -105,7 +105,7 @@ def test_a_measured_map_survives_its_way_into_the_page():
 
 def test_the_largest_deviation_is_that_of_wide_networks():
     settings = network_settings(depth=5, mode="abs")
-    fields = [field_of(predicted_map(settings)), field_of(predicted_map(settings) ** 4, channels=1)]
+    fields = [field_of(predicted_map(settings)), field_of(predicted_map(settings) ** 4, width=1)]
     assert replication_report.largest_deviation(fields, 16) == "0.0"
     narrow = 100 * abs(fields[1].size / predicted_size(settings) - 1)
     assert replication_report.largest_deviation(fields, 1) == f"{narrow:.1f}"

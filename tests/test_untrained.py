@@ -20,7 +20,7 @@ from erf.theory import log_log_slope
 
 @pytest.fixture(scope="module")
 def uniform() -> list[ReceptiveField]:
-    settings = network_settings(weights="uniform", channels=1, runs=1, depths=[5, 10, 20, 40])
+    settings = network_settings(weights="uniform", width=1, runs=1, depths=[5, 10, 20, 40])
     return measure_network.measure_network("uniform", settings)[0]
 
 
@@ -54,7 +54,7 @@ def test_random_networks_have_theorys_finite_depth_sizes(random):
 
 
 def test_a_network_is_the_same_whatever_else_is_measured_with_it(random):
-    alone = measure_network.measure_network("random", network_settings(depths=[10], readings=["square", "abs"]))[0][1]
+    alone = measure_network.measure_network("random", network_settings(depths=[10], variants=["square", "abs"]))[0][1]
     np.testing.assert_array_equal(alone.map, random[1].map)
     np.testing.assert_array_equal(alone.bootstrap, random[1].bootstrap)
 
@@ -66,10 +66,10 @@ def test_runs_do_not_depend_on_how_many_fit_in_one_pass(random, monkeypatch):
 
 
 def test_readings_of_the_same_gradients():
-    readings = ["abs", "square", "signed", "equal", "maximum"]
-    settings = network_settings(channels=2, runs=7, readings=readings)
+    variants = ["abs", "square", "signed", "equal", "maximum"]
+    settings = network_settings(width=2, runs=7, variants=variants)
     fields, _ = measure_network.measure_network("x", settings | {"depths": [8]})
-    by_name = {field.settings["reading"]: field for field in fields}
+    by_name = {field.settings["variant"]: field for field in fields}
     maps, *_ = measure_network.run_maps("x", settings, 8)
     np.testing.assert_allclose(by_name["abs"].map, maps["abs"].mean(0))
     np.testing.assert_allclose(by_name["signed"].map, maps["signed"].mean(0))
@@ -82,7 +82,7 @@ def test_readings_of_the_same_gradients():
 
 
 def test_dead_runs_of_a_single_channel_are_counted_in_the_table(tmp_path):
-    settings = network_settings(depths=[20, 40], channels=1, activation="relu")
+    settings = network_settings(depths=[20, 40], width=1, activation="relu")
     arguments = ["--settings", settings_file({"name": "one", **settings}), "--out", str(tmp_path / "one.npz")]
     assert measure_network.main(arguments) == 0
     table, fields = pd.read_csv(tmp_path / "one.csv"), load_fields(tmp_path / "one.npz")
@@ -124,14 +124,14 @@ def test_slopes_of_uniform_networks_are_theorys_and_certain(uniform):
 
 def test_slopes_and_their_intervals_by_hand(random):
     table = growth_slopes.slopes(random[::-1], [[40, 5, 20, 10]])  # in any order
-    row = table[(table["mode"] == "abs") & (table["quantity"] == "ratio")].iloc[0]
+    row = table[(table["variant"] == "abs") & (table["quantity"] == "ratio")].iloc[0]
     depth = np.array([5, 10, 20, 40])
     ratios = np.array([field.size for field in random]) / (1 + 2 * depth)
     assert row["slope"] == pytest.approx(np.polyfit(np.log(depth), np.log(ratios), 1)[0])
     replicates = np.stack([field.bootstrap for field in random], 1) / (1 + 2 * depth)
     assert (row["low"], row["high"]) == pytest.approx(basic_interval(row["slope"], log_log_slope(depth, replicates)))
-    assert list(table.columns[:7]) == ["weights", "mode", "depths", "quantity", "slope", "low", "high"]
-    per_run = table[(table["mode"] == "per run") & (table["quantity"] == "size")].iloc[0]
+    assert list(table.columns[:7]) == ["weights", "variant", "depths", "quantity", "slope", "low", "high"]
+    per_run = table[(table["variant"] == "per run") & (table["quantity"] == "size")].iloc[0]
     means = [np.mean(field.run_sizes) for field in random]
     assert per_run["slope"] == pytest.approx(np.polyfit(np.log(depth), np.log(means), 1)[0])
     drawn = [growth_slopes.sizes(field, per_run=True)[1] for field in random]
@@ -141,14 +141,14 @@ def test_slopes_and_their_intervals_by_hand(random):
 
 
 def test_a_sample_is_an_experiment_of_its_own(tmp_path):
-    settings = network_settings(channels=1, runs=5, activation="relu")
+    settings = network_settings(width=1, runs=5, activation="relu")
     arguments = ["--settings", settings_file({"name": "thin", **settings, "depths": [8, 4], "samples": 3})]
     assert slope_samples.main([*arguments, "--out", str(tmp_path / "thin.csv")]) == 0
     table = pd.read_csv(tmp_path / "thin.csv")
     assert table["size"].nunique() == 6
     name = "thin, sample 1"
     fields, _ = measure_network.measure_network(name, settings | {"depths": [4, 8]})
-    rows = table[table["sample"] == 1].set_index("mode")
+    rows = table[table["sample"] == 1].set_index("variant")
     sizes = np.array([field.size for field in fields])
     assert rows.loc["abs", "size"] == pytest.approx(np.log2(sizes[1] / sizes[0]))
     assert rows.loc["abs", "ratio"] == pytest.approx(np.log2(sizes[1] / 17 / (sizes[0] / 9)))
@@ -165,12 +165,12 @@ def test_what_was_not_measured_is_named(uniform, tmp_path, capsys):
         (
             growth_slopes,
             ["--settings", settings_file({"depths": [[5, 12]]})],
-            "uniform is not measured at 12 layers in the reading abs",
+            "uniform is not measured at 12 layers in the variant abs",
         ),
         (
             figure_gaussian_shape,
             ["--settings", settings_file({"depths": [7]})],
-            "nothing to draw: no reading abs at [7] layers",
+            "nothing to draw: no variant abs at [7] layers",
         ),
         (figure_growth, ["--slopes", str(table)], "table.csv: has no column 'slope': another table is wanted here"),
     ]
@@ -186,7 +186,7 @@ def test_a_network_too_large_for_any_memory_is_refused():
 
 
 def test_gradients_too_small_for_float32_are_refused_and_others_are_in_float64(monkeypatch):
-    settings = network_settings(depths=[30], channels=2, runs=2, double_depth=20)
+    settings = network_settings(depths=[30], width=2, runs=2, double_depth=20)
     field = measure_network.measure_network("x", settings | {"activation": "sigmoid"})[0][0]
     assert 0 < field.map.max() < 1e-12 and field.dead == 0
     assert field.map[0, 0] > 0  # float32 would have lost it
@@ -200,7 +200,7 @@ def field_of_size(side: int, **settings) -> ReceptiveField:
     maps = np.zeros((5, 31, 31))
     edge = (31 - side) // 2
     maps[:, edge : edge + side, edge : edge + side] = 1
-    described = network_settings(depth=15, mode="abs", reading="abs", runs=5, **settings)
+    described = network_settings(depth=15, mode="abs", variant="abs", runs=5, **settings)
     return ReceptiveField.from_runs(maps, (15, 15), (31, 31), described, np.random.default_rng(0))
 
 
@@ -218,7 +218,7 @@ def test_the_figure_of_structures_holds_each_against_its_own_plain_network():
 
 
 def test_a_network_that_is_dead_in_all_runs_is_named(tmp_path, capsys):
-    settings = network_settings(depths=[200], channels=1, runs=2, activation="relu", double_depth=0)
+    settings = network_settings(depths=[200], width=1, runs=2, activation="relu", double_depth=0)
     arguments = ["--settings", settings_file({"name": "deep", **settings}), "--out", str(tmp_path / "deep.npz")]
     assert measure_network.main(arguments) == 1
     assert "error: deep: the unit is dead in all 2 runs; give it more channels or more runs" in capsys.readouterr().err

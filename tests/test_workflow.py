@@ -121,7 +121,7 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     folder = finished_project.folder
     growth = pd.read_csv(folder / "figures/small/growth.csv")
     fields = load_fields(folder / "results/small/networks/relu.npz")
-    field = next(f for f in fields if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
+    field = next(f for f in fields if (f.settings["depth"], f.settings["variant"]) == (10, "abs"))
     row = growth.query("series == 'random + ReLU' and depth == 10 and quantity == 'size'").iloc[0]
     assert row["value"] == pytest.approx(field.size, rel=1e-5)
     assert (row["low"], row["high"]) == pytest.approx(field.interval, rel=1e-5)
@@ -139,8 +139,8 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     slopes = pd.read_csv(folder / "results/small/growth_slopes.csv")
     assert sensitivity.query("panel == 'slopes'")["value"].tolist() == pytest.approx(slopes["slope"].tolist(), rel=1e-5)
     thin = load_fields(folder / "results/small/networks/relu_1_channel.npz")
-    deepest = next(f for f in thin if (f.settings["depth"], f.settings["reading"]) == (10, "abs"))
-    shown = sensitivity.query("panel == 'sizes' and network == 'relu_1_channel'").set_index("mode")
+    deepest = next(f for f in thin if (f.settings["depth"], f.settings["variant"]) == (10, "abs"))
+    shown = sensitivity.query("panel == 'sizes' and network == 'relu_1_channel'").set_index("variant")
     assert shown.loc["per run", "value"] == pytest.approx(np.nanmean(deepest.run_sizes), rel=1e-5)
     assert shown.loc["abs", "dead"] == deepest.dead
 
@@ -228,7 +228,7 @@ SETTINGS = [
     (("models", "photos", "seed"), 0, 1, OF_MODELS),
     (("figures", "models", "models"), ["noise", "photos", "library"], ["photos", "noise"], {"figure_models"} | REPORT),
     (
-        ("training_defaults", "camvid", "measure_images"),
+        ("training_defaults", "camvid", "images"),
         4,
         3,
         {"measure_snapshots", "measure_units"}
@@ -324,7 +324,7 @@ def test_a_read_only_folder_is_named(small_cifar, tmp_path, capsys, monkeypatch)
     else:
         blocked = tmp_path / "folder"
         blocked.mkdir(mode=0o500)
-    settings = network_settings(depths=[2], channels=1, runs=1)
+    settings = network_settings(depths=[2], width=1, runs=1)
     arguments = ["--settings", settings_file({"name": "x", **settings}), "--out", str(blocked / "sub" / "x.npz")]
     assert measure_network.main(arguments) == 1
     error = capsys.readouterr().err

@@ -148,8 +148,8 @@ def check_training(configuration: Configuration, name: str, dataset: str, settin
     source, validation = configuration["datasets"][dataset], settings.get("validation", 0)
     images = source.get("splits", DATASETS[dataset].images)  # in each split
     train, held_out = images["train"] - validation, sum(images.values()) - images["train"] + validation
-    if settings["measure_images"] > held_out:
-        stop(f"{key}.measure_images", f"there are only {held_out} images for validation and test")
+    if settings["images"] > held_out:
+        stop(f"{key}.images", f"there are only {held_out} images for validation and test")
     if settings["batch_size"] > train:
         left = f"validation leaves only {train}" if validation else f"there are only {train}"
         stop(f"{key}.batch_size", f"{left} training images")
@@ -226,8 +226,8 @@ def check_figure_of_networks(configuration: Configuration, figure: str, names: S
     first = configuration.network(names[0])
     for name in names:
         settings = configuration.network(name)
-        if "abs" not in settings["readings"]:
-            stop(key, f"{name!r} is not measured in the reading abs, of which maps are drawn")
+        if "abs" not in settings["variants"]:
+            stop(key, f"{name!r} is not measured in the variant abs, of which maps are drawn")
         for trait in told.alike:
             if settings[trait] != first[trait]:
                 stop(key, f"{name!r} and {names[0]!r} differ in {trait}")

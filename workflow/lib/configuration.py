@@ -47,13 +47,9 @@ class Configuration:
         return {
             "dataset": dataset,
             "sha256": self["datasets"][dataset]["sha256"],
-            **without(self.training(name), "seeds", "measure_images"),
+            **without(self.training(name), "seeds", "images"),
             "snapshots": self["snapshots"][dataset],
         }
-
-    def measured_by(self, name: str) -> dict:
-        """What the measurement of a training's snapshots depends on."""
-        return {**self.trained_by(name), "measure_images": self.training(name)["measure_images"]}
 
     def trainings_on(self, dataset: str) -> list[str]:
         """Names of the trainings on a dataset."""

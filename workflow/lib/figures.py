@@ -93,8 +93,8 @@ ERF_TABLES = every_seed("trainings", "erf/{name}/seed_{seed}.csv")
 METRICS = every_seed("trainings", "trainings/{name}/seed_{seed}/metrics.csv")
 
 THEORY, UNTRAINED, TRAINED, BEYOND = "Theory", "Untrained networks", "Trained networks", "Beyond the paper"
-PLAIN = ("kernel", "structure", "unit", "centre_light")
-ONE_DEPTH = ("kernel", "unit", "weights", "channels", "depths")
+PLAIN = ("kernel", "structure", "reading", "centre_light")
+ONE_DEPTH = ("kernel", "reading", "weights", "width", "depths")
 
 FIGURES = {  # in the report's order
     "convolution": Figure(
@@ -177,7 +177,7 @@ FIGURES = {  # in the report's order
         shows=("networks",),
         reads={
             "slopes": growth_slopes,
-            "readings": network_tables("slopes"),
+            "variants": network_tables("slopes"),
             "positions": network_tables("networks"),
             "samples": slope_samples,
         },

@@ -133,7 +133,7 @@ class Run:
     def slope_samples(self, network: str) -> dict:
         """What the repeated experiments with a network depend on."""
         samples = self.configuration["slopes"]["samples"]
-        settings = without(self.configuration.network(network), "depths", "readings")
+        settings = without(self.configuration.network(network), "depths", "variants")
         return {"name": network, **settings, "depths": samples["depths"], "samples": samples["count"]}
 
     def training_state(self, name: str, seed: str) -> str:
@@ -224,7 +224,7 @@ class Run:
             "name": configuration["name"],
             "figures": self.figures_shown(),
             "command": self.remade_by(),
-            "channels": configuration["network_defaults"]["channels"],
+            "width": configuration["network_defaults"]["width"],
             "special_layers": configuration["network_defaults"]["special_layers"],
             "trainings": {
                 name: {"dataset": configuration.dataset_of(name), **configuration.training(name)}

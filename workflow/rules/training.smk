@@ -67,7 +67,7 @@ rule measure_snapshots:
         runtime=minutes(60),
     params:
         **run.given("trainings/{training}", lambda wildcards: configuration.trained_by(wildcards.training)),
-        images=lambda wildcards: configuration.training(wildcards.training)["measure_images"],
+        images=lambda wildcards: configuration.training(wildcards.training)["images"],
         device=untracked(config["device"]),
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"

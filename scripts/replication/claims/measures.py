@@ -46,11 +46,11 @@ class Results:
         return replace(self, tables={**self.tables, "networks": own})
 
 
-def plain_stacks(results: Results, series: str, reading: str = "abs") -> pd.DataFrame:
+def plain_stacks(results: Results, series: str, variant: str = "abs") -> pd.DataFrame:
     """Rows of the plain stacks without centre-light weights at the paper's depths: of each, the widest network."""
-    found = results["networks"].query("series == @series and reading == @reading and depth in @PAPER_DEPTHS")
-    found = found.query("structure == 'plain' and kernel == 3 and unit == 'before' and centre_light == 0")
-    found = found.sort_values("channels", kind="stable")
+    found = results["networks"].query("series == @series and variant == @variant and depth in @PAPER_DEPTHS")
+    found = found.query("structure == 'plain' and kernel == 3 and reading == 'before' and centre_light == 0")
+    found = found.sort_values("width", kind="stable")
     return found.drop_duplicates("depth", keep="last").sort_values("depth")
 
 
@@ -109,7 +109,7 @@ def fractions(results: Results) -> list[Part]:
 
 def structure_fits(results: Results, structure: str) -> list[Part]:
     """R^2 of the Gaussian fitted to the maps of a structure."""
-    rows = results["networks"].query("structure == @structure and reading == 'abs'")
+    rows = results["networks"].query("structure == @structure and variant == 'abs'")
     return [Part(row.series, row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
 
 
@@ -121,20 +121,20 @@ def structure_ratios(results: Results, structure: str) -> list[Part]:
 
 def box_shares(results: Results) -> list[Part]:
     """Share of its bounding box that the dilated stacks' ERF fills."""
-    rows = results["networks"].query("structure == 'dilation' and reading == 'abs'")
+    rows = results["networks"].query("structure == 'dilation' and variant == 'abs'")
     return [Part(row.series, row.box_share, row.box_low, row.box_high) for row in rows.itertuples()]
 
 
 def slope_rows(results: Results, quantity: str, deepest: bool) -> pd.DataFrame:
     """Slopes against depth of the widest plain stacks of random weights, for every range of depths or the deepest."""
-    table = results["slopes"].query("mode == 'abs' and unit == 'before' and quantity == @quantity")
+    table = results["slopes"].query("variant == 'abs' and reading == 'before' and quantity == @quantity")
     table = table[table["weights"].isin(["random", "random + ReLU"])]
     if "kernel" in table:  # older tables have no others
         table = table[table["kernel"] == 3]
     if deepest:
         last = table["depths"].str.split("-").str[-1].astype(int)
         table = table[last == last.max()]
-    return table[table["channels"] == table.groupby("weights")["channels"].transform("max")]
+    return table[table["width"] == table.groupby("weights")["width"].transform("max")]
 
 
 def slopes(results: Results, quantity: str, deepest: bool = False) -> list[Part]:
@@ -225,7 +225,7 @@ def centre_light_sizes(results: Results) -> list[Part]:
 
 def centre_light_fits(results: Results) -> list[Part]:
     """R^2 of the Gaussian fitted to the maps of centre-light stacks."""
-    rows = results["networks"].query("centre_light > 0 and reading == 'abs'").sort_values("centre_light")
+    rows = results["networks"].query("centre_light > 0 and variant == 'abs'").sort_values("centre_light")
     return [Part(f"strength {row.centre_light:g}", row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
 
 

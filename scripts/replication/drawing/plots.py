@@ -78,15 +78,15 @@ def save(figure: Figure, table: pd.DataFrame, path: Path) -> None:
 
 
 def drawn_fields(paths: list[Path], depths: list[int] | None = None) -> list[ReceptiveField]:
-    """The fields in results of measure_network that figures draw: of the reading "abs", at `depths` if given.
+    """The fields in results of measure_network that figures draw: of the variant "abs", at `depths` if given.
 
     InputError if there are none.
     """
     fields = [field for path in paths for field in load_fields(path)]
-    shown = [f for f in fields if f.settings["reading"] == "abs" and (depths is None or f.settings["depth"] in depths)]
+    shown = [f for f in fields if f.settings["variant"] == "abs" and (depths is None or f.settings["depth"] in depths)]
     if not shown:
         raise InputError(
-            f"nothing to draw: no reading abs{f' at {depths} layers' if depths else ''} in {paths[0]}, ..."
+            f"nothing to draw: no variant abs{f' at {depths} layers' if depths else ''} in {paths[0]}, ..."
         )
     return shown
 

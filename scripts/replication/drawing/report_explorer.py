@@ -21,8 +21,8 @@ def measured_map(field: ReceptiveField) -> dict:
     settings, fit, impact = field.settings, field.fit_gaussian(), np.abs(field.map)
     scale = 65535 / impact.max()
     runs = settings["runs"] - field.dead
-    channels = counted(settings["channels"], "channel")
-    unit = [] if settings["unit"] == "before" else ["unit after its activation"]
+    channels = counted(settings["width"], "channel")
+    unit = [] if settings["reading"] == "before" else ["unit after its activation"]
     alive = counted(runs, "run") + (f" ({field.dead} more were dead)" if field.dead else "")
     return {
         **{name: settings[name] for name in ("depth", "kernel", "weights", "structure")},
@@ -44,6 +44,6 @@ def explorer_data(fields: list[ReceptiveField]) -> dict:
     """What the explorer needs beside its formulas."""
     shown = [field for field in fields if field.settings["centre_light"] == 0 and field.dead < field.settings["runs"]]
     shown = [field for field in shown if field.settings["depth"] <= LIMITS["depth"]]
-    shown.sort(key=lambda field: (-field.settings["channels"], -field.settings["runs"]))
+    shown.sort(key=lambda field: (-field.settings["width"], -field.settings["runs"]))
     colours = (colormaps[MAP_COLOURS](np.arange(256), bytes=True)[:, :3]).tolist()
     return {"threshold": THRESHOLD, "largest": LARGEST, "colours": colours, "measured": list(map(measured_map, shown))}
