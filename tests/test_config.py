@@ -124,8 +124,9 @@ def good_values(schema: dict, value: object, root: dict) -> Iterator:
         case {"type": "array"}:
             yield value[: schema.get("minItems", 0)]
             for item in good_values(schema["items"], value[-1], root):
-                if item not in value[:-1] or not schema.get("uniqueItems"):
-                    yield [*value[:-1], item]
+                kept = value[:-1] or [schema["contains"]["const"]] if "contains" in schema else value[:-1]
+                if item not in kept or not schema.get("uniqueItems"):
+                    yield [*kept, item]
         case {"type": "object"}:
             for key, inner in inner_schemas(schema, value):
                 yield from ({**value, key: good} for good in good_values(inner, value[key], root))
