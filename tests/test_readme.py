@@ -209,7 +209,7 @@ def phrases() -> list[str]:
         f"bootstraps over {defaults['runs']} runs ({networks['plain']['runs']} for the structures and the activations)",
         f"with {defaults['width']} channels; theory",
         f"Networks of {defaults['width']} channels come out",
-        f"networks of {defaults['width']} channels in every reading",
+        f"networks of {defaults['width']} channels in every variant",
         f"with {defaults['kernel']} × {defaults['kernel']} kernels {rf_slopes[0]:.2f} at {', '.join(map(str, first))} "
         f"and {last} layers, and {rf_slopes[1]:.2f} at {deep[0]} to {deep[-1]}. "
         f"The paper's differ by {size - ratio:.2f}",

@@ -173,7 +173,7 @@ FIGURES = {  # in the report's order
     ),
     "sensitivity": Figure(
         BEYOND,
-        "Readings that the paper leaves open",
+        "What the paper leaves open",
         shows=("networks",),
         reads={
             "slopes": growth_slopes,

@@ -6,7 +6,6 @@ for name in DATASETS:
     rule:
         name:
             f"download_{name}"
-        localrule: True
         input:
             **program(f"download_{name}"),
         output:
@@ -16,6 +15,7 @@ for name in DATASETS:
             f"logs/download_{name}.log",
         benchmark:
             f"benchmarks/download_{name}.tsv"
+        localrule: True
         conda:
             "../../environment.yml"
         params:
