@@ -4,6 +4,7 @@
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
+# make gpu-bundle  CONFIG's trainings for a machine with a GPU that has neither a network nor Snakemake
 # make bench   how long things take and what memory, into benchmarks/: half an hour
 # make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
 # make check-reproducibility  CONFIG twice, as differently as may be, compared byte for byte
@@ -12,7 +13,7 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test test-all data lint bench test-faults check-reproducibility
+.PHONY: quick env test test-all gpu-bundle data lint bench test-faults check-reproducibility
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -43,6 +44,9 @@ bench: env
 
 test-faults: env
 	@$(ACTIVATE) && ERF_LONG=1 python -m pytest -s tests/test_faults.py tests/test_config.py tests/test_slurm.py
+
+gpu-bundle: env
+	@$(ACTIVATE) && python workflow/gpu_bundle.py --configfile $(CONFIG) --out gpu-bundle
 
 check-reproducibility: env
 	@$(ACTIVATE) && python tests/check_reproducibility.py $(CONFIG)

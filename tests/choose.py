@@ -19,6 +19,7 @@ PASSED = Path(__file__).with_name("passed")  # the commit at which `make test-al
 # Slow tests, by file or by file and the beginning of their names, and the files whose change calls for them.
 PIPELINE = ("Snakefile", "workflow/", "scripts/replication/commands/", "scripts/erf/system/", "config/config.yaml")
 SLOW = {
+    "test_gpu_bundle.py": ("workflow/gpu_", "workflow/lib/", "scripts/train_", "scripts/replication/trained/"),
     "test_faults.py": (*PIPELINE, "scripts/replication/training/", "scripts/replication/downloads/"),
     "test_lost_work.py": PIPELINE,
     "test_place.py": PIPELINE,

@@ -56,7 +56,7 @@ def test_every_file_is_read_in_a_way_that_runs_nothing(path):
 # Read as UTF-8 in any locale: a machine in ISO 8859-1 would read and write what others cannot.
 TEXTS = {"read_text", "write_text", "to_csv", "pd.read_csv", "jinja2.FileSystemLoader"}
 OPENERS_OF_BYTES = {"Image.open", "gzip.open", "tarfile.open", "file.open", "archive.open"}  # the last two are ZIP's
-PYTHON = [*SOURCES, *sorted((ROOT / "workflow/lib").glob("*.py"))]
+PYTHON = [*SOURCES, *sorted((ROOT / "workflow").rglob("*.py"))]
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -28,7 +28,7 @@ for dataset in DATASETS.values():
         resources:
             mem_mb=8000,
             gpu=uses_gpu(),
-            runtime=minutes(120),
+            runtime=minutes(120 if uses_gpu() else 1440),
         params:
             **run.given("trainings/{training}", lambda wildcards: configuration.trained_by(wildcards.training)),
             device=untracked(config["device"]),
