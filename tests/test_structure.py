@@ -45,8 +45,9 @@ def test_the_theoretical_field_is_the_support_of_the_gradient_of_a_positive_copy
     for axis, length in enumerate(shape[1:]):
         first, last = fields.windows[axis][:, unit[axis]]
         assume(first >= 0 and last < length)  # or the image cuts it off
-        seen = np.flatnonzero(support.sum(1 - axis) > 1e-12 * support.max())  # interpolation rounds its weights
-        assert (seen[0], seen[-1]) == (first, last)
+        reached = np.flatnonzero(support.sum(1 - axis) > 1e-12 * support.max())  # interpolation rounds its weights
+        ends, predicted = (int(reached[0]), int(reached[-1])), (int(first), int(last))
+        assert ends == predicted, f"{('rows', 'columns')[axis]}: the gradient reaches {ends}, theory says {predicted}"
         assert (position[axis], size[axis]) == ((first + last) / 2, last - first + 1)
 
 

@@ -54,7 +54,7 @@ class Convolution(Sliding):
 
 
 class TransposedConvolution(Convolution):
-    """Result o sees the pixels i with o = i * stride - padding + dilation * (0 ... kernel - 1)."""
+    """Result u sees the pixels i with u = i * stride - padding + dilation * (0 ... kernel - 1)."""
 
     def of_whole(self, fetch):
         return self.operation.call(lambda leaf: fetch(leaf, {}))

@@ -36,7 +36,8 @@ class Neighbourhood(Everything):
         return self.seen(axis, wanted) if axis in self.source.sizes else EVERYTHING
 
     def seen(self, axis: int, wanted: np.ndarray) -> np.ndarray:
-        """`window` of the operand, along an axis that it has."""
+        """First and last pixel of the operand, along an axis that it has, on which the results `wanted` depend: both
+        (2, n), the ends of n windows. They may lie beyond the plane."""
         raise NotImplementedError
 
     def spatial_index(self, axis: int) -> int:
