@@ -70,6 +70,10 @@ class Run:
         """A file that is made for a figure, if that is among the targets."""
         return [path] if figure in self.configuration.targets else []
 
+    def data_of(self, training: str) -> str:
+        """The arrays on which a training is trained and measured."""
+        return f"data/{self.configuration.dataset_of(training)}.npz"
+
     def training_outputs(self, dataset: str) -> list[str]:
         """What a training on a dataset leaves: snapshots, tables, and the record of it."""
         names = [f"{stem}.pt" for stem in self.configuration.snapshots(dataset)]

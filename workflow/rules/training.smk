@@ -1,11 +1,5 @@
 """Training, and the measuring of what was trained. `tee` shows the progress of what takes long."""
 
-
-def dataset_file(wildcards):
-    """The arrays on which a training is trained and measured."""
-    return f"data/{configuration.dataset_of(wildcards.training)}.npz"
-
-
 for dataset in DATASETS.values():
 
     rule:
@@ -45,7 +39,7 @@ for dataset in DATASETS.values():
 rule measure_snapshots:
     input:
         **program("measure_snapshots"),
-        data=dataset_file,
+        data=lambda wildcards: run.data_of(wildcards.training),
         snapshots=lambda wildcards: [
             results(f"trainings/{wildcards.training}/seed_{wildcards.seed}/{stem}.pt")
             for stem in configuration.snapshots(configuration.dataset_of(wildcards.training))
@@ -80,7 +74,7 @@ rule measure_snapshots:
 use rule measure_snapshots as measure_units with:
     input:
         **program("measure_units"),
-        data=dataset_file,
+        data=lambda wildcards: run.data_of(wildcards.training),
         snapshots=expand(results("trainings/{{training}}/seed_{{seed}}/{stem}.pt"), stem=["epoch_000", "best"]),
     output:
         out=results("units/{training}/seed_{seed}.csv"),
