@@ -9,6 +9,7 @@ Takes seconds for 20 layers and up to two minutes for 160, on one core.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ import torch
 
 from erf.errors import InputError
 from erf.measuring.measure import gradient_of_sum, impact_maps
-from erf.result.field import ReceptiveField, save_fields
+from erf.result.field import ReceptiveField, load_fields, save_fields
+from erf.system.files import journal
 from erf.system.seeds import seed_for, torch_generator
 from erf.theory import THRESHOLD, stack_rf
-from replication.commands.cli import add_settings, command, new_parser, write_table
+from replication.commands.cli import add_settings, command, new_parser, read_table, write_table
+from replication.commands.kept import former
 from replication.stacks.gaussianity import box_share_without_noise, r2_without_noise
 from replication.stacks.modules import build_stack
 from replication.stacks.predictions import predicted_sigma, predicted_size, series_name
@@ -72,10 +75,18 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
     return maps, ((height - 1) / 2, (width - 1) / 2), (height, width)
 
 
-def measure_network(name: str, settings: dict) -> tuple[list[ReceptiveField], pd.DataFrame]:
-    """One field for each depth and variant, and their numbers; `name` names the network's random streams."""
-    fields, rows = [], []
+Measured = tuple[list[ReceptiveField], pd.DataFrame]  # fields, and their numbers, a row each
+
+
+def measure_network(name: str, settings: dict, before: dict[int, Measured] | None = None) -> Measured:
+    """One field for each depth and variant, and their numbers; `name` names the network's random streams. What is in
+    `before`, by depth, is not measured again."""
+    fields, rows, before = [], [], before or {}
     for depth in settings["depths"]:
+        if depth in before:
+            fields += [replace(field, settings={**field.settings, **settings}) for field in before[depth][0]]
+            rows += before[depth][1].to_dict("records")
+            continue
         maps, position, theoretical_rf = run_maps(name, settings, depth)
         for variant, threshold in variants(settings):
             mode, equal, reference = VARIANTS[variant]
@@ -156,6 +167,23 @@ def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:
     return {f"{name}_rows": values[0], f"{name}_columns": values[1]}
 
 
+def measured_before(out: Path, name: str, settings: dict) -> dict[int, Measured]:
+    """What was kept of an earlier result, by depth, if no more than the depths have changed since."""
+    path = former(Path(__file__), out)
+    if not path:
+        return {}
+    with journal():  # of its own: what is kept goes when the program ends, and is no input of the new result
+        fields, rows = load_fields(path), read_table(path.with_suffix(".csv"), "depth")
+    told = {"network": name, **{key: value for key, value in settings.items() if key != "depths"}}
+    if any(field.settings.get(key) != value for field in fields for key, value in told.items()):
+        return {}
+    depths = {field.settings["depth"] for field in fields}
+    return {
+        depth: ([field for field in fields if field.settings["depth"] == depth], rows[rows["depth"] == depth])
+        for depth in depths
+    }
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
@@ -165,7 +193,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # far from the unit of a deep network impacts are next to nothing, and slow
-    fields, rows = measure_network(args.settings.pop("name"), args.settings)
+    name = args.settings.pop("name")
+    fields, rows = measure_network(name, args.settings, measured_before(args.out, name, args.settings))
     save_fields(fields, args.out)
     write_table(rows, args.out.with_suffix(".csv"))
     print(rows[["depth", "variant", "size", "low", "high", "theory_size", "dead"]].to_string(index=False))

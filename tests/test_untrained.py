@@ -1,5 +1,7 @@
 """The experiments on untrained networks: what measure_network and growth_slopes make of them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from erf.errors import InputError
 from erf.result.field import ReceptiveField, load_fields, save_fields
 from erf.result.intervals import basic_interval
 from erf.theory import log_log_slope
+from lib import safekeeping
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,32 @@ def test_dead_runs_of_a_single_channel_are_counted_in_the_table(tmp_path):
     assert table["dead"].min() > 0
     for field, row in zip(fields, table.itertuples(), strict=True):
         assert np.isnan(field.run_sizes).sum() == row.dead + row.without_centre
+
+
+def test_one_more_depth_is_measured_alone(tmp_path, monkeypatch):
+    """And the result is the same, byte for byte, as if all had been measured."""
+    run_maps, depths = measure_network.run_maps, []
+    monkeypatch.setattr(measure_network, "run_maps", lambda *a: depths.append(a[2]) or run_maps(*a))
+
+    def measure(folder: str, **changes) -> list[bytes]:
+        out = tmp_path / folder / "x.npz"
+        out.parent.mkdir(exist_ok=True)
+        settings = network_settings(runs=4, width=2, activation="relu", variants=["abs", "square"], **changes)
+        assert measure_network.main(["--settings", settings_file({"name": "x", **settings}), "--out", str(out)]) == 0
+        return [out.with_suffix(suffix).read_bytes() for suffix in (".npz", ".csv")]
+
+    measure("here", depths=[5, 3])
+    outputs = [tmp_path / "here" / name for name in ("x.npz", "x.csv", "x.provenance.json")]
+    for changes, measured in (({"depths": [3, 4, 5]}, [4]), ({"depths": [4]}, []), ({"depths": [4], "seed": 1}, [4])):
+        safekeeping.keep(list(map(str, outputs)), forced=False)
+        for path in outputs:
+            path.unlink()
+        depths.clear()
+        found = measure("here", **changes)
+        assert depths == measured and found == measure("elsewhere", **changes)
+        assert not (tmp_path / "here/.kept").exists()
+        record = json.loads(outputs[2].read_text())
+        assert not [path for path in record["read"] if ".kept" in path]
 
 
 def dead_field(field: ReceptiveField, live: int) -> ReceptiveField:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from erf.system.files import digest
+from replication.commands.source_code import code_digest
 
 FOLDER = ".kept"
 WHERE = {"--device", "--threads", "--resume", "--sources"}  # arguments that say where or on what; not what is made
@@ -37,6 +38,22 @@ def put_back(script: Path, code: str, arguments: Sequence[str]) -> str | None:
         os.utime(target)
     discard(arguments)
     return record["finished"]
+
+
+def former(script: Path, out: Path) -> Path | None:
+    """What was kept of a program's file `out`, if the same code made it, from whatever settings; None if not.
+
+    A program may take from it what does not depend on the settings that have changed.
+    """
+    found, path = _kept_record(["--out", str(out)]), out.parent / FOLDER / out.name
+    if not found or not path.exists():
+        return None
+    record, whole = found[1], lambda name, was: digest(path.parent / name) == was
+    try:
+        same = (record["script"], record["code"]) == (script.name, code_digest(script))
+        return path if same and all(whole(name, was) for name, was in record["written"].items()) else None
+    except (OSError, KeyError, TypeError):
+        return None
 
 
 def discard(arguments: Sequence[str]) -> None:
