@@ -15,6 +15,7 @@ from PIL import Image
 
 from conftest import ROOT, SCRIPTS, network_settings, settings_file
 from lib.configuration import Configuration
+from lib.figures import FIGURES as TABLE
 from lib.place import Place
 from lib.run import Run
 from repeatable import digests
@@ -64,6 +65,12 @@ def test_the_command_that_makes_a_figure_names_its_configuration(files, changes,
     workflow.config_settings = SimpleNamespace(config=changes)
     run = Run(Configuration({"name": name}), Place(ROOT, name), rules=None, workflow=workflow)
     assert run.remade_by() == command
+
+
+def test_slurm_groups_the_figures_that_the_table_groups():
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/profile.yaml").read_text())
+    told = {rule: group for rule, group in profile["groups"].items() if rule.removeprefix("figure_") in TABLE}
+    assert told == {f"figure_{name}": figure.group for name, figure in TABLE.items() if figure.group}
 
 
 def test_conda_environment_is_in_step_with_the_lock():
