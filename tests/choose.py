@@ -36,8 +36,8 @@ SLOW = {
     "test_workflow.py::test_a_real_change": PIPELINE,
     "test_workflow.py::test_a_changed_setting": PIPELINE,
 }
-# Session fixtures that take minutes: the tests that use one go to one worker.
-SHARED = ("finished_project", "finished_few", "undisturbed", "browser", "slurm")
+# A fixture that takes minutes, and files whose own fixtures do: their tests go to one worker each.
+SHARED, TOGETHER = "finished_project", ("test_slurm.py", "test_training.py", "test_train_reach.py", "test_lost_work.py")
 
 
 def pytest_addoption(parser):
@@ -48,8 +48,10 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if shared := next((name for name in SHARED if name in item.fixturenames), None):
-            item.add_marker(pytest.mark.xdist_group(shared))
+        if SHARED in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(SHARED))
+        elif item.path.name in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
     if config.option.all or any("::" in argument for argument in config.args):
         return
     changed = changed_files() if config.option.changed else []
