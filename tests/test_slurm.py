@@ -16,9 +16,8 @@ import pytest
 import torch
 import yaml
 
-from conftest import ROOT, SMALL, Project
+from conftest import ROOT, SCRIPTS, SMALL, Project
 from repeatable import differences, digests
-from test_workflow import RULES
 
 PROFILE = "workflow/profiles/slurm"
 LONG = bool(os.environ.get("ERF_LONG"))
@@ -26,7 +25,7 @@ LONG = bool(os.environ.get("ERF_LONG"))
 
 def test_the_profile_names_rules_that_exist():
     profile = yaml.safe_load((ROOT / PROFILE / "profile.yaml").read_text())
-    assert {*profile["set-resources"], *profile["groups"]} <= set(RULES)
+    assert {*profile["set-resources"], *profile["groups"]} <= {path.stem for path in SCRIPTS.glob("*.py")}
     assert set(profile["group-components"]) < set(profile["groups"].values())
 
 
