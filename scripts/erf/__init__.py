@@ -16,12 +16,22 @@ import importlib
 
 _HOMES = {
     "measure": "erf.measuring.measure",
+    "register_rule": "erf.ops.table",
     "ReceptiveField": "erf.result.field",
     "InputError": "erf.errors",
     "TheoreticalRF": "erf.measuring.theoretical",
     "theoretical_rf": "erf.measuring.theoretical",
 }
-__all__ = ["InputError", "ReceptiveField", "TheoreticalRF", "measure", "naive", "theoretical_rf", "theory"]
+__all__ = [
+    "InputError",
+    "ReceptiveField",
+    "TheoreticalRF",
+    "measure",
+    "naive",
+    "register_rule",
+    "theoretical_rf",
+    "theory",
+]
 
 
 def __getattr__(name: str):

@@ -2,6 +2,7 @@
 
 import torch
 
+from erf.errors import InputError, did_you_mean
 from erf.graph.nodes import Operation
 from erf.ops import convolution, pointwise, resampling, shapes, sliding
 from erf.ops.rule import Everything, through
@@ -40,6 +41,27 @@ RULES = {
     **dict.fromkeys(("upsample_nearest2d", "_upsample_nearest_exact2d"), sliding.on_planes(resampling.Interpolation)),
     **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), sliding.on_planes(resampling.Interpolation)),
 }
+
+
+def register_rule(name: str, like: str) -> None:
+    """Tell the library how an operation that it does not know uses its operands. Until then it assumes that each result
+    depends on every pixel, so that nothing is cropped and the theoretical receptive field is infinite.
+
+    name : of an operation of torch.library, "namespace::operation"
+    like : "elementwise", if each result depends on its own position alone; or the ATen operation, such as
+        "_softmax", that uses its arguments in the same way and has them in the same order
+
+    InputError if there is no such operation to be like.
+
+    Examples
+    --------
+    >>> import erf
+    >>> erf.register_rule("my_library::smooth_clamp", like="elementwise")
+    """
+    known = {"elementwise": pointwise.elementwise, **RULES}
+    if like not in known:
+        raise InputError(f"there is no op rule for {like!r}{did_you_mean(like, known)}")
+    RULES[name.rpartition("::")[2]] = known[like]
 
 
 def rule_for(operation: Operation, shapes: list[tuple[int, ...]]) -> Everything:
