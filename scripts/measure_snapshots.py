@@ -18,6 +18,7 @@ from erf.system.seeds import seed_for
 from erf.theory import E2
 from replication.commands.cli import command, write_table
 from replication.trained import command as measuring_command
+from replication.trained.kernels import predicted_sigma
 from replication.trained.snapshots import batch_size, load_network
 
 
@@ -28,7 +29,8 @@ def measure_snapshot(
     model, epoch = load_network(path, settings, seed, calibration)
     rng = np.random.default_rng(seed_for(seed, "bootstrap", path.stem))
     field = measure(model, images, model.layers()[-1], batch_size=batch_size(images), rng=rng)
-    field.settings.update(training=settings, seed=seed, epoch=epoch, snapshot=path.stem)
+    told = {"training": settings, "seed": seed, "epoch": epoch, "snapshot": path.stem}
+    field.settings.update(told, sigma_kernels=predicted_sigma(model))
     return field
 
 
@@ -51,6 +53,7 @@ def table_row(field: ReceptiveField) -> dict:
         "size_e2": field.size_at(E2),
         "sigma_rows": field.sigma[0],
         "sigma_columns": field.sigma[1],
+        "sigma_kernels": field.settings["sigma_kernels"],
         "gaussian_r2": field.fit_gaussian().r2,
         "clipped": field.clipped,
         "extent": extent(field),

@@ -1,0 +1,52 @@
+"""The σ that follows from kernels alone: against measurements of untrained networks, and by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+import erf
+from erf import theory
+from erf.models.batch_norm import calibrate_batch_norm
+from erf.system.seeds import torch_generator
+from replication.trained.kernels import energy, kernel_stack, predicted_sigma
+from replication.training.resnets import ResNetCamVid, ResNetCifar, conv_bn
+
+
+def untrained(kind, blocks, width: int, scale: float, side: int):
+    model = kind(blocks, width, scale, 0.0, torch_generator(1, "weights")).eval()
+    images = torch.randn(8, 3, side, side, generator=torch_generator(1, "images"))
+    calibrate_batch_norm(model, images)
+    return model, images
+
+
+@pytest.mark.parametrize(
+    "kind, blocks, scale, side",
+    [(ResNetCifar, 6, 1.0, 48), (ResNetCifar, 6, 0.3, 48), (ResNetCamVid, [2, 2], 1.0, 96)],
+)
+def test_without_training_the_kernels_tell_the_erf(kind, blocks, scale, side):
+    """Weights are independent then, so that no cross term is left out but by chance."""
+    model, images = untrained(kind, blocks, 32, scale, side)
+    field = erf.measure(model, images, model.layers()[-1])
+    assert predicted_sigma(model) == pytest.approx(np.sqrt(np.mean(np.square(field.sigma))), rel=0.06)
+
+
+def test_a_kernels_energy_by_hand():
+    """One weight in each corner, twice as large for the second output, whose batch norm halves it."""
+    conv, norm = conv_bn(1, 2)
+    torch.nn.init.zeros_(conv.weight)
+    conv.weight.data[:, 0, ::2, ::2] = torch.tensor([1.0, 2.0])[:, None, None]
+    norm.weight.data[:] = torch.tensor([1.0, 0.5])
+    norm.running_var[:] = 1 - norm.eps
+    expected = np.zeros((3, 3))
+    expected[::2, ::2] = (1 + 1) / 2
+    np.testing.assert_allclose(energy(conv, norm), expected, rtol=1e-6)
+    np.testing.assert_allclose(energy(conv), expected * 2.5, rtol=1e-6)
+
+
+def test_kernels_without_a_rim_leave_the_unit_and_its_strides():
+    model, _ = untrained(ResNetCamVid, [1], 4, 1.0, 32)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
+            module.weight.data[..., [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
+    assert predicted_sigma(model) == 0
+    assert theory.stack_rf(kernel_stack(model)) == (1 + 2 + 2 + 8,) * 2
