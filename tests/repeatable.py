@@ -1,7 +1,7 @@
 """What the pipeline promises to make again, byte for byte on the CPU, and whether it did.
 
 Not promised: times (speed.csv, the report that shows them, the provenance beside every result), the states that
-trainings go on from, and what is kept aside meanwhile.
+trainings go on from, what is kept aside meanwhile, and the settings that programs are told.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from erf.system.files import digest
 
 FOLDERS = ("data", "results", "figures")
 UNREPEATABLE = ("*provenance.json", "speed.csv", "report/index.html", "*.damaged", ".*")
-STATES = {"resume", "downloads", ".kept"}  # folders
+STATES = {"resume", "downloads", ".kept", "settings"}  # folders
 
 
 def digests(project: Path) -> dict[str, str]:

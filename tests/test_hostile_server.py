@@ -332,7 +332,12 @@ class Download:
 
     def __init__(self, dataset: dict, folder: Path, undisturbed: Path, capsys):
         self.dataset, self.folder, self.undisturbed, self.capsys = dataset, folder, undisturbed, capsys
-        self.arguments = [*dataset_arguments(dataset), "--out", str(folder / "cifar10.npz")]
+        self.look_in(*dataset["sources"])
+
+    def look_in(self, *sources: str) -> None:
+        """Take these sources, and no others."""
+        told = dataset_arguments({**self.dataset, "sources": sources})
+        self.arguments = [*told, "--out", str(self.folder / "cifar10.npz")]
 
     def succeeds(self) -> None:
         assert download_cifar10.main(self.arguments) == 0, self.capsys.readouterr().err
@@ -403,7 +408,7 @@ def test_no_server(server, download):
 
 
 def test_another_scheme(download):
-    download.arguments[1] = json.dumps({**download.dataset, "sources": ["ftp://127.0.0.1/archive", "://", "http://"]})
+    download.look_in("ftp://127.0.0.1/archive", "://", "http://")
     download.fails("ftp://127.0.0.1/archive: leads to no file (No connection adapters were found")
 
 
@@ -454,7 +459,7 @@ def test_slow_is_in_order_and_a_trickle_is_a_fault(server, download, monkeypatch
 def test_sources_have_parts_of_their_own(server, download, cifar_archive):
     """The second source has the same ETag and other bytes; in the end no part is left of either."""
     with Server(cifar_archive) as other:
-        download.arguments[1] = json.dumps({**download.dataset, "sources": [server.url, other.url]})
+        download.look_in(server.url, other.url)
         server.answers = [serve(cut=CUT)] + [status(500)] * 4
         other.answers = [serve(cut=CUT // 2), serve(cut=CUT // 2)]
         download.succeeds()

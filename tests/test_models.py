@@ -581,7 +581,7 @@ def test_the_script_writes_the_field_and_its_numbers(nets):
     assert (row["rf_height"], row["rf_width"]) == (3, 3)
     assert (row["row"], row["column"], row["images"], row["dead"]) == (6, 5, 3, 0)
     record = json.loads(Path("out/mine.provenance.json").read_text())
-    assert record["read"].keys() == {"nets.py"} and record["written"].keys() == {"mine.npz", "mine.csv"}
+    assert record["read"].keys() == {arguments[1], "nets.py"} and record["written"].keys() == {"mine.npz", "mine.csv"}
 
 
 def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_says(nets, capsys):
@@ -593,7 +593,7 @@ def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_s
     assert script.main([*arguments, "--out", "out/x.npz"]) == 0
     record = json.loads(Path("out/x.provenance.json").read_text())
     photos = {f"photos/{number}.png" for number in range(3)}
-    assert record["read"].keys() == {"nets.py", "nets.pt", "photos", *photos}
+    assert record["read"].keys() == {arguments[1], "nets.py", "nets.pt", "photos", *photos}
     for folder, names in ((nets, ["nets.py", "nets.pt"]), (nets / "photos", ["0.png", "1.png", "2.png"])):
         hostile = json.dumps(record | {"written": dict.fromkeys(names, "0" * 64)})
         (folder / "provenance.json").write_text(hostile)
