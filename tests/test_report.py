@@ -233,7 +233,7 @@ def test_the_table_of_trainings_is_that_of_the_results(finished_project, page):
         seeds, score, before, after, best = re.findall(r">([^<]*)</td>", cells)
         sizes = pd.concat(pd.read_csv(path) for path in results.glob(f"erf/{training}/*.csv"))
         tests = pd.concat(pd.read_csv(path) for path in results.glob(f"trainings/{training}/*/test.csv"))
-        assert int(seeds) == len(tests) == 2
+        assert int(seeds) == len(tests) == (2 if training.startswith("camvid") else 1)
         kind = "mean_iou" if training.startswith("camvid") else "accuracy"
         assert score == f"{kind.replace('_iou', ' IoU').replace('_', ' ')} {100 * tests[f'test_{kind}'].mean():.1f} %"
         for shown, snapshot in ((before, "epoch_000"), (after, "best")):
