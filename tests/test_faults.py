@@ -217,9 +217,9 @@ def test_what_is_damaged_is_named_and_made_again(copied, undisturbed, damaged):
     """By a disk, say, which gives it no new date: the first to notice is a job that reads it."""
     for number, (name, how) in enumerate(damaged.items()):
         path, lost = copied.folder / name, copied.folder / TO_DAMAGE[name]
-        made = path.stat().st_mtime
+        made = path.stat().st_mtime_ns
         damage(path, np.random.default_rng(number), how)
-        os.utime(path, (made, made))
+        os.utime(path, ns=(made, made))
         shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     outputs = finish(copied, undisturbed, most=len(damaged))
     lines = {line for output in outputs for line in output.splitlines() if line.startswith("error: ")}
