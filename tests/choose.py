@@ -11,7 +11,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSED = Path(__file__).with_name("passed")  # the commit at which `make test-all` last passed
@@ -41,8 +41,27 @@ SLOW = {
     "test_workflow.py::test_a_real_change": PIPELINE,
     "test_workflow.py::test_a_changed_setting": PIPELINE,
 }
-# A fixture that takes minutes, and files whose own fixtures do: their tests go to one worker each.
-SHARED, TOGETHER = "finished_project", ("test_slurm.py", "test_training.py", "test_train_reach.py", "test_lost_work.py")
+# Files whose tests share fixtures that take minutes: those of one name go to one worker.
+PIPELINE_TESTS = (
+    "test_faults.py",
+    "test_gpu_bundle.py",
+    "test_report.py",
+    "test_reproducibility.py",
+    "test_workflow.py",
+)
+TOGETHER = dict.fromkeys(PIPELINE_TESTS, "pipeline")
+TOGETHER |= {name: name for name in ("test_slurm.py", "test_training.py", "test_train_reach.py", "test_lost_work.py")}
+
+
+class ByFile(LoadScopeScheduling):
+    """Each test by itself to the next free worker, but for those that go together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return TOGETHER.get(Path(nodeid.split("::")[0]).name, nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
 
 
 def pytest_addoption(parser):
@@ -50,13 +69,7 @@ def pytest_addoption(parser):
     parser.addoption("--changed", action="store_true", help="of the slow tests those whose files have changed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
-    for item in items:
-        if SHARED in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group(SHARED))
-        elif item.path.name in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
     if config.option.all or any("::" in argument for argument in config.args):
         return
     changed = changed_files() if config.option.changed else []

@@ -22,7 +22,7 @@ import yaml
 from hypothesis import settings
 from PIL import Image
 
-from choose import pytest_addoption, pytest_collection_modifyitems  # noqa: F401
+from choose import pytest_addoption, pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 from erf.models.factory import load_model
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
