@@ -174,12 +174,14 @@ def test_the_summary_names_its_numbers_as_the_tables_do():
         "snapshot": "best",
         "epoch": 1,
         "images": 1,
+        "sigma_kernels": 4.0,
     }
     field = field_of(theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22)), (14, 22), settings=settings)
     row, summary = measure_snapshots.table_row(field), field.summary()
     shared = set(row) & set(summary)
     assert shared == set(row) - {"dataset", "residual_scale", "centre_light", "seed", "snapshot", "epoch"} - {
         "extent",
+        "sigma_kernels",
         "theoretical_rf",  # rf_height and rf_width
     }
     for name in shared:
