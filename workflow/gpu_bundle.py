@@ -17,13 +17,12 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(PROJECT / "workflow"), str(PROJECT / "scripts")]
 
+from gpu_run import split  # noqa: E402
 from lib import strict  # noqa: E402
 from lib.configuration import Configuration, on_top  # noqa: E402
 from lib.place import Place  # noqa: E402
 from lib.run import Run, as_json  # noqa: E402
 from replication.datasets.table import DATASETS  # noqa: E402
-
-PART = 60 * 2**20  # bytes
 
 
 def jobs(run: Run) -> Iterator[dict]:
@@ -66,24 +65,12 @@ def bundle(run: Run, out: Path) -> list[Path]:
             file.write_text(as_json(configuration.trained_by(name)) + "\n", encoding="utf-8")
             packed.add(file, run.place.settings(f"trainings/{name}"))
             file.unlink()
-    parts = list(split(archive, out / "part"))
-    archive.unlink()
+    parts = split(archive, out / "part")
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in parts}
     told = {"name": configuration["name"], "parts": digests, "jobs": plan}
     (out / "jobs.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(project / "workflow/gpu_run.py", out / "run.py")
     return parts
-
-
-def split(path: Path, stem: Path) -> Iterator[Path]:
-    """Files of at most PART bytes that make up a file."""
-    with path.open("rb") as whole:
-        number = 0
-        while content := whole.read(PART):
-            part = stem.with_name(f"{stem.name}_{number:03d}")
-            part.write_bytes(content)
-            yield part
-            number += 1
 
 
 def main(argv: list[str] | None = None) -> None:

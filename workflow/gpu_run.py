@@ -55,18 +55,24 @@ def do(job: dict, deadline: float) -> bool:
     return True
 
 
-def pack(name: str) -> list[Path]:
-    """The results in files of at most PART bytes."""
+def pack() -> list[Path]:
+    """The results in parts."""
     for old in HERE.glob("results_*"):
         old.unlink()
     archive = HERE / "results.tar.gz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
         packed.add(HERE / "results", "results", filter=lambda file: None if "/resume" in file.name else file)
-    content, parts = archive.read_bytes(), []
-    for number, start in enumerate(range(0, len(content), PART)):
-        parts.append(HERE / f"results_{number:03d}")
-        parts[-1].write_bytes(content[start : start + PART])
-    archive.unlink()
+    return split(archive, HERE / "results")
+
+
+def split(path: Path, stem: Path) -> list[Path]:
+    """Replace a file by parts of at most PART bytes, <stem>_000, <stem>_001, …, and return these."""
+    parts = []
+    with path.open("rb") as whole:
+        while content := whole.read(PART):
+            parts.append(stem.with_name(f"{stem.name}_{len(parts):03d}"))
+            parts[-1].write_bytes(content)
+    path.unlink()
     return parts
 
 
@@ -82,7 +88,7 @@ def main() -> None:
         if not do(job, deadline):
             break
         done += 1
-    parts = pack(plan["name"])
+    parts = pack()
     print(f"{done} of {len(plan['jobs'])} jobs are done; results in {', '.join(path.name for path in parts)}")
     sys.exit(0 if done == len(plan["jobs"]) else 3)
 

@@ -24,8 +24,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that memory has run out. torch raises a RuntimeError for it, with varying words."""
-    words = ("out of memory", "not enough memory", "can't allocate memory", "could not create a memory object")
-    words += ("could not create a primitive",)  # oneDNN, when its scratchpad finds no memory
+    words = (
+        *("out of memory", "not enough memory", "can't allocate memory"),
+        *("could not create a memory object", "could not create a primitive"),  # oneDNN's
+    )
     memory = isinstance(error, MemoryError) or isinstance(error.__context__, MemoryError)
     return memory or any(word in str(error) for word in words)
 

@@ -12,7 +12,7 @@ from lib import checks, place as places, safekeeping, strict
 from lib.configuration import Configuration, on_top, without
 from lib.figures import FIGURES
 from lib.place import Place, record
-from lib.run import Run, as_json, untracked
+from lib.run import Run, untracked
 from replication.datasets.table import DATASETS
 
 BASE_CONFIG = os.path.relpath(PROJECT / "config/config.yaml")

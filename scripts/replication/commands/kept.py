@@ -46,14 +46,7 @@ def former(script: Path, out: Path) -> Path | None:
     A program may take from it what does not depend on the settings that have changed.
     """
     found, path = _kept_record(["--out", str(out)]), out.parent / FOLDER / out.name
-    if not found or not path.exists():
-        return None
-    record, whole = found[1], lambda name, was: digest(path.parent / name) == was
-    try:
-        same = (record["script"], record["code"]) == (script.name, code_digest(script))
-        return path if same and all(whole(name, was) for name, was in record["written"].items()) else None
-    except (OSError, KeyError, TypeError):
-        return None
+    return path if found and path.exists() and _is_whole(*found, script, code_digest(script)) else None
 
 
 def discard(arguments: Sequence[str]) -> None:
@@ -68,16 +61,25 @@ def whereabouts(arguments: Sequence[str]) -> str | None:
 
 
 def _is_same(path: Path, record: dict, script: Path, code: str, arguments: Sequence[str]) -> bool:
-    """Whether a kept record tells of this program, arguments and code, and all files are as it says. Files come last:
-    they may be large."""
+    """Whether a kept record tells of this program, arguments and code, and all files are as it says."""
     try:
         return (
-            (record["script"], record["code"]) == (script.name, code)
-            and _without_where(record["arguments"]) == _without_where(arguments)
-            and all(digest(path.parent / name) == was for name, was in record["written"].items())
+            _without_where(record["arguments"]) == _without_where(arguments)
+            and _is_whole(path, record, script, code)
             and all(digest(Path(read)) == was for read, was in record["read"].items())
         )
     except (OSError, KeyError, TypeError):  # a file is missing, or the record is older and knows no code
+        return False
+
+
+def _is_whole(path: Path, record: dict, script: Path, code: str) -> bool:
+    """Whether a kept record tells of this program and code, and all that these wrote is as it says. Files come last:
+    they may be large."""
+    try:
+        return (record["script"], record["code"]) == (script.name, code) and all(
+            digest(path.parent / name) == was for name, was in record["written"].items()
+        )
+    except (OSError, KeyError, TypeError):
         return False
 
 
