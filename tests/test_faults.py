@@ -156,8 +156,11 @@ def struck_in(stage: str, struck: collections.Counter) -> int:
 
 
 def tracebacks(output: str) -> list[str]:
-    """Exceptions that ended in a traceback, but for a KeyboardInterrupt, which may come while Python itself starts."""
-    ends = re.findall(r"^Traceback .*\n(?:[ \t].*\n)*(?:(.+)\n)?", output, re.MULTILINE)
+    """Exceptions that ended in a traceback, but for a KeyboardInterrupt, which may come while Python itself starts.
+
+    Python prints an empty line where it is interrupted between two lines of code.
+    """
+    ends = re.findall(r"^Traceback .*\n(?:(?:[ \t].*)?\n)*(.*)", output, re.MULTILINE)
     return [] if "KeyboardInterrupt" in ends else ends
 
 
