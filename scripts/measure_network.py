@@ -19,9 +19,10 @@ import torch
 from erf.errors import InputError
 from erf.measuring.measure import gradient_of_sum, impact_maps
 from erf.result.field import ReceptiveField, load_fields, save_fields
+from erf.size import THRESHOLD
 from erf.system.files import journal
 from erf.system.seeds import seed_for, torch_generator
-from erf.theory import THRESHOLD, stack_rf
+from erf.theory import stack_rf
 from replication.commands.cli import add_settings, command, new_parser, read_table, write_table
 from replication.commands.kept import former
 from replication.stacks.gaussianity import box_share_without_noise, r2_without_noise

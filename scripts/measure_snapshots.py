@@ -14,8 +14,8 @@ import torch
 
 from erf.measuring.measure import measure
 from erf.result.field import ReceptiveField, save_fields
+from erf.size import E2
 from erf.system.seeds import seed_for
-from erf.theory import E2
 from replication.commands.cli import command, write_table
 from replication.trained import command as measuring_command
 from replication.trained.kernels import predicted_sigma

@@ -20,8 +20,8 @@ from PIL import Image
 
 from erf.errors import InputError
 from erf.result.field import ReceptiveField, load_fields
+from erf.size import THRESHOLD
 from erf.system.files import atomic, checked
-from erf.theory import THRESHOLD
 from replication.claims.measures import Results, smaller_scale
 from replication.claims.tables import ours, read_checked
 from replication.claims.verdicts import NOT_REPRODUCED, VERDICTS, Region

@@ -13,6 +13,7 @@ from conftest import SCRIPTS
 from erf import theory
 from erf.result.display import THEORY
 from erf.result.field import ReceptiveField
+from erf.size import THRESHOLD
 
 PLACE = {"map": theory.gaussian_map((4.0, 9.0), (61, 91), (30, 40)), "position": (30, 40)}
 
@@ -47,7 +48,7 @@ def test_things_lie_where_they_are_in_the_image(axes):
     assert rectangle.get_bbox().extents == pytest.approx([40 - 25.5, 30 - 20.5, 40 + 25.5, 30 + 20.5])
     (bound,) = axes.collections
     columns, rows = bound.get_paths()[0].vertices.T
-    reach = np.sqrt(-2 * np.log(theory.THRESHOLD))
+    reach = np.sqrt(-2 * np.log(THRESHOLD))
     assert [rows.max() - 30, 30 - rows.min()] == pytest.approx([4 * reach] * 2, rel=0.01)
     assert [columns.max() - 40, 40 - columns.min()] == pytest.approx([9 * reach] * 2, rel=0.01)
 
@@ -57,7 +58,7 @@ def test_the_bound_is_that_of_the_fields_own_threshold(axes):
     spiked[10, 10] = 5.0
     field_of(map=spiked, reference="maximum").plot(axes)
     columns, _ = axes.collections[0].get_paths()[0].vertices.T
-    assert columns.max() - 40 == pytest.approx(9 * np.sqrt(-2 * np.log(5 * theory.THRESHOLD)), rel=0.01)
+    assert columns.max() - 40 == pytest.approx(9 * np.sqrt(-2 * np.log(5 * THRESHOLD)), rel=0.01)
 
 
 @pytest.mark.parametrize("theoretical_rf", [(np.inf, np.inf), (np.inf, 31), (505, 505)])

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 
 from conftest import ROOT
 from erf import theory
+from erf.size import THRESHOLD
 from replication.stacks import predictions
 from replication.stacks import structures as stacks
-
-THRESHOLD = theory.THRESHOLD
 
 
 @pytest.fixture(scope="session")

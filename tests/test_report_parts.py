@@ -12,8 +12,8 @@ import replication_report
 from conftest import ROOT, network_settings
 from erf.errors import InputError
 from erf.result.field import ReceptiveField
+from erf.size import THRESHOLD, centre_impact
 from erf.system.files import atomic
-from erf.theory import THRESHOLD, centre_impact
 from replication.commands.provenance import recorded
 from replication.drawing import report_explorer, report_tables
 from replication.stacks.predictions import predicted_map, predicted_size

@@ -265,10 +265,11 @@ def test_expected_sigma_is_that_of_a_gaussian_fitted_to_the_expected_map(weights
 
 @given(depth=st.integers(1, 25), kernel=st.sampled_from([3, 5]), weights=st.sampled_from(["uniform", "random"]))
 def test_the_short_way_to_a_plain_stacks_size(depth, kernel, weights):
-    assert theory.plain_size(depth, kernel, weights) == theory.expected_size(uniform(depth, kernel), weights)
+    expected = theory.expected_size(uniform(depth, kernel), weights)
+    assert theory.plain_size(depth, kernel, weights) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("weights, size, ratio", [("uniform", 0.482, -0.478), ("random", 0.539, -0.421)])
+@pytest.mark.parametrize("weights, size, ratio", [("uniform", 0.493, -0.467), ("random", 0.529, -0.431)])
 def test_finite_depth_slopes(weights, size, ratio):
     assert theory.finite_depth_slopes([5, 10, 20, 40], 3, weights) == pytest.approx((size, ratio), abs=5e-4)
 

@@ -19,17 +19,14 @@ from itertools import product
 import numpy as np
 
 from erf.errors import InputError
+from erf.size import THRESHOLD, erf_size
 
 __all__ = [
-    "E2",
-    "THRESHOLD",
     "Layer",
     "Residual",
     "Stack",
-    "centre_impact",
     "clt_error",
     "clt_map",
-    "erf_size",
     "expected_map",
     "expected_sigma",
     "expected_size",
@@ -42,7 +39,6 @@ __all__ = [
     "log_log_slope",
     "moments",
     "plain_size",
-    "reference_impact",
     "stack_moments",
     "stack_rf",
     "stack_sigma",
@@ -50,9 +46,6 @@ __all__ = [
     "uniform_map",
     "uniform_taps",
 ]
-
-THRESHOLD = 0.0455  # 1 - 95.45 %: a pixel is in the ERF when its impact is above this share of the centre pixel's
-E2 = math.exp(-2)  # the same share, where a Gaussian is two standard deviations from its middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,8 +313,8 @@ def finite_depth_slopes(
     """Slopes of log ERF size and log ERF ratio against log depth for plain stacks of these depths.
 
     weights and mode as in `expected_map`: ("random", "abs"), ("uniform", "abs"), ...
-    They tend to 0.5 and -0.5 with depth; over a finite range the size differs from its limit through the count of whole
-    pixels and the Gaussian's cut tails, and the receptive field 1 + n (k - 1) from a multiple of n.
+    They tend to 0.5 and -0.5 with depth; over a finite range the size differs from its limit through the
+    Gaussian's cut tails, and the receptive field 1 + n (k - 1) from a multiple of n.
     """
     depth = np.array(depths)
     if len(set(depths)) < 2 or depth.min() < 1:
@@ -330,44 +323,7 @@ def finite_depth_slopes(
     return float(log_log_slope(depth, sizes)), float(log_log_slope(depth, sizes / (1 + depth * (kernel - 1))))
 
 
-# Size, as the paper defines it, and the Gaussian's.
-
-
-def centre_impact(maps: np.ndarray, position: tuple[float, float]) -> np.ndarray:
-    """Impact at the unit's position; the mean of the nearest 2 or 4 pixels where that lies between pixels.
-
-    maps (..., H, W), position (row, column); returns (...). A position outside of the map counts as at its edge.
-    """
-    rows, columns = (
-        sorted({min(max(index, 0), side - 1) for index in (math.floor(p), math.ceil(p))})
-        for p, side in zip(position, maps.shape[-2:], strict=True)
-    )
-    return maps[..., rows, :][..., columns].mean((-2, -1))
-
-
-def reference_impact(maps: np.ndarray, position: tuple[float, float], reference: str) -> np.ndarray:
-    """The impact that a threshold is a share of: at the "centre", the unit's position, or at the "maximum".
-
-    maps (..., H, W), position (row, column); returns (...). InputError for another reference.
-    """
-    if reference not in ("centre", "maximum"):
-        raise InputError(f"unknown reference {reference!r}: choose 'centre' or 'maximum'")
-    return centre_impact(maps, position) if reference == "centre" else maps.max((-2, -1))
-
-
-def erf_size(
-    maps: np.ndarray, position: tuple[float, float], threshold: float = THRESHOLD, reference: str = "centre"
-) -> np.ndarray:
-    """ERF size (pixels): square root of the number of pixels with more than `threshold` of the centre's impact.
-
-    maps (..., H, W) of non-negative impacts; returns (...), NaN where the centre has none. reference "maximum" takes
-    the strongest pixel's impact in place of the centre's. InputError for a threshold that is not between 0 and 1.
-    """
-    if not 0 < threshold < 1:
-        raise InputError(f"the threshold must lie between 0 and 1, not {threshold}: it is a share of an impact")
-    peak = reference_impact(maps, position, reference)
-    count = (maps > threshold * peak[..., None, None]).sum((-2, -1))
-    return np.where(peak > 0, np.sqrt(count), np.nan)
+# The Gaussian, and slopes.
 
 
 def gaussian_map(

@@ -79,6 +79,24 @@ const ERF = (() => {
     });
   }
 
+  // The share of a pixel that lies inside the contour, as erf.size has it: within the pixel, the logarithm of the impact
+  // is a plane.
+  function shareInside(map, side, row, column, level) {
+    const limit = -Math.log(data.threshold), within = (index) => Math.min(Math.max(index, 0), side - 1);
+    const at = (down, right) => map[within(row + down) * side + within(column + right)];
+    const inside = at(0, 0) > level;
+    if ([-1, 0, 1].every((down) => [-1, 0, 1].every((right) => at(down, right) > level === inside))) return inside ? 1 : 0;
+    const log = (down, right) => Math.min(Math.max(Math.log(at(down, right) / level), -limit), limit);
+    const [above, below, left, right] = [log(-1, 0), log(1, 0), log(0, -1), log(0, 1)];
+    const mean = log(0, 0) + (above + below + left + right - 4 * log(0, 0)) / 24;
+    const slopes = [Math.abs(below - above) / 2, Math.abs(right - left) / 2];
+    const steep = Math.max(...slopes), flat = Math.min(...slopes), distance = Math.abs(mean);
+    let beyondHalf = 0.5;
+    if (distance <= (steep - flat) / 2) beyondHalf = distance / steep;
+    else if (distance < (steep + flat) / 2) beyondHalf = 0.5 - ((steep + flat) / 2 - distance) ** 2 / (2 * steep * flat);
+    return 0.5 + Math.sign(mean) * beyondHalf;
+  }
+
   // Expected map, row by row: |g| for uniform weights, the root of E[g^2] for random ones.
   function mapOf(settings) {
     const layers = layersOf(settings), side = rfOf(layers);
@@ -90,10 +108,11 @@ const ERF = (() => {
     const near = [...new Set([Math.floor((side - 1) / 2), Math.ceil((side - 1) / 2)])]; // of an even side, the middle two
     let centre = 0;
     for (const r of near) for (const c of near) centre += map[r * side + c] / near.length ** 2;
-    let inside = 0;
-    for (const value of map) if (value > data.threshold * centre) inside++;
+    let area = 0;
+    for (let row = 0; row < side; row++)
+      for (let column = 0; column < side; column++) area += shareInside(map, side, row, column, data.threshold * centre);
     const sigma = Math.sqrt(varianceOf(layers)) * (settings.weights === "random" ? Math.SQRT2 : 1);
-    return {map, side, centre, sigma, size: Math.sqrt(inside), ratio: Math.sqrt(inside) / side};
+    return {map, side, centre, sigma, size: Math.sqrt(area), ratio: Math.sqrt(area) / side};
   }
 
   const element = (id) => document.getElementById(id);

@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
 from erf.result.field import ReceptiveField
-from erf.theory import reference_impact
+from erf.size import reference_impact
 
 try:
     from matplotlib import pyplot as plt

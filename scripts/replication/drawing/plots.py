@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
 from erf.result.field import GaussianFit, ReceptiveField, load_fields
+from erf.size import THRESHOLD, centre_impact
 from erf.system.files import atomic
-from erf.theory import THRESHOLD, centre_impact
 from replication.drawing.labels import ENOUGH_SEEDS
 
 mpl.use("Agg")

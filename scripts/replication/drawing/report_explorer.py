@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from erf.result.field import ReceptiveField
-from erf.theory import THRESHOLD, centre_impact
+from erf.size import THRESHOLD, centre_impact
 from replication.drawing.labels import counted
 from replication.drawing.plots import MAP_COLOURS
 from replication.stacks.predictions import predicted_fit, series_name

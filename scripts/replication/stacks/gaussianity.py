@@ -7,7 +7,8 @@ from scipy.ndimage import map_coordinates
 
 from erf.result.field import GaussianFit
 from erf.result.intervals import jackknife
-from erf.theory import THRESHOLD, centre_impact, gaussian_map
+from erf.size import THRESHOLD, centre_impact
+from erf.theory import gaussian_map
 
 STEP = 0.25  # pixels between the points of a ray
 RAYS = 360

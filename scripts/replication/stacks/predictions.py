@@ -7,6 +7,7 @@ import numpy as np
 
 from erf import theory
 from erf.result.field import GaussianFit, ReceptiveField
+from erf.size import THRESHOLD
 from replication.stacks.structures import structure_of, theory_stack
 
 
@@ -37,7 +38,7 @@ def predicted_fit(settings: dict) -> GaussianFit:
     return ReceptiveField.from_runs(expected[None], middle, expected.shape).fit_gaussian()
 
 
-def predicted_size(settings: dict, threshold: float = theory.THRESHOLD) -> float:
+def predicted_size(settings: dict, threshold: float = THRESHOLD) -> float:
     """Theory's ERF size (pixels) for a measured network without its activation; NaN where there is none."""
     return _predicted(functools.partial(theory.expected_size, threshold=threshold), settings, math.nan)
 
