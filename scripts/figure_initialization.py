@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from erf.result.field import ReceptiveField
-from erf.result.intervals import mean_interval, positive_interval
+from erf.result.intervals import mean_interval, percentile_interval
 from replication.commands.cli import command, figure_arguments
 from replication.datasets.table import DATASETS
 from replication.drawing.plots import (
@@ -47,7 +47,9 @@ def strengths_table(fields: list[ReceptiveField], sizes: pd.DataFrame) -> pd.Dat
     for field in sorted(fields, key=lambda field: field.settings["centre_light"]):
         strength = {"panel": "size", "strength": field.settings["centre_light"]}
         ratio = field.size / plain.size
-        low, high = (np.nan, np.nan) if field is plain else positive_interval(ratio, field.bootstrap / plain.bootstrap)
+        low, high = np.nan, np.nan
+        if field is not plain:
+            low, high = percentile_interval(field.bootstrap / plain.bootstrap, min(field.live, plain.live))
         rows.append({**strength, "series": "stack", "size": field.size, "ratio": ratio, "low": low, "high": high})
         size = predicted_size(field.settings)
         rows.append({**strength, "series": "theory", "size": size, "ratio": size / predicted_size(plain.settings)})

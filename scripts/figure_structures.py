@@ -16,7 +16,7 @@ from matplotlib.patches import Ellipse
 
 from erf.errors import InputError
 from erf.result.field import ReceptiveField
-from erf.result.intervals import positive_interval
+from erf.result.intervals import percentile_interval
 from replication.commands.cli import command, figure_arguments
 from replication.drawing.labels import with_interval
 from replication.drawing.plots import (
@@ -47,7 +47,8 @@ def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
         settings, base = field.settings, plain[field.settings["activation"]]
         ratio, low, high = field.size / base.size, np.nan, np.nan
         if field is not base and len(field.bootstrap) and len(base.bootstrap):
-            low, high = positive_interval(ratio, field.bootstrap / base.bootstrap)  # drawn independently
+            runs = min(field.live, base.live)
+            low, high = percentile_interval(field.bootstrap / base.bootstrap, runs)  # drawn independently
         fit, sigma = field.fit_gaussian(), predicted_sigma(settings)
         row = {"structure": settings["structure"], "series": series_name(settings), "rf": field.theoretical_rf[0]}
         row |= {"size": field.size, "size_low": field.interval[0], "size_high": field.interval[1]}
