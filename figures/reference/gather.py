@@ -21,6 +21,7 @@ TABLES = {  # by name here: where they lie under results/
     "growth_slopes": "growth_slopes.csv",
     "networks": "networks/*.csv",
     "slope_samples": "slope_samples/*.csv",
+    "interval_coverage": "interval_coverage.csv",
     "erf": "erf/*/seed_*.csv",
     "metrics": "trainings/*/seed_*/metrics.csv",
     "test": "trainings/*/seed_*/test.csv",
