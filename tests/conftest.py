@@ -324,14 +324,14 @@ def model_settings(**changes) -> dict:
 SMALL = {
     "name": "small",
     "device": "cpu",
-    "network_defaults": {"depths": [5, 10], "runs": 4, "width": 4},
+    "network_defaults": {"depths": [5, 10, 12], "runs": 4, "width": 4},
     "networks": {name: {"depths": [6], "runs": 4} for name in ("linear_20", "tanh_20", "relu_20", "centre_light_100")}
     | {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
         for name in ("plain", "subsample", "dilation", "skip")
     },
-    "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
-    | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
+    "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10, 12]]}
+    | {"samples": {"networks": ["relu_1_channel"], "depths": [8, 10], "count": 2}},
     "snapshots": {"cifar10": [0, 1, 2], "camvid": [0, 1, 2]},
     "training_defaults": {
         "cifar10": {

@@ -228,7 +228,7 @@ SETTINGS = [
         {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"} | CLAIMS,
     ),
     (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"} | CLAIMS),
-    (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
+    (("slopes", "depths"), [[5, 10, 12]], [[12, 5, 10]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
     (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
     (("models", "photos", "seed"), 0, 1, OF_MODELS),
