@@ -86,7 +86,7 @@ def every_seed(section: str, path: str) -> Files:
 
 
 def datasets(configuration: Configuration, place: Place, shown: dict) -> list[str]:
-    return [f"data/{name}.npz" for name in sorted({configuration.dataset_of(name) for name in shown["trainings"]})]
+    return [place.data(name) for name in sorted({configuration.dataset_of(name) for name in shown["trainings"]})]
 
 
 ERF_TABLES = every_seed("trainings", "erf/{name}/seed_{seed}.csv")
