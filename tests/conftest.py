@@ -414,6 +414,17 @@ def write_models(folder: Path, mirror: Path) -> None:
     shutil.copytree(mirror / "CamVid/val", folder / "photos")
 
 
+def snakemake(folder: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+    """What a user sees, who starts Snakemake in a folder; output and errors apart, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
 def forked(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
     """What `python -m snakemake ...` does, in a child of this process, which has imported Snakemake already: that takes
     most of a second, and most runs little longer. Output and errors in `stdout`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT, Project, copy_project, mounted, remount
+from conftest import ROOT, Project, copy_project, mounted, remount, snakemake
 
 TINY = {  # the claims, the scorecard and the report, of what takes seconds
     "name": "tiny",
@@ -35,17 +35,6 @@ def tiny_project(folder: Path) -> Path:
     copy_project(folder)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     return folder
-
-
-def snakemake(cwd: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
-    """What a user sees, who starts Snakemake in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        encoding="utf-8",
-    )
 
 
 def refused(result: subprocess.CompletedProcess) -> str:
