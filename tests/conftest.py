@@ -318,7 +318,7 @@ def nothing():
 def model_settings(**changes) -> dict:
     """Settings of a model: the defaults of config.yaml on few small images, and a few changes."""
     defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())["model_defaults"]
-    return {**defaults, "input_size": [12, 10], "count": 3, **changes}
+    return {**defaults, "input_size": [12, 10], "images": 3, **changes}
 
 
 SMALL = {
@@ -372,10 +372,10 @@ SMALL = {
         "subsampled": {"distances": [1, 5]},
         "plain_longer": {"recipe": {"epochs": 2}},
     },
-    "model_defaults": {"input_size": [48, 32], "count": 3},
+    "model_defaults": {"input_size": [48, 32], "images": 3},
     "models": {
         "noise": {"factory": "nets.py:build", "layer": "top"},
-        "photos": {"factory": "nets.py:build", "weights": "nets.pt", "layer": "top", "images": "photos"},
+        "photos": {"factory": "nets.py:build", "weights": "nets.pt", "layer": "top", "source": "photos"},
         "library": {"factory": "torchvision.models:shufflenet_v2_x0_5", "layer": "stage3"},
     },
     "figures": {

@@ -490,7 +490,9 @@ BAD = [
     ("models.alexnet.weights", "no.pt", "models.alexnet.weights: there is no file 'no.pt'"),
     ("models.alexnet.weights", "config", "models.alexnet.weights: there is no file 'config'"),
     ("models.alexnet.factory", "no/net.py:build", "models.alexnet.factory: there is no file 'no/net.py'"),
-    ("models.alexnet.images", "photos", "models.alexnet.images: there is no folder 'photos'"),
+    ("models.alexnet.source", "photos", "models.alexnet.source: there is no folder 'photos'"),
+    ("models.alexnet.images", "photos", "models.alexnet.images: must be a whole number, not 'photos'"),
+    ("models.alexnet.count", 8, "models.alexnet.count: not a setting"),
     (
         "models.alexnet.kwargs",
         {"since": datetime.date(2016, 12, 5)},
@@ -500,7 +502,7 @@ BAD = [
     ("models.alexnet.std", [1, 1], "models.alexnet.std: 2 of them, but 3 in mean: one for each channel"),
     (
         "models.alexnet",
-        {"factory": "a:b", "layer": "", "images": "config", "mean": [0, 0], "std": [1, 1]},
+        {"factory": "a:b", "layer": "", "source": "config", "mean": [0, 0], "std": [1, 1]},
         "models.alexnet.mean: images of a folder have 3 channels, or 1, not 2",
     ),
     (

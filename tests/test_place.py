@@ -117,7 +117,7 @@ def test_a_working_folder_may_have_braces(tiny, tmp_path):
 def test_an_image_with_braces_is_named(tiny):
     (tiny / "photos").mkdir()
     (tiny / "photos/a{b}.png").touch()
-    model = {"factory": "torchvision.models:alexnet", "layer": "features", "images": "photos", "count": 1}
+    model = {"factory": "torchvision.models:alexnet", "layer": "features", "source": "photos", "images": 1}
     (tiny / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "models": {"mine": model}}), encoding="utf-8")
     line = "error: models.mine: braces in 'photos/a{b}.png' are wildcards to Snakemake: rename it"
     arguments = ("--configfile=tiny.yaml", "results/tiny/models/mine.npz", "--dry-run")

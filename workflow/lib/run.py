@@ -170,8 +170,8 @@ class Run:
         settings, code = self.configuration.model(name), self.model_code(name)
         paths = [code] if code.endswith(".py") else []
         paths += [settings["weights"]] if settings["weights"] not in ("none", "default") else []
-        if settings["images"] != "noise":
-            paths += sorted(str(path) for path in Path(settings["images"]).rglob("*") if path.is_file())
+        if settings["source"] != "noise":
+            paths += sorted(str(path) for path in Path(settings["source"]).rglob("*") if path.is_file())
         for path in paths:
             if contains_wildcard(path):
                 sys.exit(f"error: models.{name}: braces in {path!r} are wildcards to Snakemake: rename it")
