@@ -72,7 +72,7 @@ class Run:
 
     def data_of(self, training: str) -> str:
         """The arrays on which a training is trained and measured."""
-        return f"data/{self.configuration.dataset_of(training)}.npz"
+        return self.place.data(self.configuration.dataset_of(training))
 
     def training_outputs(self, dataset: str) -> list[str]:
         """What a training on a dataset leaves: snapshots, tables, and the record of it."""
@@ -106,7 +106,7 @@ class Run:
     def all_files(self) -> list[str]:
         """Every file that this configuration makes. Of the datasets it is the arrays alone, which count by their
         content."""
-        data = [f"data/{name}.npz" for name in self.configuration.used_datasets()]
+        data = [self.place.data(name) for name in self.configuration.used_datasets()]
         return [*data, *self.measured(), *self.rules.replication_report.output]
 
     def records(self) -> list[str]:
@@ -170,8 +170,8 @@ class Run:
         settings, code = self.configuration.model(name), self.model_code(name)
         paths = [code] if code.endswith(".py") else []
         paths += [settings["weights"]] if settings["weights"] not in ("none", "default") else []
-        if settings["images"] != "noise":
-            paths += sorted(str(path) for path in Path(settings["images"]).rglob("*") if path.is_file())
+        if settings["source"] != "noise":
+            paths += sorted(str(path) for path in Path(settings["source"]).rglob("*") if path.is_file())
         for path in paths:
             if contains_wildcard(path):
                 sys.exit(f"error: models.{name}: braces in {path!r} are wildcards to Snakemake: rename it")
