@@ -59,7 +59,7 @@ def test_an_estimate_outside_of_its_own_interval_is_refused_as_damaged(value, lo
 
 def test_a_damaged_table_names_the_claim_and_the_measurement():
     damaged = changed(good_results(), "structures", "structure == 'skip' and series == 'random'", {"ratio": 5.0})
-    with pytest.raises(InputError, match="^claim skip: random: the estimate 5 lies outside of its own interval"):
+    with pytest.raises(InputError, match=r"^claim skip: random: the estimate 5 lies outside of its own interval"):
         check(CLAIMS["skip"], damaged)
 
 
