@@ -21,6 +21,8 @@ from lib.place import SKEW, STARTED, Place
 from replication.commands.kept import RECORD
 from replication.datasets.table import DATASETS
 
+JUDGED_FIGURES = ("structures", "convolution", "initialization", "reach", "units")  # whose tables claims are judged by
+
 
 def as_json(settings: object) -> str:
     """Settings as a program reads them; sorted, so that their order in the configuration triggers nothing."""
@@ -206,6 +208,24 @@ class Run:
             words += ["--config", *changes] if changes else []
             words.append("--")
         return f"{shlex.join(words)} {self.place.figures('{figure}.png')}"
+
+    def claims_tables(self) -> dict[str, list[str]]:
+        """For `input:`, the tables that claims are judged by, by the options of check_claims that take them."""
+        configuration, place = self.configuration, self.place
+        tables = {"networks": [place.results(f"networks/{name}.csv") for name in configuration.measured_networks()]}
+        tables |= {"slopes": self.if_target("growth", place.results("growth_slopes.csv"))}
+        tables |= {name: self.if_target(name, place.figures(f"{name}.csv")) for name in JUDGED_FIGURES}
+        trained = configuration.paper_trainings()
+        tables |= {"sizes": self.every_training("erf/{name}/seed_{seed}.csv", trained)}
+        return tables | {"scores": self.every_training("trainings/{name}/seed_{seed}/test.csv", trained)}
+
+    def claims_options(self) -> dict:
+        """For `params:`, the options of check_claims, and the settings among them."""
+        return self.given("check_claims", self.claims_facts()) | {
+            "options": lambda wildcards, input: shlex.join(
+                [word for option in self.claims_tables() if input[option] for word in (f"--{option}", *input[option])]
+            )
+        }
 
     def claims_facts(self) -> dict:
         """What claims are told of the configuration: settings of the trainings that the paper has, the networks that

@@ -267,6 +267,28 @@ def saving_of_a_run(results: Results) -> list[Part]:
     return [Part.exact(label, value) if decided else Part(label, value)]
 
 
+def frontiers(results: Results) -> list[Part]:
+    """Distance up to which cues are learnt, over the theoretical radius."""
+    table = results["reach"]
+    means = table[(table["seed"].astype(str) == "mean") & table["distance"].isna()]
+    radius = means[means["quantity"] == "theoretical_radius"].set_index(["network", "steps"])["value"]
+    parts = []
+    for row in means[means["quantity"] == "frontier"].itertuples():
+        values = np.array([row.value, row.low, row.high]) / radius[row.network, row.steps]
+        parts.append(seeds_part(f"{row.network}, {row.steps} steps", row.seeds, *values))
+    return parts
+
+
+def noise_ratios(results: Results) -> list[Part]:
+    """ERF size on noise over that on images, of trained networks before and after training."""
+    parts = []
+    for row in results["units"].query("varied == 'images'").itertuples():
+        when = "before training" if row.snapshot == "epoch_000" else "after training"
+        label = f"{DATASETS[row.dataset].title} {when}"
+        parts.append(seeds_part(label, row.seeds, row.ratio, row.ratio_low, row.ratio_high))
+    return parts
+
+
 # Why a measurement cannot be held against the paper's value; "" where it can.
 
 
@@ -330,6 +352,8 @@ MEASURES = {
         centre_light_sizes,
         centre_light_fits,
         saving_of_a_run,
+        frontiers,
+        noise_ratios,
     )
 }
 OBSTACLES = {
