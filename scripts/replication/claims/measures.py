@@ -152,8 +152,10 @@ def slopes(results: Results, deepest: bool = False) -> list[Part]:
 
 
 def slopes_beside_theory(results: Results, series: str) -> list[Part]:
-    """By how much the slopes are above those of theory at the same depths."""
-    rows = slope_rows(results, [series]).itertuples()
+    """By how much the slopes are above those of theory, at the shallowest range of depths, which has the least noise."""
+    table = slope_rows(results, [series])
+    last = table["depths"].str.split("-").str[-1].astype(int)
+    rows = table[last == last.min()].itertuples()
     return [Part(slope_label(row), *(np.array([row.slope, row.low, row.high]) - row.theory)) for row in rows]
 
 
