@@ -129,6 +129,8 @@ def good_results() -> Results:
         row |= {"centre_light": centre_light, "width": 16, "runs": 20, "rf": 2 * depth + 1, "theory_size": 10.0}
         row |= {"size": 10.0, "low": 9.9, "high": 10.1, "ratio": 10 / (2 * depth + 1), "r2": 0.997}
         row |= {"r2_low": 0.996, "r2_high": 0.998, "sigma_rows": 2.0, "limit_sigma_rows": 2.0}
+        row |= {"kurtosis": -0.05, "kurtosis_low": -0.08, "kurtosis_high": -0.02}
+        row |= {"departure": 0.01, "departure_low": 0.005, "departure_high": 0.015}
         row |= {"box_share": 0.95, "box_low": 0.94, "box_high": 0.96, "kernel": 3, "clipped": False, "dead": 0}
         networks.append(row | {"network": "shown"} | changes)
 
@@ -226,7 +228,8 @@ def good_results() -> Results:
 
 # What makes a claim fail: (table, query for the rows, what they then say).
 NOT_SQUARE = {"box_share": 0.785, "box_low": 0.78, "box_high": 0.79}
-NOT_GAUSSIAN = {"r2": 0.9, "r2_low": 0.8, "r2_high": 0.93}
+NOT_GAUSSIAN = {"r2": 0.9, "r2_low": 0.8, "r2_high": 0.93, "kurtosis": 0.9, "kurtosis_low": 0.8, "kurtosis_high": 1.0}
+NOT_GAUSSIAN |= {"departure": 0.2, "departure_low": 0.1, "departure_high": 0.3}
 SHRUNK = {"sigma_rows": 2.0, "sigma_columns": 2.0, "size": 9.0}
 SMALLER = {"ratio": 0.9, "ratio_low": 0.8, "ratio_high": 0.95}
 
@@ -316,7 +319,11 @@ def test_a_verdict_turns_both_ways_with_the_data(name):
 
 
 WIDE = {  # (table, query, columns) of an interval that reaches out of what is accepted, around a value that does not
-    "gaussian_random": ("networks", "series == 'random'", {"r2_low": 0.98}),
+    "gaussian_random": (
+        "networks",
+        "series == 'random'",
+        {"r2_low": 0.98, "kurtosis_low": -0.5, "departure_high": 0.1},
+    ),
     "subsampling": ("structures", "structure == 'subsample'", {"ratio_low": 0.9}),
     "dropout_size": ("structures", "structure == 'dropout'", {"ratio_high": 1.2}),
     "finite_depth_relu": ("slopes", "quantity == 'size'", {"low": 0.4}),
@@ -403,17 +410,22 @@ def test_a_score_that_was_never_reached_is_told_and_left_out():
 
 
 def test_what_is_wrong_with_a_measurement_is_said():
-    results = changed(good_results(), "networks", "depth == 5", {"clipped": True})
-    results = changed(results, "networks", "depth == 40", {"dead": 3})
-    reason = check(CLAIMS["gaussian_relu"], results)["reason"]
-    assert "5 layers, cut off by the RF: 0.9970" in reason and "40 layers, 3 of 20 runs dead: 0.9970" in reason
-    some_left = {"r2_low": math.nan, "r2_high": math.nan}
-    one_left = changed(good_results(), "networks", "depth == 40", some_left)
+    results = changed(good_results(), "networks", "depth == 40", {"dead": 3})
+    results = changed(results, "networks", "depth == 20", {"clipped": True})
+    assert "40 layers, 3 of 20 runs dead, kurtosis: −0.17" in check(CLAIMS["gaussian_relu"], results)["reason"]
+    energy = check(CLAIMS["random_energy"], results)
+    assert "20 layers, cut off by the RF: 1.000" in energy["reason"]
+    one_left = changed(good_results(), "networks", "depth == 40", {"r2_low": math.nan, "r2_high": math.nan})
     found = check(CLAIMS["gaussian_relu"], one_left)
     assert found["verdict"] == PARTLY and "too few runs or seeds for an interval" in found["reason"]
     none_left = changed(good_results(), "networks", "depth == 40", {"r2": math.nan})
     found = check(CLAIMS["gaussian_relu"], none_left)
-    assert found["verdict"] == PARTLY and "40 layers: no value" in found["reason"]
+    assert found["verdict"] == PARTLY and "40 layers, 1 − R²: no value" in found["reason"]
+
+
+def test_a_map_that_the_rf_cuts_off_has_no_shape_of_its_own():
+    cut = changed(good_results(), "networks", "depth == 5", {"clipped": True} | NOT_GAUSSIAN)
+    assert check(CLAIMS["gaussian_relu"], cut)["verdict"] == REPRODUCED
 
 
 def test_a_claim_whose_figure_is_not_made_is_not_run_and_says_so():

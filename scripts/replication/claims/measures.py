@@ -13,6 +13,7 @@ from erf.result.intervals import mean_interval
 from replication.claims.verdicts import Part, Region
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import ENOUGH_SEEDS, counted, with_interval
+from replication.stacks.gaussianity import LIMITS
 
 PAPER_DEPTHS = (5, 10, 20, 40)
 RANDOM = ("random", "random + ReLU")
@@ -69,10 +70,22 @@ def bounds(row, value: float, low: float, high: float) -> tuple[float, float, fl
     return (value, value, value) if row.series == "uniform" else (value, low, high)
 
 
-def gaussian_fits(results: Results, series: str, depths: Sequence[int] = PAPER_DEPTHS) -> list[Part]:
-    """R^2 of the Gaussian fitted to the maps of plain stacks."""
-    rows = plain_stacks(results, series).query("depth in @depths")
-    return [Part(layers(row), *bounds(row, row.r2, row.r2_low, row.r2_high)) for row in rows.itertuples()]
+def plain_shapes(results: Results, series: str, shape: str, depths: Sequence[int] = PAPER_DEPTHS) -> list[Part]:
+    """How near the maps of plain stacks are to a Gaussian; those that the RF cuts off have no shape of their own."""
+    rows = plain_stacks(results, series).query("depth in @depths and not clipped")
+    return [part for row in rows.itertuples() for part in shape_parts(layers(row), row, shape)]
+
+
+def shape_parts(label: str, row, shape: str) -> list[Part]:
+    """Three parts for one map: how much of what the limit of its class allows ("Gaussian", "near-Gaussian") it uses of
+    unexplained variance, excess kurtosis, and departure of the profile's logarithm from a line."""
+    limits = LIMITS[shape]
+    used = [
+        ("1 − R²", 1 - np.array([row.r2, row.r2_high, row.r2_low]), 1 - limits.r2),
+        ("kurtosis", np.array([row.kurtosis, row.kurtosis_low, row.kurtosis_high]), limits.kurtosis),
+        ("profile", np.array([row.departure, row.departure_low, row.departure_high]), limits.departure),
+    ]
+    return [Part(f"{label}, {name}", *bounds(row, *values / limit)) for name, values, limit in used]
 
 
 def coefficients(results: Results) -> list[Part]:
@@ -111,10 +124,10 @@ def fractions(results: Results) -> list[Part]:
     return parts
 
 
-def structure_fits(results: Results, structure: str) -> list[Part]:
-    """R^2 of the Gaussian fitted to the maps of a structure."""
+def structure_shapes(results: Results, structure: str, shape: str) -> list[Part]:
+    """How near the maps of a structure are to a Gaussian."""
     rows = results["networks"].query("structure == @structure and variant == 'abs'")
-    return [Part(row.series, row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
+    return [part for row in rows.itertuples() for part in shape_parts(row.series, row, shape)]
 
 
 def structure_ratios(results: Results, structure: str) -> list[Part]:
@@ -152,7 +165,7 @@ def slopes(results: Results, deepest: bool = False) -> list[Part]:
 
 
 def slopes_beside_theory(results: Results, series: str) -> list[Part]:
-    """By how much the slopes are above those of theory, at the shallowest range of depths, which has the least noise."""
+    """By how much the slopes are above theory's, at the shallowest range of depths, which has the least noise."""
     table = slope_rows(results, [series])
     last = table["depths"].str.split("-").str[-1].astype(int)
     rows = table[last == last.min()].itertuples()
@@ -238,10 +251,10 @@ def centre_light_sizes(results: Results) -> list[Part]:
     return parts
 
 
-def centre_light_fits(results: Results) -> list[Part]:
-    """R^2 of the Gaussian fitted to the maps of centre-light stacks."""
+def centre_light_shapes(results: Results, shape: str) -> list[Part]:
+    """How near the maps of centre-light stacks are to a Gaussian."""
     rows = results["networks"].query("centre_light > 0 and variant == 'abs'").sort_values("centre_light")
-    return [Part(f"strength {row.centre_light:g}", row.r2, row.r2_low, row.r2_high) for row in rows.itertuples()]
+    return [part for row in rows.itertuples() for part in shape_parts(f"strength {row.centre_light:g}", row, shape)]
 
 
 def saving_of_a_run(results: Results) -> list[Part]:
@@ -341,8 +354,8 @@ MEASURES = {
         distances_to_the_limit,
         energy_sizes,
         fractions,
-        gaussian_fits,
-        structure_fits,
+        plain_shapes,
+        structure_shapes,
         structure_ratios,
         box_shares,
         slopes,
@@ -352,7 +365,7 @@ MEASURES = {
         theoretical_fields,
         accuracies,
         centre_light_sizes,
-        centre_light_fits,
+        centre_light_shapes,
         saving_of_a_run,
         frontiers,
         noise_ratios,
