@@ -147,10 +147,10 @@ def squared_departure(
 ) -> float:
     """Mean square over the ERF by which the logarithm of the radial profile departs from `reference`'s.
 
-    impact and reference (H, W), each of any scale. The profile is the mean over `RINGS` elliptical rings, which
-    reach to 4.55 % of a Gaussian of this sigma (rows, columns; pixels), so that noise has no say in which pixels count. A pixel
-    counts in each ring by the share of its width that lies there. From the difference of the profiles a straight line
-    in r² is removed, which is a change of height and width alone: from a Gaussian, the departure is that of the
+    impact and reference (H, W), each of any scale. The profile is the mean over `RINGS` elliptical rings, which reach
+    to 4.55 % of a Gaussian of this sigma (rows, columns; pixels), so that noise has no say in which pixels count. A
+    pixel counts in each ring by the share of its width that lies there. From the difference of the profiles a straight
+    line in r² is removed, which is a change of height and width alone: from a Gaussian, the departure is that of the
     logarithm from a line. Rings count by their area. Infinite where one is dark.
     """
     rows, columns = (
