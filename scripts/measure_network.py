@@ -25,9 +25,16 @@ from erf.system.seeds import seed_for, torch_generator
 from erf.theory import stack_rf
 from replication.commands.cli import add_settings, command, new_parser, read_table, write_table
 from replication.commands.kept import former
-from replication.stacks.gaussianity import box_share_without_noise, r2_without_noise
+from replication.stacks.gaussianity import (
+    box_share_without_noise,
+    departure,
+    departure_without_noise,
+    kurtosis,
+    kurtosis_without_noise,
+    r2_without_noise,
+)
 from replication.stacks.modules import build_stack
-from replication.stacks.predictions import predicted_sigma, predicted_size, series_name
+from replication.stacks.predictions import predicted_fit, predicted_map, predicted_sigma, predicted_size, series_name
 from replication.stacks.structures import special_layers, structure_of, theory_stack
 
 VARIANTS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
@@ -158,10 +165,26 @@ def table_row(field: ReceptiveField) -> dict:
 
 def shape_row(field: ReceptiveField, runs: np.ndarray) -> dict:
     """How Gaussian and how square the map is, without the noise of `runs` (runs, H, W), with intervals over them."""
-    live = runs[runs.any((1, 2))]
-    r2, r2_low, r2_high = r2_without_noise(live, field.position, field.fit_gaussian())
-    box, box_low, box_high = box_share_without_noise(live, field.position)
-    return {"r2": r2, "r2_low": r2_low, "r2_high": r2_high, "box_share": box, "box_low": box_low, "box_high": box_high}
+    live, position, fit = runs[runs.any((1, 2))], field.position, field.fit_gaussian()
+    expected, expected_fit = predicted_map(field.settings), predicted_fit(field.settings)
+    return {
+        **with_ends("r2", "r2", r2_without_noise(live, position, fit)),
+        **with_ends("box_share", "box", box_share_without_noise(live, position)),
+        **with_ends("kurtosis", "kurtosis", kurtosis_without_noise(live, position, fit)),
+        **with_ends("departure", "departure", departure_without_noise(live, position, fit)),
+        **with_ends(
+            "departure_from_theory",
+            "departure_from_theory",
+            departure_without_noise(live, position, fit, expected),
+        ),
+        "theory_r2": expected_fit.r2,
+        "theory_kurtosis": float(kurtosis(expected, position, expected_fit.sigma)),
+        "theory_departure": departure(expected, position, expected_fit),
+    }
+
+
+def with_ends(name: str, short: str, found: tuple[float, float, float]) -> dict[str, float]:
+    return {name: found[0], f"{short}_low": found[1], f"{short}_high": found[2]}
 
 
 def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:

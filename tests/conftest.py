@@ -383,6 +383,7 @@ SMALL = {
         "gaussian_shape": {"depths": [5, 10]},
         "nonlinearity": {"networks": ["linear_20", "tanh_20"]},
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
+        "layers_to_gaussian": {"networks": ["uniform", "random", "relu", "tanh_20"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
         "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},
         "before_after": {"trainings": ["cifar10", "camvid", "camvid_matched_start"]},

@@ -50,6 +50,22 @@ def test_fitted_sigma_is_within_3_percent_of_the_prediction(weights, place, dept
     assert row["gaussian_r2"] > 0.99
 
 
+def test_measures_of_shape_are_theorys_where_weights_are_not_random():
+    settings = network_settings(weights="uniform", width=1, runs=1, depths=[5, 20])
+    for row in measure_network.measure_network("uniform", settings)[1].to_dict("records"):
+        for name in ("kurtosis", "departure", "r2"):
+            assert row[name] == pytest.approx(row[f"theory_{name}"], rel=1e-6)
+            assert np.isnan(row[f"{name}_low"])
+        assert row["departure_from_theory"] == pytest.approx(0, abs=1e-6)
+
+
+def test_intervals_of_shape_reach_theory_in_wide_random_networks():
+    (row,) = measure_network.measure_network("random", network_settings(depths=[20]))[1].to_dict("records")
+    for name in ("kurtosis", "departure"):
+        assert row[f"{name}_low"] - 0.005 <= row[f"theory_{name}"] <= row[f"{name}_high"] + 0.005
+    assert row["departure_from_theory_low"] < 0.005
+
+
 def test_random_networks_have_theorys_finite_depth_sizes(random):
     for field in random:
         assert field.size == pytest.approx(theory.plain_size(field.settings["depth"], 3, "random"), rel=0.03)

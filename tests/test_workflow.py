@@ -20,7 +20,15 @@ from lib.place import Place
 from lib.run import Run
 from repeatable import digests
 
-OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
+OF_NETWORKS = [
+    "gaussian_shape",
+    "nonlinearity",
+    "structures",
+    "growth",
+    "layers_to_gaussian",
+    "sensitivity",
+    "initialization",
+]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
 FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1], "models"]
 REPORT = {"replication_report"}
@@ -226,9 +234,16 @@ SETTINGS = [
         ("networks", "relu", "runs"),
         4,
         5,
-        {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"} | CLAIMS,
+        {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"}
+        | {"figure_layers_to_gaussian"}
+        | CLAIMS,
     ),
-    (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"} | CLAIMS),
+    (
+        ("networks", "tanh_20", "seed"),
+        0,
+        1,
+        {"measure_network", "figure_nonlinearity", "figure_layers_to_gaussian"} | CLAIMS,
+    ),
     (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
     (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),

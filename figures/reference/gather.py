@@ -29,7 +29,8 @@ TABLES = {  # by name here: where they lie under results/
     "reach_by_seed": "reach/*/seed_*.csv",
 }
 FIGURES = [  # the maps' tables are too large to keep
-    *("convolution", "structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units"),
+    *("convolution", "structures", "growth", "layers_to_gaussian", "sensitivity", "reach", "evolution"),
+    *("convergence", "units"),
     *("initialization", "scorecard", "models"),
 ]
 

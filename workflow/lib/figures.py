@@ -164,6 +164,15 @@ FIGURES = {  # in the report's order
         alike=(*ONE_DEPTH, "activation", "structure"),
         one_of_each="centre_light",
     ),
+    "layers_to_gaussian": Figure(
+        BEYOND,
+        "Layers until the ERF is Gaussian",
+        shows=("networks",),
+        reads={"tables": network_tables("networks")},
+        group="figures",
+        told_apart_by=("weights", "activation"),
+        alike=PLAIN,
+    ),
     "sensitivity": Figure(
         BEYOND,
         "What the paper leaves open",
