@@ -21,6 +21,7 @@ TABLES = {  # by name here: where they lie under results/
     "growth_slopes": "growth_slopes.csv",
     "networks": "networks/*.csv",
     "slope_samples": "slope_samples/*.csv",
+    "questions": "questions/*.csv",
     "erf": "erf/*/seed_*.csv",
     "metrics": "trainings/*/seed_*/metrics.csv",
     "test": "trainings/*/seed_*/test.csv",
@@ -29,7 +30,7 @@ TABLES = {  # by name here: where they lie under results/
     "reach_by_seed": "reach/*/seed_*.csv",
 }
 FIGURES = [  # the maps' tables are too large to keep
-    *("convolution", "structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units"),
+    *("convolution", "structures", "growth", "sensitivity", "reviewers", "reach", "evolution", "convergence", "units"),
     *("initialization", "scorecard", "models"),
 ]
 
