@@ -24,7 +24,6 @@ import torch
 
 from erf import theory
 from erf.errors import InputError
-from erf.result.contribution import radial_profile
 from erf.result.intervals import jackknife, mean_interval
 from erf.size import THRESHOLD, erf_size
 from erf.system.seeds import torch_generator
@@ -38,6 +37,7 @@ from replication.stacks.passes import (
     draw_weights,
     forward,
     permuted_gates,
+    with_mean,
 )
 
 COLUMNS = ("question", "activation", "width", "depth", "kernel", "runs", "dead")
@@ -118,16 +118,20 @@ def rows_of_ratio(live: np.ndarray, settings: dict, width: int, linear: bool) ->
     first, second = np.abs(live).mean(1, dtype=float), np.square(live, dtype=float).mean(1)  # (runs, H, W)
 
     def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a / np.sqrt(b)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return a / np.sqrt(b)
 
     whole, others = (ratio(f(first), f(second)) for f in (lambda maps: maps.mean(0), means_without_one))
-    distances, profile = radial_profile(whole, middle(whole))
-    without = np.stack([radial_profile(other, middle(whole))[1] for other in others])
-    near = distances <= (whole.shape[0] - 1) / 2
-    for number in np.flatnonzero(near):
-        value = jackknife(profile[number], without[:, number])
-        yield row("distance", distances[number], "ratio", value, math.sqrt(2 / math.pi))
-    inside = first.mean(0) > THRESHOLD * first.mean(0)[tuple(int(centre) for centre in middle(whole))]
+    known = (second > 0).sum(0) > 1  # elsewhere one run, or none, has an impact: there is no ratio
+    distance = np.hypot.outer(
+        *(np.arange(side) - centre for side, centre in zip(whole.shape, middle(whole), strict=True))
+    )
+    for ring in range(len(whole) // 2 + 1):
+        here = known & (np.rint(distance) == ring)
+        if here.any():
+            value = jackknife(whole[here].mean(), others[:, here].mean(1))
+            yield row("distance", distance[here].mean(), "ratio", value, math.sqrt(2 / math.pi))
+    inside = known & (first.mean(0) > THRESHOLD * first.mean(0)[tuple(int(centre) for centre in middle(whole))])
     value = jackknife(whole[inside].mean(), others[:, inside].mean(1))
     yield row("in the ERF", math.nan, "ratio", value, math.sqrt(2 / math.pi))
     corners = [np.stack([m[..., i, j] for i in (0, -1) for j in (0, -1)], -1) for m in (first, second)]
@@ -169,16 +173,17 @@ def rows_of_mean(live: np.ndarray) -> Iterator[dict]:
 
 
 def signed_kernels(settings: dict) -> Iterator[dict]:
-    depth, kernel = settings["depth"], settings["kernel"]
+    depth, kernel, drawn = settings["depth"], settings["kernel"], {}
+    for width in settings["widths"]:
+        streams = stacks(settings, "signed_kernels", width)
+        drawn[width] = [draw_weights(depth, kernel, width, "none", own) for own, _ in streams]
     for width, share in itertools.product(settings["widths"], settings["mean_shares"]):
         expected = {
             "abs": signed.mean_abs_map(depth, kernel, width, share),
             "square": signed.mean_square_map(depth, kernel, width, share),
         }
-        found = [  # weights of the same streams: only their mean and spread differ from share to share
-            backward(draw_weights(depth, kernel, width, "none", drawn, share))[0].double()
-            for drawn, _ in itertools.islice(stacks(settings, "signed_kernels", width), 1 if share == 1 else None)
-        ]
+        runs = drawn[width] if share < 1 else drawn[width][:1]  # uniform weights are the same in each run
+        found = [backward(with_mean(weights, share))[0].double() for weights in runs]
         common = {"activation": "none", "width": width, "dead": 0, "runs": len(found)}
         for name, function in (("abs", torch.abs), ("square", torch.square)):
             maps = np.stack([function(gradient).mean(0).numpy() for gradient in found])

@@ -22,7 +22,7 @@ from repeatable import digests
 
 OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
-FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1], "models"]
+FIGURES = ["convolution", *OF_NETWORKS, "reviewers", "reach", *OF_TRAININGS[:-1], "models"]
 REPORT = {"replication_report"}
 OF_MODELS = {"measure_model", "figure_models"} | REPORT
 CLAIMS = {"check_claims", "figure_scorecard"} | REPORT
@@ -188,7 +188,7 @@ CHANGES = [
     (
         "erf/measuring/measure.py",
         {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
-        | {"measure_model"}
+        | {"measure_model", "measure_question"}
         | {f"figure_{name}" for name in FIGURES if name != "convolution"}
         | CLAIMS,
     ),
@@ -199,6 +199,7 @@ CHANGES = [
     (
         "replication/stacks/structures.py",
         {"measure_network", "growth_slopes", "slope_samples", "train_reach", "figure_reach"}
+        | {"measure_question", "figure_reviewers"}
         | {f"figure_{name}" for name in OF_NETWORKS}
         | CLAIMS,
     ),
@@ -230,6 +231,7 @@ SETTINGS = [
     ),
     (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"} | CLAIMS),
     (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
+    (("questions", "gates", "widths"), [4], [3], {"measure_question", "figure_reviewers"} | REPORT),
     (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
     (("models", "photos", "seed"), 0, 1, OF_MODELS),

@@ -1,35 +1,41 @@
 """A plain stack, layer by layer: its gates, the gradients that arrive at them, and other gates in their place.
 
 A gate is 1 where a ReLU passes its input on, and 0 elsewhere. The backward pass of a ReLU stack is linear once its
-gates are given, so it can be run with any others. Weights are those of `replication.stacks.modules.build_stack`.
+gates are given, so it can be run with any others.
 """
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-from replication.stacks.modules import build_stack
-from replication.stacks.structures import structure
+from replication.stacks.modules import ACTIVATIONS
 
 EPSILON = 1e-5  # of the variance in a batch norm, as in torch
 Gates = list[torch.Tensor]  # of each layer but the last, (channels, H, W), bool; input first
 
 
 def draw_weights(
-    depth: int, kernel: int, channels: int, activation: str, generator: torch.Generator, mean_share: float = 0.0
+    depth: int, kernel: int, channels: int, activation: str, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """Weights (out, in, kernel, kernel), float32, of each layer, input first; the last one has one output channel.
+    """Random weights (out, in, kernel, kernel), float32, of each layer, input first; the last has one output channel.
 
-    mean_share : t from 0 to 1, the share of the weights' mean in a layer's gain. Without an activation the weights have
-        the standard deviation sqrt((1 - t) / fan-in) and the mean sqrt(t) / fan-in: 0 gives random weights, 1 uniform.
+    The same as in `replication.stacks.modules.build_stack`, whose modules take longer to build than a pass takes.
     """
-    layers = structure("plain", depth, kernel)
-    stack = build_stack(layers, channels, "random", activation, "before", [generator], torch.float32)
-    weights = [module.weight.data for module in stack.modules() if isinstance(module, nn.Conv2d)]
-    if not mean_share:
-        return weights
+    weights, fan_in = [], channels * kernel**2
+    for layer in range(1, depth + 1):
+        shape = (channels if layer < depth else 1, channels, kernel, kernel)
+        gain = ACTIVATIONS[activation][1] if layer > 1 else 1.0
+        weights.append((torch.randn(shape, generator=generator, dtype=torch.float64) * (gain / fan_in**0.5)).float())
+    return weights
+
+
+def with_mean(weights: Sequence[torch.Tensor], mean_share: float) -> list[torch.Tensor]:
+    """Weights of a random stack without an activation, given a mean.
+
+    mean_share : t from 0 to 1, the share of the mean in a layer's gain. The mean is sqrt(t) / fan-in, the standard
+        deviation sqrt((1 - t) / fan-in): 0 leaves the weights random, 1 makes them uniform.
+    """
     return [(1 - mean_share) ** 0.5 * own + mean_share**0.5 / own[0].numel() for own in weights]
 
 

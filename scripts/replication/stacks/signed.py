@@ -19,7 +19,7 @@ from erf.theory import uniform_map
 def pair_shares(depth: int, kernel: int, channels: int, mean_share: float) -> np.ndarray:
     """Energy (depth + 1,) of pairs of paths that step independently in j layers, j = 0 ... depth; exact.
 
-    Weights as in `replication.stacks.passes.draw_weights`: fan-in s^2 = 1 - t, and (fan-in mu)^2 = t. Of one channel
+    Weights as in `replication.stacks.passes.with_mean`: fan-in s^2 = 1 - t, and (fan-in mu)^2 = t. Of one channel
     it is binomial. With more, a pair may also be in different channels: `same` holds pairs in one channel, `any_two`
     pairs in any two, both summed over paths, as polynomials in the number of independent steps.
     """
