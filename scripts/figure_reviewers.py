@@ -16,12 +16,12 @@ from matplotlib.lines import Line2D
 from replication.commands.cli import command, figure_arguments, read_table
 from replication.drawing.plots import WIDTH, error_bars, save, use_style
 
-COLOURS = [f"C{number}" for number in (0, 1, 2, 3)]  # of widths, in ascending order
+COLOURS = [f"C{number}" for number in range(10)]  # of widths, in ascending order
 LINES = {"none": "-", "relu": (0, (4, 1.5))}
 MARKERS = {"none": "o", "relu": "s"}
 READ = {"abs": "|g|", "square": "g²"}
-GATES = {"coin": "fair coins", "permuted": "permuted in space", "another run's": "another run's"}
-BATCH_NORM = {"on": "with batch norm"}
+GATES = {"coin": "fair coins", "permuted": "permuted gates", "another run's": "another run's"}
+BATCH_NORM = {"on": "batch norm"}
 THEORY = {"color": "0.35", "linewidth": 0.9, "zorder": 0}
 
 
@@ -69,6 +69,16 @@ def draw_signed(axes, table: pd.DataFrame, colours: dict, quantity: str, label: 
         axes.plot(rows["place"], rows["theory"], color=colours[width], linewidth=0.9, linestyle="-" if solid else ":")
     axes.set(xlabel="share of the mean in the gain\n0: random, 1: uniform weights", ylabel=label, ylim=(0, None))
     axes.set_title("Weights of either sign")
+    if quantity == "size":
+        weights = table[(table["quantity"] == "negative share") & (table["place"] < 1)]
+        last = weights.sort_values(["place", "width"]).iloc[-1]
+        here = table[(table["quantity"] == quantity) & (table["condition"] == "abs")]
+        here = here[(here["place"] == last["place"]) & (here["width"] == last["width"])]
+        text = f"{100 * last['value']:.0f} % of the\nweights negative"
+        arrow = {"arrowstyle": "-", "color": "0.35", "linewidth": 0.7, "shrinkB": 4, "relpos": (0.5, 1)}
+        place = (last["place"], here["value"].item())
+        options = {"xytext": (0.6 * last["place"], 0.3 * place[1]), "arrowprops": arrow, "color": "0.35"}
+        axes.annotate(text, place, **options, fontsize="small", ha="center", va="top")
 
 
 def draw_correlation(axes, table: pd.DataFrame, colours: dict) -> None:
@@ -98,7 +108,8 @@ def draw_ratios(axes, table: pd.DataFrame, colours: dict) -> None:
     axes.axvline(1, **THEORY, linestyle=":")
     places, labels = zip(*names, strict=True)
     axes.set_yticks(places, labels=labels, fontsize="small")
-    axes.set(ylim=(y - 0.4, -0.6), xlabel="relative to the network as it is", title="Other gates, batch norm")
+    axes.locator_params(axis="x", nbins=4)
+    axes.set(ylim=(y - 0.4, -0.6), xlabel="ratio to the network unchanged", title="Other gates, batch norm")
 
 
 def draw(table: pd.DataFrame):
@@ -116,10 +127,14 @@ def draw(table: pd.DataFrame):
     if {"gates", "batch_norm"} & asked.keys():
         panels.append((draw_ratios, table, ()))
     columns = min(len(panels), 3)
-    figure, axes = plt.subplots(-(-len(panels) // columns), columns, figsize=(WIDTH, 5.0), squeeze=False)
-    for place, (panel, rows, more) in zip(axes.flat, panels, strict=False):
+    figure = plt.figure(figsize=(WIDTH, 5.0), layout="constrained")
+    lines = figure.subfigures(-(-len(panels) // columns), 1, squeeze=False)[
+        :, 0
+    ]  # panels below each other need not align
+    places = [place for line in lines for place in line.subplots(1, columns, squeeze=False)[0]]
+    for place, (panel, rows, more) in zip(places, panels, strict=False):
         panel(place, rows, colours, *more)
-    for place in axes.flat[len(panels) :]:
+    for place in places[len(panels) :]:
         place.set_axis_off()
     handles = [
         Line2D([], [], color=colours[width], label=f"{width} channel" + ("s" if width > 1 else "")) for width in widths

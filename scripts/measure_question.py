@@ -134,12 +134,11 @@ def rows_of_ratio(live: np.ndarray, settings: dict, width: int, linear: bool) ->
     inside = known & (first.mean(0) > THRESHOLD * first.mean(0)[tuple(int(centre) for centre in middle(whole))])
     value = jackknife(whole[inside].mean(), others[:, inside].mean(1))
     yield row("in the ERF", math.nan, "ratio", value, math.sqrt(2 / math.pi))
-    corners = [np.stack([m[..., i, j] for i in (0, -1) for j in (0, -1)], -1) for m in (first, second)]
-    a, b = (corner.mean(1) for corner in corners)  # (runs,)
-    n = len(a)
-    value = jackknife(ratio(a.mean(), b.mean()), ratio((a.sum() - a) / (n - 1), (b.sum() - b) / (n - 1)))
-    exact = signed.corner_ratio(settings["depth"], width) if linear else math.nan
-    yield row("corner", math.nan, "ratio", value, exact)
+    if linear:  # one path in space leads to a corner
+        a, b = (maps[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean(1) for maps in (first, second))  # (runs,)
+        without = ratio((a.sum() - a) / (len(a) - 1), (b.sum() - b) / (len(b) - 1))
+        exact = signed.corner_ratio(settings["depth"], width)
+        yield row("corner", math.nan, "ratio", jackknife(ratio(a.mean(), b.mean()), without), exact)
     expected = theory.uniform_map(settings["depth"], settings["kernel"])
     for name, maps, power in (("abs", first, 0.5), ("square", second, 1)):
         for quantity, read in READINGS.items():
