@@ -10,6 +10,7 @@ import torch
 from scipy.special import comb
 from torch import nn
 
+import figure_reviewers
 import measure_question
 from conftest import settings_file
 from erf import theory
@@ -215,3 +216,28 @@ def test_dead_stacks_end_in_one_line(tmp_path, capsys):
     settings = {"question": "gates", "depth": 60, "kernel": 3, "runs": 3, "seed": 0, "widths": [1]}
     assert measure_question.main(["--settings", settings_file(settings), "--out", str(tmp_path / "x.csv")]) == 1
     assert "gates: all stacks are dead in nearly all runs" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    asked_of = {
+        "means": {"widths": [1, 4], "activations": ["none", "relu"], "runs": 6},
+        "signed_kernels": {"widths": [1, 2], "mean_shares": [0, 0.5, 1], "runs": 6},
+        "gates": {"widths": [4], "runs": 6},
+        "batch_norm": {"widths": [4], "images": 4, "runs": 6},
+    }
+    return {question: asked(question, **settings) for question, settings in asked_of.items()}
+
+
+@pytest.mark.parametrize("shown", [("means", "signed_kernels", "gates", "batch_norm"), ("batch_norm",), ("means",)])
+def test_the_figure_shows_what_the_tables_have_and_its_files_are_stable(shown, tables, tmp_path):
+    for question in shown:
+        tables[question].to_csv(tmp_path / f"{question}.csv", index=False)
+    paths, digests = [str(tmp_path / f"{question}.csv") for question in shown], []
+    for name in ("a", "b") if len(shown) > 1 else ("a",):
+        assert figure_reviewers.main(["--tables", *paths, "--out", str(tmp_path / f"{name}.png")]) == 0
+        digests.append([(tmp_path / f"{name}{suffix}").read_bytes() for suffix in (".png", ".pdf", ".csv")])
+    assert digests[0] == digests[-1]
+    drawn = pd.read_csv(tmp_path / "a.csv")
+    expected = pd.concat(tables[question] for question in shown)
+    np.testing.assert_allclose(drawn["value"], expected["value"], rtol=1e-5)

@@ -188,8 +188,8 @@ CHANGES = [
     (
         "erf/measuring/measure.py",
         {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
-        | {"measure_model", "measure_question"}
-        | {f"figure_{name}" for name in FIGURES if name != "convolution"}
+        | {"measure_model"}
+        | {f"figure_{name}" for name in FIGURES if name not in ("convolution", "reviewers")}
         | CLAIMS,
     ),
     ("replication/drawing/plots.py", {f"figure_{name}" for name in FIGURES} | CLAIMS),
