@@ -332,6 +332,13 @@ SMALL = {
     },
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
     | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
+    "question_defaults": {"depth": 4, "runs": 6},
+    "questions": {
+        "means": {"widths": [1, 4]},
+        "signed_kernels": {"widths": [1, 2], "mean_shares": [0, 0.5, 1]},
+        "gates": {"widths": [4]},
+        "batch_norm": {"widths": [4], "images": 4},
+    },
     "snapshots": {"cifar10": [0, 1, 2], "camvid": [0, 1, 2]},
     "training_defaults": {
         "cifar10": {

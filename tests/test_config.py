@@ -383,6 +383,13 @@ BAD = [
         "dropout",
         "reach.plain.structure: must be one of plain, subsample, dilation, skip, not 'dropout'",
     ),
+    ("questions.gaets", {}, "questions.gaets: not a setting; did you mean 'gates'?"),
+    ("questions.gates.widht", [4], "questions.gates.widht: not a setting; did you mean 'widths'?"),
+    ("questions.means.activations", ["rleu"], "questions.means.activations.0: must be one of none, relu, not 'rleu'"),
+    ("questions.signed_kernels.mean_shares", [0, 0.5], "questions.signed_kernels.mean_shares: must have 1 among"),
+    ("questions.batch_norm.images", 1, "questions.batch_norm.images: must be at least 2, not 1"),
+    ("question_defaults.runs", 1, "question_defaults.runs: must be at least 2, not 1"),
+    ("figures.reviewers.questions", ["gaets"], "figures.reviewers.questions.0: 'gaets' is not in questions"),
     ("reach.plain.distance", [2], "reach.plain.distance: not a setting; did you mean 'distances'?"),
     ("figures.growth.networks", ["rleu"], "figures.growth.networks.0: 'rleu' is not in networks; did you mean 'relu'?"),
     (
@@ -753,6 +760,7 @@ NAMES = [  # where names and file names are given, and where they are used
     *(("datasets", "camvid", name) for name in ("archive", "folder", "archive_folder", "sha256")),
     *(("trainings", "cifar10", "dataset"), ("networks", "relu", "weights"), ("reach", "plain", "structure")),
     *(("slopes", "networks", 0), ("slopes", "samples", "networks", 0), ("figures", "growth", "networks", 0)),
+    *(("questions", ...), ("questions", "means", "activations", 0), ("figures", "reviewers", "questions", 0)),
     *(("figures", "reach", "reach", 0), ("figures", "units", "trainings", 0), ("figures", "models", "models", 0)),
     *(("models", "alexnet", "unit"), ("models", "alexnet", "channels")),
 ]

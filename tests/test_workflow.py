@@ -30,7 +30,7 @@ OF_NETWORKS = [
     "initialization",
 ]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
-FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1], "models"]
+FIGURES = ["convolution", *OF_NETWORKS, "reviewers", "reach", *OF_TRAININGS[:-1], "models"]
 REPORT = {"replication_report"}
 OF_MODELS = {"measure_model", "figure_models"} | REPORT
 CLAIMS = {"check_claims", "figure_scorecard"} | REPORT
@@ -197,7 +197,7 @@ CHANGES = [
         "erf/measuring/measure.py",
         {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
         | {"measure_model"}
-        | {f"figure_{name}" for name in FIGURES if name != "convolution"}
+        | {f"figure_{name}" for name in FIGURES if name not in ("convolution", "reviewers")}
         | CLAIMS,
     ),
     ("replication/drawing/plots.py", {f"figure_{name}" for name in FIGURES} | CLAIMS),
@@ -207,6 +207,7 @@ CHANGES = [
     (
         "replication/stacks/structures.py",
         {"measure_network", "growth_slopes", "slope_samples", "train_reach", "figure_reach"}
+        | {"measure_question", "figure_reviewers"}
         | {f"figure_{name}" for name in OF_NETWORKS}
         | CLAIMS,
     ),
@@ -245,6 +246,7 @@ SETTINGS = [
         {"measure_network", "figure_nonlinearity", "figure_layers_to_gaussian"} | CLAIMS,
     ),
     (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
+    (("questions", "gates", "widths"), [4], [3], {"measure_question", "figure_reviewers"} | REPORT),
     (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
     (("models", "photos", "seed"), 0, 1, OF_MODELS),

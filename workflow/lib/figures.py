@@ -57,6 +57,10 @@ def model_fields(configuration: Configuration, place: Place, shown: dict) -> lis
     return [place.results(f"models/{name}.npz") for name in shown["models"]]
 
 
+def question_tables(configuration: Configuration, place: Place, shown: dict) -> list[str]:
+    return [place.results(f"questions/{name}.csv") for name in shown["questions"]]
+
+
 def network_tables(section: str) -> Files:
     """Tables of the networks that the figure shows, or that the slopes are of."""
     return lambda configuration, place, shown: [
@@ -185,6 +189,13 @@ FIGURES = {  # in the report's order
         },
         told_apart_by=("structure", "special_layers"),
         alike=(*ONE_DEPTH, "activation", "centre_light"),
+    ),
+    "reviewers": Figure(
+        BEYOND,
+        "What the reviewers asked",
+        shows=("questions",),
+        reads={"tables": question_tables},
+        group="figures",
     ),
     "evolution": Figure(
         BEYOND,

@@ -94,6 +94,7 @@ class Run:
             files += rules.growth_slopes.output
         if "sensitivity" in targets:
             files += expand(rules.slope_samples.output, network=configuration["slopes"]["samples"]["networks"])
+        files += expand(rules.measure_question.output, question=configuration.used("questions"))
         for name in configuration.used("reach"):
             files += expand(rules.train_reach.output, reach=name, seed=configuration.seeds("reach", name))
         for name in configuration.used("trainings"):
