@@ -23,7 +23,7 @@ from replication.claims.claims import check  # noqa: E402
 from replication.claims.measures import Results  # noqa: E402
 from replication.drawing.plots import use_style  # noqa: E402
 
-UNTRAINED = ("growth_slopes", "networks", "structures", "convolution")
+UNTRAINED = ("growth_slopes", "networks", "structures", "convolution", "reviewers")
 TABLES = {  # where they lie, by the name that measures call them
     **{{"growth_slopes": "slopes"}.get(name, name): f"{name}.csv" for name in UNTRAINED},
     **{name: f"laptop/{name}.csv" for name in ("initialization", "reach", "units")},

@@ -21,7 +21,8 @@ from lib.place import SKEW, STARTED, Place
 from replication.commands.kept import RECORD
 from replication.datasets.table import DATASETS
 
-JUDGED_FIGURES = ("structures", "convolution", "initialization", "reach", "units")  # whose tables claims are judged by
+# Whose tables claims are judged by.
+JUDGED_FIGURES = ("structures", "convolution", "initialization", "reviewers", "reach", "units")
 
 
 def as_json(settings: object) -> str:

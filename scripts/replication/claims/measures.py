@@ -17,6 +17,7 @@ from replication.stacks.gaussianity import LIMITS
 
 PAPER_DEPTHS = (5, 10, 20, 40)
 RANDOM = ("random", "random + ReLU")
+ANSWERED = 16  # channels of the networks on which the reviewers' questions are judged
 BIG_SAVING = -25  # per cent of the epochs, the paper's "about 30 %"
 ENOUGH_PAIRS = 5  # if a third of all runs save so much, one of five does with a chance of 87 %
 
@@ -282,6 +283,32 @@ def saving_of_a_run(results: Results) -> list[Part]:
     return [Part.exact(label, value) if decided else Part(label, value)]
 
 
+def answers(results: Results, question: str, quantity: str, condition: str | None = None) -> list[Part]:
+    """A quantity of one of the reviewers' questions, on networks of `ANSWERED` channels."""
+    rows = answer_rows(results, question, quantity, condition)
+    return [Part(answer_label(row), row.value, row.low, row.high) for row in rows.itertuples()]
+
+
+def answers_beside_theory(results: Results, question: str, quantity: str, condition: str | None = None) -> list[Part]:
+    """The same, over theory's."""
+    rows = answer_rows(results, question, quantity, condition)
+    return [
+        Part(answer_label(row), *np.array([row.value, row.low, row.high]) / row.theory) for row in rows.itertuples()
+    ]
+
+
+def answer_rows(results: Results, question: str, quantity: str, condition: str | None) -> pd.DataFrame:
+    rows = results["reviewers"].query("question == @question and quantity == @quantity and width == @ANSWERED")
+    return rows if condition is None else rows[rows["condition"] == condition]
+
+
+def answer_label(row) -> str:
+    """Activation, condition and place, where there are any."""
+    activation = {"none": "", "relu": "ReLU"}.get(row.activation, row.activation)
+    place = "" if pd.isna(row.place) else f"{row.place:g}"
+    return ", ".join(filter(None, (activation, str(row.condition), place)))
+
+
 def frontiers(results: Results) -> list[Part]:
     """Distance up to which cues are learnt, over the theoretical radius."""
     table = results["reach"]
@@ -367,6 +394,8 @@ MEASURES = {
         centre_light_sizes,
         centre_light_shapes,
         saving_of_a_run,
+        answers,
+        answers_beside_theory,
         frontiers,
         noise_ratios,
     )
