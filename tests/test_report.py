@@ -66,7 +66,7 @@ def show(browser, path: Path, width: int = 1280, scheme: str = "light", mobile: 
 
 def test_every_figure_is_there_and_visible(opened, finished_project):
     targets = sorted(path.stem for path in (finished_project.folder / "figures/small").glob("*.png"))
-    assert len(targets) == 14
+    assert len(targets) == 15
     shown = opened.execute_script(
         "return [...document.querySelectorAll('main > section img')].map(image => {"
         " image.scrollIntoView(); const box = image.getBoundingClientRect();"
