@@ -23,15 +23,7 @@ from replication.stacks.modules import build_stack
 from replication.stacks.structures import structure
 
 CORES = 2
-UNTRAINED = [
-    "convolution",
-    "gaussian_shape",
-    "nonlinearity",
-    "structures",
-    "growth",
-    "layers_to_gaussian",
-    "sensitivity",
-]
+UNTRAINED = ["convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity"]
 
 
 def seconds(command: list[str], folder: Path) -> float:
