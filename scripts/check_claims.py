@@ -45,6 +45,8 @@ TABLES = {  # by the argument that names the files: what makes them, and how the
     "structures": ("figure_structures", reader("structure", "series", "ratio")),
     "convolution": ("figure_convolution", reader("panel", "kernel", "fourier", "value")),
     "initialization": ("figure_initialization", reader("panel", "series", "strength", "change")),
+    "reach": ("figure_reach", reader("network", "steps", "quantity", "value")),
+    "units": ("figure_units", reader("varied", "snapshot", "ratio")),
     "sizes": ("measure_snapshots", read_sizes),
     "scores": ("the trainings' tests", read_scores),
 }

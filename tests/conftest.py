@@ -318,7 +318,7 @@ def nothing():
 def model_settings(**changes) -> dict:
     """Settings of a model: the defaults of config.yaml on few small images, and a few changes."""
     defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())["model_defaults"]
-    return {**defaults, "input_size": [12, 10], "count": 3, **changes}
+    return {**defaults, "input_size": [12, 10], "images": 3, **changes}
 
 
 SMALL = {
@@ -332,6 +332,13 @@ SMALL = {
     },
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
     | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
+    "question_defaults": {"depth": 4, "runs": 6},
+    "questions": {
+        "means": {"widths": [1, 4]},
+        "signed_kernels": {"widths": [1, 2], "mean_shares": [0, 0.5, 1]},
+        "gates": {"widths": [4]},
+        "batch_norm": {"widths": [4], "images": 4},
+    },
     "snapshots": {"cifar10": [0, 1, 2], "camvid": [0, 1, 2]},
     "training_defaults": {
         "cifar10": {
@@ -372,10 +379,10 @@ SMALL = {
         "subsampled": {"distances": [1, 5]},
         "plain_longer": {"recipe": {"epochs": 2}},
     },
-    "model_defaults": {"input_size": [48, 32], "count": 3},
+    "model_defaults": {"input_size": [48, 32], "images": 3},
     "models": {
         "noise": {"factory": "nets.py:build", "layer": "top"},
-        "photos": {"factory": "nets.py:build", "weights": "nets.pt", "layer": "top", "images": "photos"},
+        "photos": {"factory": "nets.py:build", "weights": "nets.pt", "layer": "top", "source": "photos"},
         "library": {"factory": "torchvision.models:shufflenet_v2_x0_5", "layer": "stage3"},
     },
     "figures": {
@@ -413,6 +420,17 @@ def write_models(folder: Path, mirror: Path) -> None:
     code = f"{folder}/nets.py"
     torch.save(load_model(f"{code}:build", seed=1, trust=[code]).state_dict(), folder / "nets.pt")
     shutil.copytree(mirror / "CamVid/val", folder / "photos")
+
+
+def snakemake(folder: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+    """What a user sees, who starts Snakemake in a folder; output and errors apart, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+    )
 
 
 def forked(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:

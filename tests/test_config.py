@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import ROOT, Project, network_settings
+from conftest import ROOT, Project, network_settings, snakemake
 from erf.theory import stack_rf
 from lib import checks, strict
 from lib.configuration import Configuration, on_top
@@ -384,6 +383,13 @@ BAD = [
         "dropout",
         "reach.plain.structure: must be one of plain, subsample, dilation, skip, not 'dropout'",
     ),
+    ("questions.gaets", {}, "questions.gaets: not a setting; did you mean 'gates'?"),
+    ("questions.gates.widht", [4], "questions.gates.widht: not a setting; did you mean 'widths'?"),
+    ("questions.means.activations", ["rleu"], "questions.means.activations.0: must be one of none, relu, not 'rleu'"),
+    ("questions.signed_kernels.mean_shares", [0, 0.5], "questions.signed_kernels.mean_shares: must have 1 among"),
+    ("questions.batch_norm.images", 1, "questions.batch_norm.images: must be at least 2, not 1"),
+    ("question_defaults.runs", 1, "question_defaults.runs: must be at least 2, not 1"),
+    ("figures.reviewers.questions", ["gaets"], "figures.reviewers.questions.0: 'gaets' is not in questions"),
     ("reach.plain.distance", [2], "reach.plain.distance: not a setting; did you mean 'distances'?"),
     ("figures.growth.networks", ["rleu"], "figures.growth.networks.0: 'rleu' is not in networks; did you mean 'relu'?"),
     (
@@ -491,7 +497,9 @@ BAD = [
     ("models.alexnet.weights", "no.pt", "models.alexnet.weights: there is no file 'no.pt'"),
     ("models.alexnet.weights", "config", "models.alexnet.weights: there is no file 'config'"),
     ("models.alexnet.factory", "no/net.py:build", "models.alexnet.factory: there is no file 'no/net.py'"),
-    ("models.alexnet.images", "photos", "models.alexnet.images: there is no folder 'photos'"),
+    ("models.alexnet.source", "photos", "models.alexnet.source: there is no folder 'photos'"),
+    ("models.alexnet.images", "photos", "models.alexnet.images: must be a whole number, not 'photos'"),
+    ("models.alexnet.count", 8, "models.alexnet.count: not a setting"),
     (
         "models.alexnet.kwargs",
         {"since": datetime.date(2016, 12, 5)},
@@ -501,7 +509,7 @@ BAD = [
     ("models.alexnet.std", [1, 1], "models.alexnet.std: 2 of them, but 3 in mean: one for each channel"),
     (
         "models.alexnet",
-        {"factory": "a:b", "layer": "", "images": "config", "mean": [0, 0], "std": [1, 1]},
+        {"factory": "a:b", "layer": "", "source": "config", "mean": [0, 0], "std": [1, 1]},
         "models.alexnet.mean: images of a folder have 3 channels, or 1, not 2",
     ),
     (
@@ -752,6 +760,7 @@ NAMES = [  # where names and file names are given, and where they are used
     *(("datasets", "camvid", name) for name in ("archive", "folder", "archive_folder", "sha256")),
     *(("trainings", "cifar10", "dataset"), ("networks", "relu", "weights"), ("reach", "plain", "structure")),
     *(("slopes", "networks", 0), ("slopes", "samples", "networks", 0), ("figures", "growth", "networks", 0)),
+    *(("questions", ...), ("questions", "means", "activations", 0), ("figures", "reviewers", "questions", 0)),
     *(("figures", "reach", "reach", 0), ("figures", "units", "trainings", 0), ("figures", "models", "models", 0)),
     *(("models", "alexnet", "unit"), ("models", "alexnet", "channels")),
 ]
@@ -823,17 +832,11 @@ def test_a_shell_makes_of_every_command_the_words_that_are_meant(project):
 # The same through the command.
 
 
-def snakemake(project: Project, *arguments: str) -> subprocess.CompletedProcess:
-    """Snakemake in the project's folder, without its configuration."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "1"]
-    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
-
-
 def ends_in_one_line(project: Project, key: str, config: dict) -> None:
     """Snakemake refuses a configuration, written in place of the paper's, with the one line and nothing else."""
     (project.folder / "config/config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
     before = set(project.folder.iterdir())
-    result = snakemake(project, "all")
+    result = snakemake(project.folder, "all")
     lines = [line for line in result.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
     assert result.returncode == 1 and result.stdout == ""
     assert len(lines) == 1 and lines[0].startswith(f"error: config: {key}: "), result.stderr
@@ -871,7 +874,7 @@ def test_snakemake_shows_that_line_for_hundreds(project):
 def test_a_strange_file_is_refused_without_a_traceback(project, text, line):
     """Snakemake itself says so where it cannot read the file."""
     (project.folder / "strange.yaml").write_text(text)
-    result = snakemake(project, "all", "--configfile", "strange.yaml")
+    result = snakemake(project.folder, "all", "--configfile", "strange.yaml")
     assert result.returncode == 1 and line in result.stderr and "Traceback" not in result.stderr
     assert not (project.folder / "results").exists() and not list(project.folder.rglob("canary"))
 
@@ -879,7 +882,7 @@ def test_a_strange_file_is_refused_without_a_traceback(project, text, line):
 def test_aliases_are_of_use(project):
     text = "name: mine\nnetworks:\n  one: &one {weights: random, runs: 3}\n  two: {<<: *one, runs: 4}\n"
     (project.folder / "mine.yaml").write_text(text)
-    result = snakemake(project, "results/mine/networks/two.csv", "--dry-run", "--configfile", "mine.yaml")
+    result = snakemake(project.folder, "results/mine/networks/two.csv", "--dry-run", "--configfile", "mine.yaml")
     assert result.returncode == 0, result.stderr
 
 
@@ -921,13 +924,7 @@ def test_every_configuration_plans(project, overlay):
     if overlay == "the README's":
         (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "config/README.md").read_text(), re.DOTALL)
         path.write_text(example)
-    result = subprocess.run(
-        [*(sys.executable, "-m", "snakemake", "all", "--dry-run", "--cores", "2", "--configfile", path)],
-        cwd=project.folder,
-        env=project.environment,
-        capture_output=True,
-        text=True,
-    )
+    result = snakemake(project.folder, "all", "--dry-run", "--configfile", path)
     assert result.returncode == 0, result.stderr
     for dataset in ("cifar10", "camvid"):
         downloads = f"download_{dataset}" in result.stdout + result.stderr

@@ -21,6 +21,7 @@ TABLES = {  # by name here: where they lie under results/
     "growth_slopes": "growth_slopes.csv",
     "networks": "networks/*.csv",
     "slope_samples": "slope_samples/*.csv",
+    "questions": "questions/*.csv",
     "erf": "erf/*/seed_*.csv",
     "metrics": "trainings/*/seed_*/metrics.csv",
     "test": "trainings/*/seed_*/test.csv",
@@ -28,12 +29,7 @@ TABLES = {  # by name here: where they lie under results/
     "units_by_seed": "units/*/seed_*.csv",
     "reach_by_seed": "reach/*/seed_*.csv",
 }
-FIGURES = [  # the maps' tables are too large to keep
-    *("convolution", "structures", "growth", "layers_to_gaussian", "sensitivity", "reach", "evolution"),
-    *("convergence", "units"),
-    *("initialization", "scorecard", "models"),
-]
-
+LARGEST = 2**20  # bytes of a figure's table: those of maps are larger, and not kept
 PAPER = "paper"
 ORIGIN = ("script", "finished", "seconds", "commit", "processor", "cores", "GPU", "Python", "torch", "numpy")
 
@@ -44,9 +40,8 @@ def gather(name: str) -> None:
     out.mkdir(exist_ok=True)
     for path in sorted(figures.glob("*.png")):
         shutil.copyfile(path, out / path.name)
-    for figure in FIGURES:
-        path = figures / f"{figure}.csv"
-        if path.exists():
+    for path in sorted(figures.glob("*.csv")):
+        if path.stat().st_size <= LARGEST:
             shutil.copyfile(path, out / path.name)
     origins = []
     for table, pattern in TABLES.items():

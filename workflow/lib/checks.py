@@ -172,7 +172,7 @@ def check_model(name: str, settings: dict) -> None:
     channels = len(settings["mean"])
     if channels != len(settings["std"]):
         stop(f"models.{name}.std", f"{len(settings['std'])} of them, but {channels} in mean: one for each channel")
-    if settings["images"] != "noise" and channels not in (1, 3):
+    if settings["source"] != "noise" and channels not in (1, 3):
         stop(f"models.{name}.mean", f"images of a folder have 3 channels, or 1, not {channels}")
     try:
         as_json(settings["kwargs"])
@@ -298,8 +298,8 @@ def check_figure_of_models(run: Run, names: Sequence[str]) -> None:
                 and not os.path.isfile(path)  # noqa: PTH113, a name may be too long for pathlib
             ):
                 stop(f"models.{name}.{key}", f"there is no file {brief(path)}")
-        if settings["images"] != "noise" and not os.path.isdir(settings["images"]):  # noqa: PTH112
-            stop(f"models.{name}.images", f"there is no folder {brief(settings['images'])}")
+        if settings["source"] != "noise" and not os.path.isdir(settings["source"]):  # noqa: PTH112
+            stop(f"models.{name}.source", f"there is no folder {brief(settings['source'])}")
         if not is_library(code) and not lies_in(code, run.configuration.trusted):
             given = shlex.quote(f"trust={code}") if code.isprintable() and len(code) < 100 else "trust=..."
             stop(f"models.{name}.factory", f"{brief(code)} is code; if you know what it does, add --config {given}")

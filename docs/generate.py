@@ -1,17 +1,28 @@
-"""The README's tables, from figures/reference. `PYTHONPATH=scripts python tests/readme_tables.py` puts them into it."""
+"""Write docs/results.md, and the README's tables, from figures/reference: `python docs/generate.py`.
+
+Nothing on that page is typed: verdicts and values come from the kept claims, tables from the kept tables, captions from
+workflow/report/, which the report uses too.
+"""
+
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from conftest import ROOT
-from erf.result.intervals import mean_interval
-from figure_units import layer_name
-from replication.claims.tables import ours, read_checked, verdict_of
-from replication.datasets.table import DATASETS
-from replication.drawing.labels import over_seeds, with_interval
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "workflow")]
 
-CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
+from erf.result.intervals import mean_interval  # noqa: E402
+from figure_units import layer_name  # noqa: E402
+from lib.figures import FIGURES  # noqa: E402
+from replication.claims.tables import counts_by_kind, number, ours, read_checked, verdict_of  # noqa: E402
+from replication.datasets.table import DATASETS  # noqa: E402
+from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
+
+CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text(encoding="utf-8"))
 REFERENCE = ROOT / "figures/reference"
 LAPTOP = REFERENCE / "laptop"
 
@@ -20,13 +31,79 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
-def claims_table() -> str:
-    """Every claim, the paper's value, the one that speaks most against it, the verdict, and what makes it again."""
-    rows = []
-    for claim in read_checked(LAPTOP / "claims.json"):
-        paper = claim["paper"] + (" †" if "reported" in claim["source"] else "")
-        rows.append([claim["statement"], paper, ours(claim), verdict_of(claim), f"`{claim['command'].split()[-1]}`"])
-    return table(["claim", "paper", "here [95 %]", "verdict", "target"], rows)
+def kept_claims() -> list[dict]:
+    """The claims as judged on the kept tables (figures/reference/judge.py)."""
+    return read_checked(REFERENCE / "claims.json")
+
+
+def summary() -> str:
+    """How many claims of each kind have each verdict, in sentences; then the empirical ones that are not reproduced."""
+    claims, lines = kept_claims(), []
+    for kind, counts in counts_by_kind(claims).items():
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        name = {"identities": "identities", "forced by theory": "claims that theory forces"}.get(kind, f"{kind} claims")
+        lines.append(f"- Of {sum(counts.values())} {name}: {told}.")
+    failed = [f"{claim['statement']} ({ours(claim)})" for claim in claims if claim["verdict"] == "not reproduced"]
+    return "\n".join(lines) + (f"\n\nNot reproduced: {'; '.join(failed)}." if failed else "")
+
+
+def finding(claim: dict) -> str:
+    """One claim, what was found, and by which rule, in plain sentences."""
+    heading = f"**{claim['statement']}** ({claim['kind']}; the paper: {claim['paper']}). *{capital(verdict_of(claim))}*"
+    if not claim["parts"]:
+        return f"{heading}: {claim['reason']}."
+    parts = "; ".join(part_of(claim, part) for part in claim["parts"])
+    rule = f"Accepted is {claim['accepted']}: {claim['why']}. Against it would count {claim['against']}."
+    obstacle = f" {capital(claim['reason'])}." if claim["verdict"] == "not comparable" else ""
+    note = f" {claim['note']}" if claim["note"] else ""
+    return f"{heading}: {parts}.{obstacle} {rule}{note}"
+
+
+def part_of(claim: dict, part: dict) -> str:
+    label = f"{part['label']}: " if part["label"] else ""
+    if part["value"] is None:
+        return label + part["absent"]
+    interval = with_interval(part["value"], number(part["low"]), number(part["high"]), claim["digits"])
+    return f"{label}{interval} {claim['unit']}".strip()
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def findings() -> str:
+    """All claims, by topic."""
+    claims = kept_claims()
+    topics = dict.fromkeys(claim["topic"] for claim in claims)
+    sections = []
+    for topic in topics:
+        lines = [f"- {finding(claim)}" for claim in claims if claim["topic"] == topic]
+        sections.append(f"### {capital(topic)}\n\n" + "\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def figure_sections() -> str:
+    """Every kept figure with its caption and its tables, in the report's order."""
+    sections = []
+    for name, figure in FIGURES.items():
+        kept = [folder / f"{name}.png" for folder in (REFERENCE, REFERENCE / "short", LAPTOP)]
+        path = next((path for path in kept if path.exists()), None)
+        if path is None:
+            continue
+        picture = f"![{figure.title}](../{path.relative_to(ROOT).as_posix()})"
+        tables = [make() for make in SHOWN_WITH.get(name, [])]
+        early = EARLIER if path.parent == LAPTOP and name not in BY_PROTOCOL else ""
+        parts = [f"### {figure.title}", caption(name), early, picture, *tables]
+        sections.append("\n\n".join(filter(None, parts)))
+    return "\n\n".join(sections)
+
+
+def caption(name: str) -> str:
+    """A figure's caption, as Markdown."""
+    text = (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith(".. "))
+    text = re.sub(r"`([^`<]+) <([^>]+)>`_", r"[\1](\2)", text.replace("``", "`"))
+    return " ".join(text.split())
 
 
 def slope_table() -> str:
@@ -67,49 +144,29 @@ def structure_table() -> str:
     return table(["15 layers", "random [95 %]", "random + ReLU [95 %]", "theory", "paper"], rows)
 
 
-DIAMETER = 2 / np.sqrt(np.pi)  # of the disc with the area of a square of side one
-PAPERS = {"cifar10": ("grows", "; accuracy 89 %"), "camvid": ("100 → 150", "")}
+def growth_table() -> str:
+    """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
+    erf, scores = (pd.read_csv(REFERENCE / f"short/{name}.csv") for name in ("erf", "test"))
+    erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
+    rows = []
+    for name, here in erf[erf["snapshot"] != "best"].groupby("name", sort=False):
+        row = [DATASETS[here["dataset"].iloc[0]].title, f"{here['residual_scale'].iloc[0]:g}"]
+        for quantity in ("sigma", "size"):
+            by_seed = here.pivot_table(index="seed", columns="epoch", values=quantity)
+            before, after = by_seed[by_seed.columns.min()], by_seed[by_seed.columns.max()]
+            ratio = np.exp(mean_interval(np.log(after / before)))
+            row += [f"{before.mean():.1f} → {after.mean():.1f}", over_seeds(tuple(ratio), len(by_seed), 3)]
+        own = scores[scores["name"] == name]
+        score = 100 * own["test_mean_iou"].fillna(own["test_accuracy"])
+        rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own))])
+    header = ["", "γ", "σ, pixels", "after / before", "ERF size, pixels", "after / before", "test score", "seeds"]
+    return table(header, rows)
 
 
 def scores_of(training: str) -> pd.Series:
-    """Test score of a training by seed: mean IoU where there is one, or else accuracy."""
+    """Test score of an earlier training by seed: mean IoU where there is one, or else accuracy."""
     found = pd.read_csv(LAPTOP / "test.csv").query("name == @training").set_index("seed")
     return found["test_mean_iou"].fillna(found["test_accuracy"])
-
-
-def training_table() -> str:
-    """ERF diameters before and after training, and the score, of the laptop's runs from the paper's start."""
-    erf, speed = (pd.read_csv(LAPTOP / f"{name}.csv") for name in ("erf", "speed"))
-    rows = []
-    for name, (paper_growth, paper_score) in PAPERS.items():
-        here = erf[erf["name"] == name].set_index(["seed", "snapshot"])
-        word, scores = "mean IoU" if name == "camvid" else "accuracy", scores_of(name)
-        minutes = speed[speed["name"] == name].groupby("seed")["seconds"].sum() / 60
-        for seed in scores.index:
-            row = [f"{DATASETS[name].title}, seed {seed}"]
-            for snapshot in ("epoch_000", "best"):
-                found = here.loc[(seed, snapshot)]
-                row.append(with_interval(*(DIAMETER * found[["size", "low", "high"]].astype(float))))
-            growth = here.loc[(seed, "best"), "diameter"] - here.loc[(seed, "epoch_000"), "diameter"]
-            rows.append([*row, f"{growth:.1f}", f"{word} {100 * scores[seed]:.1f} %", f"{minutes[seed]:.0f}", ""])
-        diameters = here.reset_index().pivot_table(index="seed", columns="snapshot", values="diameter")
-        row = [
-            f"**{DATASETS[name].title}, mean**",
-            *(over_seeds(mean_interval(diameters[s]), len(scores)) for s in ("epoch_000", "best")),
-            over_seeds(mean_interval(diameters["best"] - diameters["epoch_000"]), len(scores)),
-        ]
-        mean = over_seeds(mean_interval(100 * scores), len(scores))
-        rows.append([*row, f"{word} {mean} %", f"{minutes.mean():.0f}", f"{paper_growth}{paper_score}"])
-    header = [
-        "ERF diameter, pixels [95 %]",
-        "before training",
-        "after training",
-        "difference",
-        "test",
-        "minutes",
-        "paper",
-    ]
-    return table(header, rows)
 
 
 def convergence_table() -> str:
@@ -228,30 +285,52 @@ def measure_table() -> str:
     return table(["model", "image", *times, "rounding, whole", "rounding, `erf`"], rows)
 
 
-TABLES = [
-    claims_table,
-    slope_table,
-    structure_table,
-    sample_table,
-    training_table,
-    convergence_table,
-    units_table,
-    initialization_table,
-    reach_table,
-    measure_table,
-]
+EARLIER = "*From earlier trainings, before docs/protocol.md: a quarter of the width, few epochs, two or three seeds.*"
+BY_PROTOCOL = ("reach",)
+SHOWN_WITH = {  # tables that stand below a figure
+    "structures": [structure_table],
+    "growth": [slope_table],
+    "sensitivity": [sample_table],
+    "before_after": [growth_table],
+    "convergence": [convergence_table],
+    "units": [units_table],
+    "initialization": [initialization_table],
+    "reach": [reach_table],
+}
+IN_README = {"verdicts": summary, "bench": measure_table}  # between <!-- name --> and <!-- end -->
 
 
-def written(text: str) -> str:
-    """The README with its tables, each found by its head, made anew."""
-    for make in TABLES:
-        new = make()
-        before, after = text.split(new.split("\n", 1)[0], 1)
-        rest = after.split("\n\n", 1)[1]
-        text = f"{before}{new}\n\n{rest}"
+def results_page() -> str:
+    """docs/results.md."""
+    return f"""# Results
+
+`python docs/generate.py` wrote this page from the tables in `figures/reference/`. Values have 95 % intervals. The rules
+are in `config/claims.yaml`; [protocol.md](protocol.md) says when each was written.
+
+## Verdicts
+
+{summary()}
+
+![Every claim with the paper's value, the one found here, and the verdict](../figures/reference/scorecard.png)
+
+{findings()}
+
+## Figures
+
+{figure_sections()}
+"""
+
+
+def readme(text: str) -> str:
+    """The README with what is generated in it made anew."""
+    for name, make in IN_README.items():
+        start, end = f"<!-- {name} -->", "<!-- end -->"
+        before, rest = text.split(start, 1)
+        text = f"{before}{start}\n{make()}\n{end}{rest.split(end, 1)[1]}"
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(written(readme.read_text()))
+    (ROOT / "docs/results.md").write_text(results_page(), encoding="utf-8")
+    path = ROOT / "README.md"
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
