@@ -23,7 +23,16 @@ from replication.stacks.modules import build_stack
 from replication.stacks.structures import structure
 
 CORES = 2
-UNTRAINED = ["convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "reviewers"]
+UNTRAINED = [
+    "convolution",
+    "gaussian_shape",
+    "nonlinearity",
+    "structures",
+    "growth",
+    "layers_to_gaussian",
+    "sensitivity",
+    "reviewers",
+]
 
 
 def seconds(command: list[str], folder: Path) -> float:

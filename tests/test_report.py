@@ -67,7 +67,7 @@ def show(browser, path: Path, width: int = 1280, scheme: str = "light", mobile: 
 
 def test_every_figure_is_there_and_visible(opened, finished_project):
     targets = sorted(path.stem for path in (finished_project.folder / "figures/small").glob("*.png"))
-    assert len(targets) == 15
+    assert len(targets) == 16
     shown = opened.execute_script(
         "return [...document.querySelectorAll('main > section img')].map(image => {"
         " image.scrollIntoView(); const box = image.getBoundingClientRect();"
@@ -494,7 +494,7 @@ def click_on(browser, selector: str, number: int = 0, text: str = "") -> None:
 
 def test_snakemakes_report_shows_every_figure_with_its_caption(browser, snakemake_report, finished_project):
     """Every category is opened, and in it every result shown, and its caption read."""
-    categories = {"Theory": 1, "Untrained networks": 4, "Trained networks": 2, "Beyond the paper": 6, "Verdicts": 3}
+    categories = {"Theory": 1, "Untrained networks": 4, "Trained networks": 2, "Beyond the paper": 8, "Verdicts": 3}
     seen = {}
     for category, count in categories.items():
         for number in range(count):

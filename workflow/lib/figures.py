@@ -173,7 +173,6 @@ FIGURES = {  # in the report's order
         "Layers until the ERF is Gaussian",
         shows=("networks",),
         reads={"tables": network_tables("networks")},
-        group="figures",
         told_apart_by=("weights", "activation"),
         alike=PLAIN,
     ),
@@ -195,7 +194,6 @@ FIGURES = {  # in the report's order
         "What the reviewers asked",
         shows=("questions",),
         reads={"tables": question_tables},
-        group="figures",
     ),
     "evolution": Figure(
         BEYOND,
