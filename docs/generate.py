@@ -102,7 +102,7 @@ def caption(name: str) -> str:
     """A figure's caption, as Markdown."""
     text = (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
     text = "\n".join(line for line in text.splitlines() if not line.startswith(".. "))
-    text = re.sub(r"`([^`<]+) <([^>]+)>`_", r"[\1](\2)", text.replace("``", "`"))
+    text = re.sub(r"`([^`<]+) <([^>]+)>`_", r"[\1](\2)", text.replace("``", "`").replace("\\|", "|"))
     return " ".join(text.split())
 
 
