@@ -91,11 +91,12 @@ def measure_network(name: str, settings: dict, before: dict[int, Measured] | Non
     `before`, by depth, is not measured again."""
     fields, rows, before = [], [], before or {}
     for depth in settings["depths"]:
+        own = at_depth(settings, depth)
         if depth in before:
-            fields += [replace(field, settings={**field.settings, **settings}) for field in before[depth][0]]
+            fields += [replace(field, settings={**field.settings, **own}) for field in before[depth][0]]
             rows += before[depth][1].to_dict("records")
             continue
-        maps, position, theoretical_rf = run_maps(name, settings, depth)
+        maps, position, theoretical_rf = run_maps(name, own, depth)
         for variant, threshold in variants(settings):
             mode, equal, reference = VARIANTS[variant]
             runs, name_of_variant = maps[mode], variant_name(variant, threshold)
@@ -103,13 +104,19 @@ def measure_network(name: str, settings: dict, before: dict[int, Measured] | Non
                 sums = runs.sum((1, 2), keepdims=True)
                 runs = np.divide(runs, sums, out=np.zeros_like(runs), where=sums > 0)
             rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", name_of_variant))
-            described = {"network": name, "depth": depth, "variant": name_of_variant, "mode": mode, **settings}
+            described = {"network": name, "depth": depth, "variant": name_of_variant, "mode": mode, **own}
             field = ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference, threshold)
             fields.append(field)
             rows.append({**table_row(field), **(shape_row(field, runs) if name_of_variant == "abs" else {})})
-    if all(field.dead == settings["runs"] for field in fields):
+    if all(field.dead == field.settings["runs"] for field in fields):
         raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
     return fields, pd.DataFrame(rows)
+
+
+def at_depth(settings: dict, depth: int) -> dict:
+    """A network's settings at one of its depths, of which some have more runs than others."""
+    more = settings["more_runs"]
+    return {**settings, "runs": more["runs"]} if depth in more["depths"] else settings
 
 
 def variants(settings: dict) -> list[tuple[str, float]]:
@@ -192,20 +199,21 @@ def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:
 
 
 def measured_before(out: Path, name: str, settings: dict) -> dict[int, Measured]:
-    """What was kept of an earlier result, by depth, if no more than the depths have changed since."""
+    """What was kept of an earlier result, by depth, if nothing else that its measurement depends on has
+    changed since."""
     path = former(Path(__file__), out)
     if not path:
         return {}
     with journal():  # of its own: what is kept goes when the program ends, and is no input of the new result
         fields, rows = load_fields(path), read_table(path.with_suffix(".csv"), "depth")
-    told = {"network": name, **{key: value for key, value in settings.items() if key != "depths"}}
-    if any(field.settings.get(key) != value for field in fields for key, value in told.items()):
-        return {}
-    depths = {field.settings["depth"] for field in fields}
-    return {
-        depth: ([field for field in fields if field.settings["depth"] == depth], rows[rows["depth"] == depth])
-        for depth in depths
-    }
+    found = {}
+    for depth in {field.settings["depth"] for field in fields}:
+        own = [field for field in fields if field.settings["depth"] == depth]
+        told = {"network": name, **at_depth(settings, depth)}
+        told = {key: value for key, value in told.items() if key not in ("depths", "more_runs")}
+        if all(field.settings.get(key) == value for field in own for key, value in told.items()):
+            found[depth] = (own, rows[rows["depth"] == depth])
+    return found
 
 
 @command

@@ -329,7 +329,8 @@ SMALL = {
     | {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
         for name in ("plain", "subsample", "dilation", "skip")
-    },
+    }
+    | {"random": {"more_runs": {"depths": [5], "runs": 6}}, "relu": {"more_runs": {"depths": []}}},
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
     | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
     "question_defaults": {"depth": 4, "runs": 6},

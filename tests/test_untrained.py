@@ -260,6 +260,15 @@ def test_the_figure_of_structures_holds_each_against_its_own_plain_network():
     assert table["theory_ratio"][1] == table["theory_ratio"][3] < 0.8
 
 
+def test_a_depth_may_have_more_runs_than_others():
+    settings = network_settings(depths=[3, 5], width=2, runs=4, more_runs={"depths": [3], "runs": 9})
+    fields, table = measure_network.measure_network("x", settings)
+    assert [len(field.run_sizes) for field in fields] == table["runs"].tolist() == [9, 4]
+    alone, _ = measure_network.measure_network("x", settings | {"runs": 9, "more_runs": {"depths": [], "runs": 1}})
+    np.testing.assert_array_equal(alone[0].map, fields[0].map)
+    assert measure_network.measure_network("x", settings, {3: ([fields[0]], table.iloc[:1])})[1].equals(table)
+
+
 def test_a_network_that_is_dead_in_all_runs_is_named(tmp_path, capsys):
     settings = network_settings(depths=[200], width=1, runs=2, activation="relu", double_depth=0)
     arguments = ["--settings", settings_file({"name": "deep", **settings}), "--out", str(tmp_path / "deep.npz")]
