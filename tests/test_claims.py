@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import check_claims
-from conftest import ROOT
+from conftest import ROOT, network_settings
+from erf import theory
 from erf.errors import InputError
 from replication.claims.claims import check, claims_of
 from replication.claims.measures import MEASURES, Results
@@ -28,6 +29,8 @@ from replication.claims.verdicts import (
     overall,
     weakest,
 )
+from replication.stacks import predictions
+from replication.stacks.gaussianity import departure, kurtosis
 
 ENTRIES = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
 CLAIMS = {claim.id: claim for claim in claims_of(ENTRIES)}
@@ -210,6 +213,20 @@ def good_results() -> Results:
             ("frontier", 99.0, 8),
         )
     ]
+    tables["reviewers"] = [
+        {"question": question, "activation": "relu", "width": width, "condition": condition, "place": place}
+        | {"quantity": quantity, "value": value, "low": value - 0.004, "high": value + 0.004, "theory": theory}
+        for width, off in ((16, 0.0), (1, 0.5))  # thin networks are not the claims'
+        for question, condition, place, quantity, value, theory in (
+            ("means", "abs / square", math.nan, "sigma ratio", 1.386 + off, 1.386),
+            ("means", "between runs", math.nan, "cosine", 0.0 + off, 0.0),
+            ("signed_kernels", "square", 0.5, "sigma", 4.0 + off, 4.0),
+            ("signed_kernels", "abs", 0.5, "sigma", 9.0, 4.0),
+            ("gates", "all layers", math.nan, "correlation", 0.0 + off, 0.0),
+            ("gates", "coin", math.nan, "sigma ratio", 1.0 + off, 1.0),
+            ("batch_norm", "on", math.nan, "sigma ratio", 1.0 + off, 1.0),
+        )
+    ]
     tables["units"] = [
         {"dataset": dataset, "snapshot": snapshot, "varied": varied, "seeds": 3}
         | {"ratio": ratio, "ratio_low": ratio - 0.02, "ratio_high": ratio + 0.02}
@@ -236,6 +253,10 @@ SMALLER = {"ratio": 0.9, "ratio_low": 0.8, "ratio_high": 0.95}
 
 def slope(value: float) -> dict:
     return {"slope": value, "low": value - 0.01, "high": value + 0.01}
+
+
+def around(value: float) -> dict:
+    return {"value": value, "low": value - 0.01, "high": value + 0.01}
 
 
 FAILING = {
@@ -272,6 +293,12 @@ FAILING = {
     "initialisation_size": ("initialization", "panel == 'size'", {"ratio": 0.9, "low": 0.85, "high": 0.95}),
     "initialisation_shape": ("networks", "centre_light > 0", NOT_GAUSSIAN),
     "initialisation_speed": ("initialization", "panel == 'epochs' and strength > 0", {"change": -0.2}),
+    "maps_show_the_spread": ("reviewers", "question == 'means' and quantity == 'sigma ratio'", around(1.2)),
+    "mean_gradient": ("reviewers", "quantity == 'cosine'", around(0.3)),
+    "signed_kernels": ("reviewers", "condition == 'square'", around(4.4)),
+    "gates_independent": ("reviewers", "quantity == 'correlation'", around(-0.1)),
+    "gates_resampled": ("reviewers", "question == 'gates' and quantity == 'sigma ratio'", around(1.1)),
+    "batch_norm": ("reviewers", "question == 'batch_norm'", around(0.9)),
     "noise_or_images": ("units", "varied == 'images'", {"ratio": 0.8, "ratio_low": 0.75, "ratio_high": 0.85}),
     "usable_reach": ("reach", "quantity == 'frontier'", {"value": 17.5, "low": 16.5, "high": 18.5}),
 }
@@ -316,6 +343,86 @@ def test_a_verdict_turns_both_ways_with_the_data(name):
     empty = copy.deepcopy(results)
     empty.tables[table] = results.tables[table].iloc[:0]
     assert check(claim, empty)["verdict"] == NOT_RUN
+
+
+# What a reader would say if the measurements were theory's exact values, or the paper's.
+BY_THEORY = dict.fromkeys(
+    [
+        *("random_energy", "fraction", "gaussian_uniform", "gaussian_random", "gaussian_relu", "nonlinearity_relu"),
+        *("subsampling", "dilation", "skip", "dropout_size", "dropout_shape", "root_growth", "initialisation_size"),
+        *("finite_depth_linear", "finite_depth_relu"),
+    ],
+    "reproduced",
+) | {"growth_slope": "not comparable (would fail)"}
+BY_PAPER = {
+    "root_growth": "reproduced",  # the paper takes its 0.56 for a root
+    "finite_depth_linear": "not reproduced",
+    "finite_depth_relu": "not reproduced",
+    "growth_slope": "not comparable (would hold)",
+    "cifar10_field": "not comparable (would hold)",
+    "camvid_field": "not comparable (would hold)",
+    "cifar10_growth": "reproduced",
+    "camvid_growth": "reproduced",
+    "camvid_growth_matched": "reproduced",
+    "cifar10_accuracy": "reproduced",
+    "camvid_before": "not comparable (would hold)",
+    "camvid_after": "reproduced",
+    "initialisation_speed": "reproduced",
+}
+
+
+def theorys_results() -> Results:
+    """The tables above with theory's values, which have no noise."""
+    results = good_results()
+    networks, slopes, structures = (results.tables[name].copy() for name in ("networks", "slopes", "structures"))
+    for index, row in networks.iterrows():
+        weights = "uniform" if row["series"] == "uniform" else "random"
+        kind = {"weights": weights, "structure": row["structure"], "depth": row["depth"]}
+        settings = network_settings(
+            **kind, centre_light=row["centre_light"], mode=row["variant"], special_layers=[4, 8, 12]
+        )
+        expected, fit = predictions.predicted_map(settings), predictions.predicted_fit(settings)
+        middle, size = tuple((side - 1) / 2 for side in expected.shape), predictions.predicted_size(settings)
+        measures = {"r2": fit.r2, "kurtosis": kurtosis(expected, middle, fit.sigma)}
+        measures |= {"departure": departure(expected, middle, fit)}
+        for name, value in {**measures, "size": size, "ratio": size / expected.shape[0]}.items():
+            networks.loc[index, name] = float(value)
+        for name in measures:
+            networks.loc[index, [f"{name}_low", f"{name}_high"]] = float(measures[name])
+        networks.loc[index, ["low", "high", "theory_size"]] = size
+        networks.loc[index, "clipped"] = row["depth"] == 5
+    for index, row in slopes.iterrows():
+        depths = [10, 20, 40] if row["depths"] == "10-40" else [20, 40, 80, 160]
+        size = theory.finite_depth_slopes(depths)[0]
+        slopes.loc[index, ["slope", "low", "high", "theory"]] = size
+    plain = predictions.predicted_size(network_settings(structure="plain", depth=15, mode="abs"))
+    for index, row in structures.iterrows():
+        ratio = predictions.predicted_size(network_settings(structure=row["structure"], depth=15, mode="abs")) / plain
+        structures.loc[index, ["ratio", "ratio_low", "ratio_high"]] = ratio
+    light = predictions.predicted_size(network_settings(depth=20, mode="abs", centre_light=1.0))
+    light /= predictions.predicted_size(network_settings(depth=20, mode="abs"))
+    results.tables |= {"networks": networks, "slopes": slopes, "structures": structures}
+    return changed(results, "initialization", "panel == 'size'", {"ratio": light, "low": light, "high": light})
+
+
+@pytest.fixture(scope="module")
+def of_theory() -> Results:
+    return theorys_results()
+
+
+@pytest.mark.parametrize("name", BY_THEORY)
+def test_theorys_exact_values_get_the_verdict_that_a_reader_would_give(name, of_theory):
+    found = check(CLAIMS[name], of_theory)
+    assert verdict_of(found) == BY_THEORY[name], found["reason"]
+
+
+@pytest.mark.parametrize("name", BY_PAPER)
+def test_the_papers_values_get_the_verdict_that_a_reader_would_give(name):
+    results = changed(good_results(), "slopes", "quantity == 'size'", {"slope": 0.56, "low": 0.555, "high": 0.565})
+    results = changed(results, "sizes", "dataset == 'camvid' and epoch == 0", {"diameter": 100.0})
+    results = changed(results, "sizes", "dataset == 'camvid' and epoch == 100", {"diameter": 150.0})
+    found = check(CLAIMS[name], changed(results, "scores", "seed >= 0", {"test_accuracy": 0.89}))
+    assert verdict_of(found) == BY_PAPER[name], found["reason"]
 
 
 WIDE = {  # (table, query, columns) of an interval that reaches out of what is accepted, around a value that does not
