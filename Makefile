@@ -5,6 +5,7 @@
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
 # make gpu-bundle  CONFIG's trainings for a machine with a GPU that has neither a network nor Snakemake
+# make coverage   how often the 95 % intervals of CONFIG's untrained networks hold the truth, into results/<name>/: ten minutes
 # make bench   how long things take and what memory, into benchmarks/: half an hour
 # make check-reference        the untrained networks anew, compared byte for byte with figures/reference/: minutes
 # make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
@@ -14,7 +15,7 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: check-reference quick env test test-all gpu-bundle data lint bench test-faults check-reproducibility
+.PHONY: quick env test test-all gpu-bundle data lint bench coverage test-faults check-reference check-reproducibility
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -39,6 +40,9 @@ data: env
 
 lint: env
 	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
+
+coverage: env
+	@$(ACTIVATE) && snakemake --cores 1 --configfile=$(CONFIG) interval_coverage
 
 bench: env
 	@$(ACTIVATE) && python tests/bench.py && python tests/bench_measure.py

@@ -108,12 +108,11 @@ def caption(name: str) -> str:
 
 def slope_table() -> str:
     """Slopes by weights, quantity and range of depths, with theory's."""
-    slopes = (
-        pd.read_csv(REFERENCE / "growth_slopes.csv")
-        .query("variant == 'abs'")
-        .set_index(["network", "quantity", "depths"])
-    )
-    ranges = slopes.index.unique("depths")
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("variant == 'abs'")
+    if "range" not in slopes:  # older tables leave no depths out
+        slopes["range"] = slopes["depths"]
+    slopes = slopes.set_index(["network", "quantity", "range"])
+    ranges = slopes.index.unique("range")
     header = ["slope against depth of", "weights"]
     for depths in ranges:
         header += [f"{depths.replace('-', '–')} layers [95 %]", "theory"]
@@ -123,7 +122,8 @@ def slope_table() -> str:
             row = [name, slopes.loc[(network, quantity, ranges[0]), "weights"]]
             for depths in ranges:
                 found = slopes.loc[(network, quantity, depths)]
-                row.append(with_interval(found["slope"], found["low"], found["high"], 3))
+                used = "" if found["depths"] == depths else f", {found['depths'].replace('-', '–')} layers"
+                row.append(with_interval(found["slope"], found["low"], found["high"], 3) + used)
                 row.append(with_interval(found["theory"], np.nan, np.nan, 3))
             rows.append([*row, paper])
     return table([*header, "paper"], rows)

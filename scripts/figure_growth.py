@@ -1,7 +1,8 @@
 """Figure: the ERF grows like the root of the depth, and shrinks relative to the theoretical RF.
 
 ERF size and its ratio to the theoretical RF against depth on logarithmic axes, with theory's finite-depth curve; slopes
-over each range of depths with 95 % bootstrap intervals over runs, beside the paper's and the limit of +-0.5.
+over each range of depths, without those that the RF cuts off, with 95 % bootstrap intervals over runs, beside the
+paper's and the limit of +-0.5.
 
 Reads results of measure_network and the table of growth_slopes; takes seconds.
 """
@@ -29,7 +30,7 @@ from replication.drawing.plots import (
     save,
     use_style,
 )
-from replication.stacks.predictions import series_name
+from replication.stacks.predictions import cut_off, series_name
 
 QUANTITIES = {"size": "ERF size (pixels)", "ratio": "ERF size / RF size"}
 
@@ -40,7 +41,7 @@ def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
     for field in fields:
         settings, side = field.settings, field.theoretical_rf[0]
         row = {"kind": "network", "series": series_name(settings), "depth": settings["depth"], "rf": side}
-        row |= {"runs": settings["runs"], "dead": field.dead, "clipped": field.clipped}
+        row |= {"runs": settings["runs"], "dead": field.dead, "clipped": cut_off(field)}
         expected = plain_size(settings["depth"], settings["kernel"], settings["weights"], settings["mode"])
         for quantity, scale in (("size", 1), ("ratio", 1 / side)):
             value, (low, high) = field.size * scale, np.multiply(field.interval, scale)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from erf.result.field import ReceptiveField
-from erf.result.intervals import mean_interval, positive_interval
+from erf.result.intervals import mean_interval
 from replication.commands.cli import command, figure_arguments
 from replication.datasets.table import DATASETS
 from replication.drawing.plots import (
@@ -32,6 +32,7 @@ from replication.drawing.plots import (
     use_style,
 )
 from replication.stacks.predictions import predicted_size
+from replication.stacks.ratios import size_ratio
 from replication.trained.tables import read_metrics, read_sizes
 
 COLOURS = dict(zip(DATASETS, (AFTER, SCORE, VERTICAL, HORIZONTAL), strict=False))
@@ -46,8 +47,7 @@ def strengths_table(fields: list[ReceptiveField], sizes: pd.DataFrame) -> pd.Dat
     rows = []
     for field in sorted(fields, key=lambda field: field.settings["centre_light"]):
         strength = {"panel": "size", "strength": field.settings["centre_light"]}
-        ratio = field.size / plain.size
-        low, high = (np.nan, np.nan) if field is plain else positive_interval(ratio, field.bootstrap / plain.bootstrap)
+        ratio, low, high = size_ratio(field, plain)
         rows.append({**strength, "series": "stack", "size": field.size, "ratio": ratio, "low": low, "high": high})
         size = predicted_size(field.settings)
         rows.append({**strength, "series": "theory", "size": size, "ratio": size / predicted_size(plain.settings)})

@@ -92,9 +92,9 @@ def draw_slopes(axes, slopes: pd.DataFrame, places: dict, quantity: str) -> None
     draw_guides(axes, quantity)
     limit = SLOPES[quantity][1]
     axes.set_xlim(limit - SPAN, limit + SPAN)
-    ranges = list(slopes["depths"].unique())
+    ranges = list(slopes["range"].unique())
     for row in slopes[slopes["quantity"] == quantity].itertuples():
-        second = ranges.index(row.depths) > 0
+        second = ranges.index(row.range) > 0
         y = places[row.network, row.variant] + (0.2 if second else -0.2)
         options = {"color": COLOURS[row.weights], "marker": MARKERS[row.weights]} | ({"mfc": "white"} if second else {})
         draw_interval(axes, row.slope, row.low, row.high, y, **options)
@@ -176,6 +176,7 @@ def tabulate(slopes: pd.DataFrame, sizes: pd.DataFrame, positions: pd.DataFrame,
         "reading",
         "special_layers",
         "variant",
+        "range",
         "depths",
         "sample",
         "quantity",
@@ -201,7 +202,7 @@ def draw(slopes: pd.DataFrame, variants: pd.DataFrame, positions: pd.DataFrame, 
         options = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
         heading = panels[0].annotate(text, (0, y), **options, fontsize="small", weight="bold", va="center")
         heading.set_in_layout(False)  # it may run into the next panel, which is empty there
-    ranges = [name.replace("-", "–") + " layers" for name in slopes["depths"].unique()]
+    ranges = [name.replace("-", "–") + " layers" for name in slopes["range"].unique()]
     points = {"marker": "o", "color": "0.3", "markersize": 3, "linestyle": ""}
     handles = [
         Line2D([], [], **points, mfc="white" if index else "0.3", label=name) for index, name in enumerate(ranges)
@@ -230,7 +231,7 @@ def main(argv: list[str] | None = None) -> None:
     slopes, variants, positions, samples = (
         pd.concat(read_table(path, *columns) for path in paths)
         for paths, columns in (
-            (args.slopes, ["slope", "variant", "depths"]),
+            (args.slopes, ["slope", "variant", "range"]),
             (args.variants, ["variant", "mean_run_size"]),
             (args.positions, ["variant", "special_layers"]),
             (args.samples, ["sample", "size"]),

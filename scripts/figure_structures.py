@@ -16,7 +16,6 @@ from matplotlib.patches import Ellipse
 
 from erf.errors import InputError
 from erf.result.field import ReceptiveField
-from erf.result.intervals import positive_interval
 from replication.commands.cli import command, figure_arguments
 from replication.drawing.labels import with_interval
 from replication.drawing.plots import (
@@ -33,6 +32,7 @@ from replication.drawing.plots import (
     use_style,
 )
 from replication.stacks.predictions import predicted_fit, predicted_sigma, predicted_size, series_name
+from replication.stacks.ratios import size_ratio
 
 PLAIN_OUTLINE = "#ff3030"  # shows on the map's dark and bright ends
 
@@ -45,9 +45,7 @@ def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
     rows = []
     for field in fields:
         settings, base = field.settings, plain[field.settings["activation"]]
-        ratio, low, high = field.size / base.size, np.nan, np.nan
-        if field is not base and len(field.bootstrap) and len(base.bootstrap):
-            low, high = positive_interval(ratio, field.bootstrap / base.bootstrap)  # drawn independently
+        ratio, low, high = size_ratio(field, base)
         fit, sigma = field.fit_gaussian(), predicted_sigma(settings)
         row = {"structure": settings["structure"], "series": series_name(settings), "rf": field.theoretical_rf[0]}
         row |= {"size": field.size, "size_low": field.interval[0], "size_high": field.interval[1]}

@@ -1,6 +1,7 @@
 """The experiments on untrained networks: what measure_network and growth_slopes make of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,10 @@ from conftest import network_settings, settings_file
 from erf import theory
 from erf.errors import InputError
 from erf.result.field import ReceptiveField, load_fields, save_fields
-from erf.result.intervals import basic_interval
+from erf.result.intervals import percentile_interval
 from erf.theory import log_log_slope
 from lib import safekeeping
+from replication.stacks.predictions import predicted_cut_off
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def test_no_number_is_silently_made_of_dead_runs(random):
     for live, slope_known in ((0, False), (1, True)):
         fields = [random[0], dead_field(random[1], live), random[2], random[3]]
         table = growth_slopes.slopes(fields, [[5, 10, 20, 40], [20, 40]])
-        touched, other = table[table["depths"] == "5-40"], table[table["depths"] == "20-40"]
+        touched, other = table[table["range"] == "5-40"], table[table["range"] == "20-40"]
         assert touched["slope"].notna().all() == slope_known
         assert touched["low"].isna().all() and touched["high"].isna().all()
         assert (touched["most_left_out"] == 20 - live).all()
@@ -168,33 +170,81 @@ def test_slopes_of_uniform_networks_are_theorys_and_certain(uniform):
 def test_slopes_and_their_intervals_by_hand(random):
     table = growth_slopes.slopes(random[::-1], [[40, 5, 20, 10]])  # in any order
     row = table[(table["variant"] == "abs") & (table["quantity"] == "ratio")].iloc[0]
-    depth = np.array([5, 10, 20, 40])
-    ratios = np.array([field.size for field in random]) / (1 + 2 * depth)
+    depth, used = np.array([10, 20, 40]), random[1:]
+    assert (row["range"], row["depths"]) == ("5-40", "10-40")  # at 5 layers theory's ERF is as large as the RF
+    ratios = np.array([field.size for field in used]) / (1 + 2 * depth)
     assert row["slope"] == pytest.approx(np.polyfit(np.log(depth), np.log(ratios), 1)[0])
-    replicates = np.stack([field.bootstrap for field in random], 1) / (1 + 2 * depth)
-    assert (row["low"], row["high"]) == pytest.approx(basic_interval(row["slope"], log_log_slope(depth, replicates)))
-    assert list(table.columns[:7]) == ["weights", "variant", "depths", "quantity", "slope", "low", "high"]
+    assert row["theory"] == pytest.approx(theory.finite_depth_slopes([10, 20, 40])[1])
+    replicates = np.stack([field.bootstrap for field in used], 1) / (1 + 2 * depth)
+    expected = percentile_interval(log_log_slope(depth, replicates), 20)
+    assert (row["low"], row["high"]) == pytest.approx(expected)
+    assert list(table.columns[:8]) == ["weights", "variant", "range", "depths", "quantity", "slope", "low", "high"]
     per_run = table[(table["variant"] == "per run") & (table["quantity"] == "size")].iloc[0]
-    means = [np.mean(field.run_sizes) for field in random]
+    means = [np.mean(field.run_sizes) for field in used]
     assert per_run["slope"] == pytest.approx(np.polyfit(np.log(depth), np.log(means), 1)[0])
-    drawn = [growth_slopes.sizes(field, per_run=True)[1] for field in random]
+    drawn = [growth_slopes.sizes(field, per_run=True)[1] for field in used]
     slopes = log_log_slope(depth, np.stack(drawn, 1))
-    assert (per_run["low"], per_run["high"]) == pytest.approx(basic_interval(per_run["slope"], slopes))
-    assert np.abs(np.corrcoef(drawn)[np.triu_indices(4, 1)]).max() < 0.15  # depths are drawn independently
+    assert (per_run["low"], per_run["high"]) == pytest.approx(percentile_interval(slopes, 20))
+    assert np.abs(np.corrcoef(drawn)[np.triu_indices(3, 1)]).max() < 0.15  # depths are drawn independently
+
+
+def test_theory_decides_which_depths_are_cut_off(random):
+    """A map that spreads over all of its field, as noise might, moves no depth out; nor does a point move one in."""
+    flat = replace(random[2], map=np.ones_like(random[2].map))
+    point = replace(random[0], map=np.where(random[0].map == random[0].map.max(), random[0].map, 0))
+    assert flat.clipped and not point.clipped
+    table = growth_slopes.slopes([point, random[1], flat, random[3]], [[5, 10, 20, 40]])
+    assert set(table["depths"]) == {"10-40"}
+    signed = [
+        replace(field, settings={**field.settings, "mode": "signed", "variant": "signed"})
+        for field in (random[0], random[1], flat, random[3])
+    ]
+    table = growth_slopes.slopes(signed, [[5, 10, 20, 40]])  # no theory: the measured maps decide
+    assert set(table["depths"]) == {"10, 40"} and table["theory"].isna().all() and table["low"].notna().all()
+
+
+@pytest.mark.parametrize(
+    "weights, mode, kernel, threshold, whole",
+    [
+        ("random", "abs", 3, 0.0455, False),
+        ("random", "abs", 3, 0.15, True),
+        ("random", "square", 3, 0.0455, True),
+        ("random", "abs", 5, 0.0455, False),
+        ("random", "abs", 5, 0.06, True),
+        ("uniform", "abs", 3, 0.0455, True),
+        ("uniform", "abs", 3, 0.015, False),
+    ],
+)
+def test_an_erf_is_cut_off_if_the_middle_of_the_fields_edge_is_above_the_threshold(
+    weights, mode, kernel, threshold, whole
+):
+    """By hand: the edge's share of the peak is 1 / 51 for five kernels of 3, 1 / 381 for 5; |g| has its root."""
+    settings = network_settings(weights=weights, mode=mode, kernel=kernel, depth=5)
+    assert predicted_cut_off(settings, threshold) == (not whole)
+    share = 1 / (51 if kernel == 3 else 381)
+    assert ((share**0.5 if (weights, mode) == ("random", "abs") else share) > threshold) == (not whole)
+
+
+def test_a_slope_over_fewer_than_two_depths_is_empty(random):
+    table = growth_slopes.slopes(random, [[5, 10], [5, 40]])
+    assert set(table["depths"]) == {"10", "40"} and set(table["range"]) == {"5-10", "5-40"}
+    assert table[["slope", "low", "high", "theory"]].isna().all(axis=None)
+    assert growth_slopes.depths_used([], [3, 5]) == "none"
 
 
 def test_a_sample_is_an_experiment_of_its_own(tmp_path):
     settings = network_settings(width=1, runs=5, activation="relu")
-    arguments = ["--settings", settings_file({"name": "thin", **settings, "depths": [8, 4], "samples": 3})]
+    arguments = ["--settings", settings_file({"name": "thin", **settings, "depths": [16, 4, 8], "samples": 3})]
     assert slope_samples.main([*arguments, "--out", str(tmp_path / "thin.csv")]) == 0
     table = pd.read_csv(tmp_path / "thin.csv")
     assert table["size"].nunique() == 6
+    assert set(table["range"]) == {"4-16"} and set(table["depths"]) == {"8-16"}  # at 4 layers the field cuts off
     name = "thin, sample 1"
-    fields, _ = measure_network.measure_network(name, settings | {"depths": [4, 8]})
+    fields, _ = measure_network.measure_network(name, settings | {"depths": [8, 16]})
     rows = table[table["sample"] == 1].set_index("variant")
     sizes = np.array([field.size for field in fields])
     assert rows.loc["abs", "size"] == pytest.approx(np.log2(sizes[1] / sizes[0]))
-    assert rows.loc["abs", "ratio"] == pytest.approx(np.log2(sizes[1] / 17 / (sizes[0] / 9)))
+    assert rows.loc["abs", "ratio"] == pytest.approx(np.log2(sizes[1] / 33 / (sizes[0] / 17)))
     means = [np.nanmean(field.run_sizes) for field in fields]
     assert rows.loc["per run", "size"] == pytest.approx(np.log2(means[1] / means[0]))
     assert rows.loc["abs", "most_left_out"] == max(field.dead for field in fields)

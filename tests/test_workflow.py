@@ -131,7 +131,7 @@ def test_the_pipeline_from_download_to_figures(finished_project):
 
 def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     from erf.result.field import ReceptiveField, load_fields
-    from erf.result.intervals import positive_interval
+    from erf.result.intervals import percentile_interval
 
     folder = finished_project.folder
     growth = pd.read_csv(folder / "figures/small/growth.csv")
@@ -142,12 +142,11 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
     assert (row["low"], row["high"]) == pytest.approx(field.interval, rel=1e-5)
     slope = growth.query("kind == 'slope' and series == 'uniform' and quantity == 'size'").iloc[0]
     assert slope["value"] == pytest.approx(slope["theory"], rel=1e-5)  # measured equals the closed form
-    assert slope["value"] == pytest.approx(np.log2(np.sqrt(137) / np.sqrt(69)), rel=1e-5)  # pixels counted by hand
 
     table = pd.read_csv(folder / "figures/small/structures.csv").set_index("structure")
     (skip,), (plain,) = (load_fields(folder / f"results/small/networks/{name}.npz") for name in ("skip", "plain"))
     assert table.loc["skip", "ratio"] == pytest.approx(skip.size / plain.size, rel=1e-5)
-    low, high = positive_interval(skip.size / plain.size, skip.bootstrap / plain.bootstrap)
+    low, high = percentile_interval(skip.bootstrap / plain.bootstrap, runs=4)
     assert (table.loc["skip", "ratio_low"], table.loc["skip", "ratio_high"]) == pytest.approx((low, high), rel=1e-5)
 
     sensitivity = pd.read_csv(folder / "figures/small/sensitivity.csv")

@@ -27,6 +27,7 @@ TABLES = {  # by name here: where they lie under results/
     "networks": "networks/*.csv",
     "slope_samples": "slope_samples/*.csv",
     "questions": "questions/*.csv",
+    "interval_coverage": "interval_coverage.csv",
     "erf": "erf/*/seed_*.csv",
     "metrics": "trainings/*/seed_*/metrics.csv",
     "test": "trainings/*/seed_*/test.csv",

@@ -38,6 +38,7 @@ __all__ = [
     "linear_map",
     "log_log_slope",
     "moments",
+    "plain_map",
     "plain_size",
     "stack_moments",
     "stack_rf",
@@ -297,10 +298,15 @@ def expected_size(stack: Stack, weights: str, mode: str = "abs", threshold: floa
     return _middle_size(expected_map(stack, weights, mode), threshold)
 
 
-def plain_size(depth: int, kernel: int, weights: str, mode: str = "abs", threshold: float = THRESHOLD) -> float:
-    """`expected_size` of a plain stack of stride 1; quick, since its map is `uniform_map`."""
+def plain_map(depth: int, kernel: int, weights: str, mode: str = "abs") -> np.ndarray:
+    """`expected_map` of a plain stack of stride 1, up to a factor; quick, since it follows from `uniform_map`."""
     transform, _ = _observed(weights, mode)
-    return _middle_size(transform(uniform_map(depth, kernel)), threshold)
+    return transform(uniform_map(depth, kernel))
+
+
+def plain_size(depth: int, kernel: int, weights: str, mode: str = "abs", threshold: float = THRESHOLD) -> float:
+    """`expected_size` of a plain stack of stride 1; quick, as `plain_map` is."""
+    return _middle_size(plain_map(depth, kernel, weights, mode), threshold)
 
 
 def _middle_size(impact: np.ndarray, threshold: float) -> float:

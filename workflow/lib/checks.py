@@ -43,6 +43,7 @@ def check_config(run: Run, files: Iterable[str], changes: dict) -> None:
     for name in configuration["networks"]:
         check_network(name, configuration.network(name))
     check_slopes(configuration)
+    check_coverage(configuration)
     for name in configuration["models"]:
         check_model(name, configuration.model(name))
     for name in configuration["trainings"]:
@@ -193,6 +194,33 @@ def check_slopes(configuration: Configuration) -> None:
     if len(set(ends)) < len(ends):
         stop("slopes.depths", f"two ranges from {ends[0][0]} to {ends[0][1]} layers could not be told apart")
     check_depths(configuration, "slopes.depths", [*itertools.chain(*slopes["depths"])], slopes["networks"])
+
+
+def check_coverage(configuration: Configuration) -> None:
+    """The repeated experiments are with networks of random weights, at depths that they can have."""
+    section = configuration["coverage"]
+    for key in ("networks", "structures"):
+        check_names(configuration, f"coverage.{key}", list(section[key]), "networks")
+        for name in section[key]:
+            settings = configuration.coverage_network(key, name)
+            if settings["weights"] != "random":
+                stop(f"coverage.{key}", f"{name!r} has no random weights: its runs are all the same")
+            if settings["runs"] < 2:
+                stop(f"coverage.{key}", f"{name!r} has one run, and so no interval")
+            check_network(name, {**settings, "depths": section["depths"]} if key == "networks" else settings)
+            if key == "networks" and (settings["structure"] != "plain" or settings["centre_light"]):
+                stop(f"coverage.{key}", f"{name!r} is not plain")
+    for depth in section["shape_depths"]:
+        if depth not in section["depths"]:
+            stop("coverage.shape_depths", f"{depth} is not among coverage.depths")
+    compared = {name: configuration.coverage_network("structures", name) for name in section["structures"]}
+    if sum(settings["structure"] == "plain" for settings in compared.values()) != 1:
+        stop("coverage.structures", "one must be plain, and the others not")
+    if any(len(settings["depths"]) > 1 for settings in compared.values()):
+        stop("coverage.structures", "each must have one depth")
+    for trait in ("depths", "runs", "activation"):
+        if len({str(settings[trait]) for settings in compared.values()}) > 1:
+            stop("coverage.structures", f"they must not differ in {trait}")
 
 
 def check_depths(configuration: Configuration, key: str, depths: Sequence[int], names: Sequence[str]) -> None:

@@ -24,6 +24,10 @@ class Configuration:
         """Settings of an untrained network."""
         return {**self["network_defaults"], **self["networks"][name]}
 
+    def coverage_network(self, section: str, name: str) -> dict:
+        """Settings of an untrained network in the repeated experiments; section is "networks" or "structures"."""
+        return {**self.network(name), **self["coverage"][section][name], "thresholds": [], "variants": ["abs"]}
+
     def model(self, name: str) -> dict:
         """Settings of a model of any kind."""
         return {**self["model_defaults"], **self["models"][name]}

@@ -144,6 +144,15 @@ class Run:
         settings = without(self.configuration.network(network), "depths", "variants")
         return {"name": network, **settings, "depths": samples["depths"], "samples": samples["count"]}
 
+    def interval_coverage(self) -> dict:
+        """What the repeated experiments of the intervals' coverage depend on."""
+        section = self.configuration["coverage"]
+        networks = {
+            key: {name: self.configuration.coverage_network(key, name) for name in section[key]}
+            for key in ("networks", "structures")
+        }
+        return {**section, **networks}
+
     def training_state(self, name: str, seed: str) -> str:
         """Where the state of a training lies."""
         program = DATASETS[self.configuration.dataset_of(name)].program

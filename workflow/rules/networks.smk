@@ -99,3 +99,26 @@ rule measure_question:
         "What the reviewers asked: {wildcards.question}"
     shell:
         "python {input.script:q} --settings {params.settings_file:q} --out {output.out} > {log} 2>&1"
+
+
+rule interval_coverage:  # of `make coverage`; no figure needs it
+    input:
+        **program("interval_coverage"),
+    output:
+        out=results("interval_coverage.csv"),
+        provenance=record(results("interval_coverage.csv")),
+    log:
+        logs("interval_coverage.log"),
+    benchmark:
+        benchmarks("interval_coverage.tsv")
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=minutes(60),
+    params:
+        **run.given("interval_coverage", run.interval_coverage()),
+    message:
+        "How often the 95 % intervals hold the truth, in repeated experiments"
+    shell:
+        "python {input.script:q} --settings {params.settings_file:q} --out {output.out} > {log} 2>&1"

@@ -11,7 +11,7 @@ import numpy as np
 
 from erf.errors import InputError
 from erf.result.contribution import SHARES, contribution_square, radial_profile
-from erf.result.intervals import mean_interval, positive_interval
+from erf.result.intervals import mean_interval, percentile_interval
 from erf.size import E2, THRESHOLD, erf_size, reference_impact
 from erf.system.files import allowance, atomic, read_arrays
 from erf.theory import gaussian_map
@@ -28,8 +28,7 @@ def bootstrap_sizes(
     """Bootstrap over runs: ERF sizes (pixels) of means of redrawn maps, (replicates,).
 
     Runs of `maps` (runs, H, W) are drawn with replacement. Noise carries pixels over the threshold, so that the size of
-    a mean over few runs is a little too large. The size of redrawn runs is too large by as much again, for which
-    `positive_interval` corrects.
+    a mean over few runs is a little too large: by a tenth of its standard error for 20 runs of 16 channels.
     """
     runs = len(maps)
     flat = maps.reshape(runs, -1)
@@ -130,6 +129,11 @@ class ReceptiveField:
         )
 
     @property
+    def live(self) -> int:
+        """Number of runs that are not dead."""
+        return len(self.run_sizes) - self.dead
+
+    @property
     def own_sizes(self) -> np.ndarray:
         """`run_sizes` without NaN: of the runs that are not dead and have some impact at the unit's position."""
         return self.run_sizes[~np.isnan(self.run_sizes)]
@@ -192,8 +196,11 @@ class ReceptiveField:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of `size`, (low, high) in pixels: the basic bootstrap of its log; NaN without a bootstrap."""
-        return positive_interval(self.size, self.bootstrap)
+        """95 % interval of `size`, (low, high) in pixels: bootstrap percentiles, expanded for few runs.
+
+        NaN without a bootstrap.
+        """
+        return percentile_interval(self.bootstrap, self.live)
 
     @property
     def clipped(self) -> bool:

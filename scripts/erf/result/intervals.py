@@ -1,7 +1,9 @@
 """Confidence intervals. NaN where the data do not allow one."""
 
+import math
+
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
 LEVEL = 0.95
 
@@ -17,23 +19,34 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, float(mean - half), float(mean + half)
 
 
-def basic_interval(estimate: float, replicates: np.ndarray) -> tuple[float, float]:
-    """95 % basic bootstrap interval, (low, high): the percentiles of the replicates, reflected about the estimate.
+def expanded_tail(runs: int) -> float:
+    """Share of the replicates beyond either end of a 95 % bootstrap interval over `runs` values: 0.016 for 20 of them.
 
-    As far as the replicates lie above the estimate, the estimate is taken to lie above the truth (Davison and Hinkley,
-    Bootstrap Methods and their Application, 1997, section 5.2.1).
+    Replicates of the mean of n values scatter less than such means do, by sqrt((n - 1) / n), and a normal quantile is
+    smaller than Student's. The share is Phi(-sqrt(n / (n - 1)) t), which makes up for both and tends to 0.025
+    (Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015, section 5.2). NaN
+    with fewer than two runs.
     """
-    if not np.isfinite(replicates).any():
-        return np.nan, np.nan
-    tail = 100 * (1 - LEVEL) / 2
+    if runs < 2:
+        return math.nan
+    return float(ndtr(-math.sqrt(runs / (runs - 1)) * stdtrit(runs - 1, (1 + LEVEL) / 2)))
+
+
+def percentile_interval(replicates: np.ndarray, runs: int) -> tuple[float, float]:
+    """95 % bootstrap interval, (low, high): percentiles of the replicates, expanded for few runs (`expanded_tail`).
+
+    `runs` is the number of values that were redrawn, of several independent groups the smallest. NaN with fewer than
+    two; of fewer than about six the replicates do not reach as far as they should, and the interval is too narrow.
+
+    Percentiles cover best of the bootstraps that were tried with ERF sizes of 20 runs: 200 experiments with networks of
+    one channel gave 93 % at 10 layers, those reflected about the estimate ("basic") 85 %. With 16 channels no two kinds
+    differ by more than 2 %. scripts/interval_coverage.py measures what is published.
+    """
+    tail = 100 * expanded_tail(runs)
+    if not np.isfinite(replicates).any() or math.isnan(tail):
+        return math.nan, math.nan
     low, high = np.nanpercentile(replicates, [tail, 100 - tail])
-    return float(2 * estimate - high), float(2 * estimate - low)
-
-
-def positive_interval(estimate: float, replicates: np.ndarray) -> tuple[float, float]:
-    """`basic_interval` of a positive number (a size, a ratio) on a logarithmic scale: its ends are positive."""
-    low, high = basic_interval(np.log(estimate), np.log(replicates))
-    return float(np.exp(low)), float(np.exp(high))
+    return float(low), float(high)
 
 
 def jackknife(estimate: float, without_one: np.ndarray) -> tuple[float, float, float]:

@@ -43,6 +43,26 @@ def predicted_size(settings: dict, threshold: float = THRESHOLD) -> float:
     return _predicted(functools.partial(theory.expected_size, threshold=threshold), settings, math.nan)
 
 
+def cut_off(field: ReceptiveField) -> bool:
+    """Whether the receptive field cuts the ERF of a plain stack off, so that its size belongs in no slope.
+
+    Theory's map of the same depth, kernel, weights and mode decides, so that no noise does; the measured map where
+    there is no theory.
+    """
+    expected = predicted_cut_off(field.settings, field.threshold)
+    return field.clipped if expected is None else expected
+
+
+def predicted_cut_off(settings: dict, threshold: float = THRESHOLD) -> bool | None:
+    """Whether the receptive field of a plain stack cuts theory's ERF off; None where there is no theory."""
+    weights, mode = settings["weights"], settings["mode"]
+    if (weights, mode) == ("random", "signed"):
+        return None
+    expected = theory.plain_map(settings["depth"], settings["kernel"], weights, mode)
+    middle = tuple((side - 1) / 2 for side in expected.shape)
+    return ReceptiveField(expected, middle, expected.shape, np.empty(0), threshold=threshold).clipped
+
+
 def _predicted(quantity, settings: dict, otherwise):
     weights, mode = settings["weights"], settings["mode"]
     if (weights, mode) == ("random", "signed"):

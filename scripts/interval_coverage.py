@@ -1,0 +1,227 @@
+"""How often do the published 95 % intervals hold the truth? Measured by repeating the experiments.
+
+An experiment has new runs, as many as the published one, and its intervals come from the same code. Each row of the
+table is one kind of interval in one case:
+
+- size: of the mean map, by bootstrap; mean run size: of the runs' own sizes, Student's t
+- slope, slope per run: of log size against log depth, by bootstrap; the slope of the ratio has the same coverage
+- R2, box share: of the mean map without the noise of its runs, by jackknife
+- size ratio: of a structure to the plain stack, by bootstrap
+- log ratio over seeds: Student's t over 3 and more values, of which one is the logarithm of the ratio of the sizes of
+  two runs. Here a run stands for a training
+
+The truth is the same statistic of all experiments' runs together, without its bias of order 1 / experiments (a
+jackknife, whose 95 % interval is `truth_low` to `truth_high`). That is good enough: each experiment is a small part of
+it, so that with 200 experiments they lie 0.25 % nearer to it than to the real truth. Where one run outweighs all others
+(one channel) the interval of the truth is wide, and the coverage uncertain by more than its own interval says.
+
+`coverage_low` and `coverage_high` are the 95 % Wilson interval of the coverage, `width` is the mean width of the
+intervals and `bias` the mean error of the estimates, both as shares of the truth.
+
+Takes about eight minutes for 200 experiments, on one core.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import ndtri
+from tqdm import tqdm
+
+from erf.result.field import ReceptiveField
+from erf.result.intervals import LEVEL, jackknife, mean_interval
+from erf.system.seeds import seed_for
+from erf.theory import log_log_slope
+from growth_slopes import rows_of
+from measure_network import run_maps, shape_row
+from replication.commands.cli import add_settings, command, new_parser, write_table
+from replication.drawing.labels import counted
+from replication.stacks.gaussianity import box_share
+from replication.stacks.predictions import cut_off, series_name
+from replication.stacks.ratios import size_ratio
+
+Estimate = tuple[float, float, float]  # value, low, high
+NONE: Estimate = (math.nan, math.nan, math.nan)
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927): (low, high). NaN of nothing."""
+    if not of:
+        return math.nan, math.nan
+    z, share = ndtri((1 + LEVEL) / 2), hits / of
+    middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)
+    half = z / (1 + z**2 / of) * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    return float(middle - half), float(middle + half)
+
+
+def row(kind: str, case: str, runs: int, estimates: Sequence[Estimate], truth: Estimate) -> dict:
+    """A row of the table; experiments without an interval are counted, and left out."""
+    found = np.array(estimates, float)
+    known = found[np.isfinite(found).all(1)]
+    value, low, high = known.T
+    hits = int(((low <= truth[0]) & (truth[0] <= high)).sum())
+    coverage_low, coverage_high = wilson(hits, len(known))
+    scale = abs(truth[0])
+    return {
+        "kind": kind,
+        "case": case,
+        "runs": runs,
+        "experiments": len(known),
+        "without_interval": len(found) - len(known),
+        "coverage": hits / len(known) if len(known) else math.nan,
+        "coverage_low": coverage_low,
+        "coverage_high": coverage_high,
+        "width": (high - low).mean() / scale if len(known) else math.nan,
+        "bias": (value.mean() - truth[0]) / scale if len(known) else math.nan,
+        "truth": truth[0],
+        "truth_low": truth[1],
+        "truth_high": truth[2],
+    }
+
+
+def truth_of(statistic: Callable[..., float], *parts: np.ndarray) -> Estimate:
+    """`statistic` of the means over all experiments, without its bias of first order, and the 95 % interval of that.
+
+    parts : each (experiments, ...), the experiments' own means, such as their maps
+    """
+    count, sums = len(parts[0]), [part.sum(0) for part in parts]
+    whole = statistic(*(total / count for total in sums))
+    without = [
+        statistic(*((total - part[left_out]) / (count - 1) for total, part in zip(sums, parts, strict=True)))
+        for left_out in range(count)
+    ]
+    return jackknife(whole, np.array(without))
+
+
+def repeated(name: str, settings: dict, depth: int, experiments: int, shape: bool) -> tuple[list, list[dict]]:
+    """Of each experiment its field, and the numbers of its shape if they are wanted."""
+    fields, shapes = [], []
+    for number in tqdm(range(experiments), desc=f"{name}, {depth} layers", mininterval=10):
+        stream = f"{name}, experiment {number}"
+        maps, position, theoretical_rf = run_maps(stream, settings, depth)
+        described = {"network": name, "depth": depth, "variant": "abs", "mode": "abs", **settings}
+        rng = np.random.default_rng(seed_for(settings["seed"], stream, depth, "bootstrap"))
+        fields.append(ReceptiveField.from_runs(maps["abs"], position, theoretical_rf, described, rng))
+        if shape:
+            shapes.append(shape_row(fields[-1], maps["abs"]))
+    return fields, shapes
+
+
+def field_of(mean: np.ndarray, like: ReceptiveField) -> ReceptiveField:
+    return ReceptiveField(mean, like.position, like.theoretical_rf, np.empty(0), settings=like.settings)
+
+
+def size_rows(case: str, fields: list[ReceptiveField]) -> list[dict]:
+    """Coverage of the size of the mean map, and of the mean of the runs' own sizes."""
+    runs, maps = fields[0].settings["runs"], np.stack([field.map for field in fields])
+    truth = truth_of(lambda mean: field_of(mean, fields[0]).size, maps)
+    own = mean_interval(np.concatenate([field.own_sizes for field in fields]))
+    return [
+        row("size", case, runs, [(field.size, *field.interval) for field in fields], truth),
+        row("mean run size", case, runs, [field.mean_run_size for field in fields], own),
+    ]
+
+
+def shape_rows(case: str, fields: list[ReceptiveField], shapes: list[dict]) -> list[dict]:
+    """Coverage of R^2 and of the share of the box."""
+    runs, maps = fields[0].settings["runs"], np.stack([field.map for field in fields])
+    statistics = {
+        "R2": ("r2", lambda mean: field_of(mean, fields[0]).fit_gaussian().r2),
+        "box share": ("box", lambda mean: box_share(mean, fields[0].position)),
+    }
+    rows = []
+    for kind, (name, statistic) in statistics.items():
+        value = "box_share" if name == "box" else name
+        estimates = [(shape[value], shape[f"{name}_low"], shape[f"{name}_high"]) for shape in shapes]
+        rows.append(row(kind, case, runs, estimates, truth_of(statistic, maps)))
+    return rows
+
+
+def slope_rows(case: str, by_depth: list[list[ReceptiveField]]) -> list[dict]:
+    """Coverage of the slopes over all depths (ascending) at which theory's ERF is not cut off."""
+    used = [fields for fields in by_depth if not cut_off(fields[0])]
+    if len(used) < 2:
+        return []
+    depth = np.array([fields[0].settings["depth"] for fields in used])
+    case, runs = f"{case}, {depth[0]}-{depth[-1]} layers", used[0][0].settings["runs"]
+
+    def slope_of_means(*means: np.ndarray) -> float:
+        return float(log_log_slope(depth, np.array([field_of(m, f[0]).size for m, f in zip(means, used, strict=True)])))
+
+    def slope_of_sizes(*sizes: float) -> float:
+        return float(log_log_slope(depth, np.array(sizes)))
+
+    maps = [np.stack([field.map for field in fields]) for fields in used]
+    own = [np.array([field.own_sizes.mean() for field in fields]) for fields in used]
+    rows = []
+    for kind, per_run, truth in (
+        ("slope", False, truth_of(slope_of_means, *maps)),
+        ("slope per run", True, truth_of(slope_of_sizes, *own)),
+    ):
+        slopes = [rows_of(list(fields), per_run)[0] for fields in zip(*used, strict=True)]
+        rows.append(row(kind, case, runs, [(one["slope"], one["low"], one["high"]) for one in slopes], truth))
+    return rows
+
+
+def ratio_rows(plain: list[ReceptiveField], other: list[ReceptiveField], seeds: list[int]) -> list[dict]:
+    """Coverage of a structure's size as a multiple of the plain stack's, and of means of the logarithm over seeds."""
+    settings = other[0].settings
+    case = f"{settings['structure']} / plain, {series_name(settings)}, {settings['depth']} layers"
+    estimates = [size_ratio(above, below) for below, above in zip(plain, other, strict=True)]
+    truth = truth_of(
+        lambda below, above: field_of(above, other[0]).size / field_of(below, plain[0]).size,
+        *(np.stack([field.map for field in fields]) for fields in (plain, other)),
+    )
+    rows = [row("size ratio", case, settings["runs"], estimates, truth)]
+    below, above = (np.concatenate([field.run_sizes for field in fields]) for fields in (plain, other))
+    logs = np.log(above / below)
+    logs = logs[np.isfinite(logs)]
+    for count in seeds:
+        groups = logs[: len(logs) // count * count].reshape(-1, count)
+        estimates = [mean_interval(group) for group in groups]
+        rows.append(row(f"log ratio over {count} seeds", case, 1, estimates, mean_interval(logs)))
+    return rows
+
+
+def coverage(settings: dict) -> pd.DataFrame:
+    """The table of all kinds and cases."""
+    count, rows = settings["experiments"], []
+    for name, network in settings["networks"].items():
+        case, by_depth = f"{series_name(network)}, {counted(network['width'], 'channel')}", []
+        for depth in sorted(settings["depths"]):
+            shape = depth in settings["shape_depths"]
+            fields, shapes = repeated(name, network, depth, count, shape)
+            rows += size_rows(f"{case}, {depth} layers", fields)
+            rows += shape_rows(f"{case}, {depth} layers", fields, shapes) if shape else []
+            by_depth.append(fields)
+        rows += slope_rows(case, by_depth)
+    measured = [
+        repeated(name, network, network["depths"][0], count, False)[0]
+        for name, network in settings["structures"].items()
+    ]
+    (plain,) = (fields for fields in measured if fields[0].settings["structure"] == "plain")
+    for other in measured:
+        if other is not plain:
+            rows += ratio_rows(plain, other, settings["seeds"])
+    return pd.DataFrame(rows).sort_values("kind", kind="stable")
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    add_settings(parser, "the number of experiments, and the networks, depths and structures that they have")
+    parser.add_argument("--out", type=Path, required=True, help="table, .csv")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    table = coverage(args.settings)
+    write_table(table, args.out)
+    print(table[["kind", "case", "coverage", "coverage_low", "coverage_high", "width", "bias"]].to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
