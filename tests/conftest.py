@@ -331,7 +331,7 @@ SMALL = {
         for name in ("plain", "subsample", "dilation", "skip")
     },
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
-    | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
+    | {"samples": {"networks": ["relu_1_channel"], "depths": [[3, 5], [4, 6]], "counts": [2, 1]}},
     "snapshots": {"cifar10": [0, 1, 2], "camvid": [0, 1, 2]},
     "training_defaults": {
         "cifar10": {

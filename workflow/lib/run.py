@@ -90,7 +90,7 @@ class Run:
         files += expand(rules.measure_model.output, model=configuration.used("models"))
         if {"growth", "sensitivity"} & {*targets}:
             files += rules.growth_slopes.output
-        if "sensitivity" in targets:
+        if {"sensitivity", "slope_pair"} & {*targets}:
             files += expand(rules.slope_samples.output, network=configuration["slopes"]["samples"]["networks"])
         for name in configuration.used("reach"):
             files += expand(rules.train_reach.output, reach=name, seed=configuration.seeds("reach", name))
@@ -138,7 +138,7 @@ class Run:
         """What the repeated experiments with a network depend on."""
         samples = self.configuration["slopes"]["samples"]
         settings = without(self.configuration.network(network), "depths", "variants")
-        return {"name": network, **settings, "depths": samples["depths"], "samples": samples["count"]}
+        return {"name": network, **settings, "depths": samples["depths"], "counts": samples["counts"]}
 
     def training_state(self, name: str, seed: str) -> str:
         """Where the state of a training lies."""
