@@ -23,7 +23,7 @@ from replication.stacks.modules import build_stack
 from replication.stacks.structures import structure
 
 CORES = 2
-UNTRAINED = ["convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity"]
+UNTRAINED = ["convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "slope_pair"]
 
 
 def seconds(command: list[str], folder: Path) -> float:

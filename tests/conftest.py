@@ -384,6 +384,7 @@ SMALL = {
         "nonlinearity": {"networks": ["linear_20", "tanh_20"]},
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
+        "slope_pair": {"kernels": [2, 3], "thresholds": [0.01, 0.0455], "depths": [[3, 5], [4, 8]]},
         "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},
         "before_after": {"trainings": ["cifar10", "camvid", "camvid_matched_start"]},
         "evolution": {"trainings": ["cifar10", "camvid"]},

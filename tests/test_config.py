@@ -429,6 +429,14 @@ BAD = [
     ("slopes.depths", [[5, 10]] * 3, "slopes.depths: must have at most 2 entries, not 3"),
     ("slopes.depths", [[5, 40], [5, 10, 40]], "slopes.depths: two ranges from 5 to 40 layers could not be told apart"),
     ("slopes.samples.networks", ["skip"], "slopes.samples.networks: 'skip' is not plain"),
+    ("slopes.samples.depths", [20, 40], "slopes.samples.depths.0: must be a list, not 20"),
+    (
+        "slopes.samples.depths",
+        [[5, 40], [10, 40], [40, 20, 10]],
+        "slopes.samples.depths: two ranges from 10 to 40 layers could not be told apart",
+    ),
+    ("slopes.samples.counts", [100], "slopes.samples.counts: 1 of them, but 3 ranges of depths: one for each range"),
+    ("figures.slope_pair.thresholds", [1], "figures.slope_pair.thresholds.0: must be less than 1, not 1"),
     (
         "figures.structures.networks",
         ["plain", "uniform"],

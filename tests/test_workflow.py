@@ -20,7 +20,7 @@ from lib.place import Place
 from lib.run import Run
 from repeatable import digests
 
-OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
+OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "slope_pair", "initialization"]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
 FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1], "models"]
 REPORT = {"replication_report"}
@@ -230,7 +230,13 @@ SETTINGS = [
     ),
     (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"} | CLAIMS),
     (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
-    (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
+    (
+        ("slopes", "samples", "counts"),
+        [2, 1],
+        [3, 1],
+        {"slope_samples", "figure_sensitivity", "figure_slope_pair"} | REPORT,
+    ),
+    (("figures", "slope_pair", "kernels"), [2, 3], [3], {"figure_slope_pair"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
     (("models", "photos", "seed"), 0, 1, OF_MODELS),
     (("figures", "models", "models"), ["noise", "photos", "library"], ["photos", "noise"], {"figure_models"} | REPORT),
