@@ -29,8 +29,8 @@ TABLES = {  # by name here: where they lie under results/
     "reach_by_seed": "reach/*/seed_*.csv",
 }
 FIGURES = [  # the maps' tables are too large to keep
-    *("convolution", "structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units"),
-    *("initialization", "scorecard", "models"),
+    *("convolution", "structures", "growth", "sensitivity", "slope_pair", "reach", "evolution", "convergence"),
+    *("units", "initialization", "scorecard", "models"),
 ]
 
 PAPER = "paper"
