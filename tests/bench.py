@@ -31,6 +31,7 @@ UNTRAINED = [
     "growth",
     "layers_to_gaussian",
     "sensitivity",
+    "slope_pair",
     "reviewers",
 ]
 

@@ -332,7 +332,7 @@ SMALL = {
     }
     | {"random": {"more_runs": {"depths": [5], "runs": 6}}, "relu": {"more_runs": {"depths": []}}},
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
-    | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
+    | {"samples": {"networks": ["relu_1_channel"], "depths": [[3, 5], [4, 6]], "counts": [2, 1]}},
     "question_defaults": {"depth": 4, "runs": 6},
     "questions": {
         "means": {"widths": [1, 4]},
@@ -393,6 +393,7 @@ SMALL = {
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
         "layers_to_gaussian": {"networks": ["uniform", "random", "relu", "tanh_20"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
+        "slope_pair": {"kernels": [2, 3], "thresholds": [0.01, 0.0455], "depths": [[3, 5], [4, 8]]},
         "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},
         "before_after": {"trainings": ["cifar10", "camvid", "camvid_matched_start"]},
         "evolution": {"trainings": ["cifar10", "camvid"]},

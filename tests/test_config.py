@@ -445,6 +445,14 @@ BAD = [
     ("coverage.structures.skip.depths", [15, 20], "coverage.structures: each must have one depth"),
     ("coverage.structures.skip.runs", 20, "coverage.structures: they must not differ in runs"),
     ("coverage.experiments", 1, "coverage.experiments: must be at least 3, not 1"),
+    ("slopes.samples.depths", [20, 40], "slopes.samples.depths.0: must be a list, not 20"),
+    (
+        "slopes.samples.depths",
+        [[5, 40], [10, 40], [40, 20, 10]],
+        "slopes.samples.depths: two ranges from 10 to 40 layers could not be told apart",
+    ),
+    ("slopes.samples.counts", [100], "slopes.samples.counts: 1 of them, but 3 ranges of depths: one for each range"),
+    ("figures.slope_pair.thresholds", [1], "figures.slope_pair.thresholds.0: must be less than 1, not 1"),
     (
         "figures.structures.networks",
         ["plain", "uniform"],

@@ -21,6 +21,7 @@ from erf.result.intervals import percentile_interval
 from erf.theory import log_log_slope
 from lib import safekeeping
 from replication.stacks.predictions import predicted_cut_off
+from replication.stacks.slopes import is_pair
 
 
 @pytest.fixture(scope="module")
@@ -234,11 +235,21 @@ def test_a_slope_over_fewer_than_two_depths_is_empty(random):
 
 def test_a_sample_is_an_experiment_of_its_own(tmp_path):
     settings = network_settings(width=1, runs=5, activation="relu")
-    arguments = ["--settings", settings_file({"name": "thin", **settings, "depths": [16, 4, 8], "samples": 3})]
+    arguments = [
+        "--settings",
+        settings_file({"name": "thin", **settings, "depths": [[8, 4], [2, 4]], "counts": [3, 1]}),
+    ]
     assert slope_samples.main([*arguments, "--out", str(tmp_path / "thin.csv")]) == 0
     table = pd.read_csv(tmp_path / "thin.csv")
-    assert table["size"].nunique() == 6
-    assert set(table["range"]) == {"4-16"} and set(table["depths"]) == {"8-16"}  # at 4 layers the field cuts off
+    assert table.groupby(["depths", "variant"])["size"].nunique().to_dict() == {
+        ("2-4", "abs"): 1,
+        ("2-4", "per run"): 1,
+        ("4-8", "abs"): 3,
+        ("4-8", "per run"): 3,
+    }
+    assert table["pair"].tolist() == is_pair(table["size"], table["ratio"]).tolist()
+    shallow = table.query("depths == '2-4' and variant == 'abs'").iloc[0]
+    assert shallow["size"] - shallow["ratio"] == pytest.approx(np.log2(9 / 5))
     name = "thin, sample 1"
     fields, _ = measure_network.measure_network(name, settings | {"depths": [8, 16]})
     rows = table[table["sample"] == 1].set_index("variant")

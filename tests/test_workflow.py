@@ -27,6 +27,7 @@ OF_NETWORKS = [
     "growth",
     "layers_to_gaussian",
     "sensitivity",
+    "slope_pair",
     "initialization",
 ]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
@@ -246,7 +247,13 @@ SETTINGS = [
     ),
     (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
     (("questions", "gates", "widths"), [4], [3], {"measure_question", "figure_reviewers"} | REPORT),
-    (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
+    (
+        ("slopes", "samples", "counts"),
+        [2, 1],
+        [3, 1],
+        {"slope_samples", "figure_sensitivity", "figure_slope_pair"} | REPORT,
+    ),
+    (("figures", "slope_pair", "kernels"), [2, 3], [3], {"figure_slope_pair"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
     (("models", "photos", "seed"), 0, 1, OF_MODELS),
     (("figures", "models", "models"), ["noise", "photos", "library"], ["photos", "noise"], {"figure_models"} | REPORT),

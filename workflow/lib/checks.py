@@ -190,9 +190,11 @@ def check_slopes(configuration: Configuration) -> None:
             settings = configuration.network(name)
             if settings["structure"] != "plain" or settings["centre_light"]:
                 stop(key, f"{name!r} is not plain")
-    ends = [(min(depths), max(depths)) for depths in slopes["depths"]]
-    if len(set(ends)) < len(ends):
-        stop("slopes.depths", f"two ranges from {ends[0][0]} to {ends[0][1]} layers could not be told apart")
+    check_ranges("slopes.depths", slopes["depths"])
+    check_ranges("slopes.samples.depths", slopes["samples"]["depths"])
+    ranges, counts = len(slopes["samples"]["depths"]), len(slopes["samples"]["counts"])
+    if counts != ranges:
+        stop("slopes.samples.counts", f"{counts} of them, but {ranges} ranges of depths: one for each range")
     check_depths(configuration, "slopes.depths", [*itertools.chain(*slopes["depths"])], slopes["networks"])
 
 
@@ -221,6 +223,14 @@ def check_coverage(configuration: Configuration) -> None:
     for trait in ("depths", "runs", "activation"):
         if len({str(settings[trait]) for settings in compared.values()}) > 1:
             stop("coverage.structures", f"they must not differ in {trait}")
+
+
+def check_ranges(key: str, ranges: Sequence[Sequence[int]]) -> None:
+    """No two ranges of depths have the same ends, by which tables name them."""
+    ends = [(min(depths), max(depths)) for depths in ranges]
+    for first, last in ends:
+        if ends.count((first, last)) > 1:
+            stop(key, f"two ranges from {first} to {last} layers could not be told apart")
 
 
 def check_depths(configuration: Configuration, key: str, depths: Sequence[int], names: Sequence[str]) -> None:

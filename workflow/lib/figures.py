@@ -189,6 +189,34 @@ FIGURES = {  # in the report's order
         told_apart_by=("structure", "special_layers"),
         alike=(*ONE_DEPTH, "activation", "centre_light"),
     ),
+    "slope_pair": Figure(
+        BEYOND,
+        "The paper's pair of slopes",
+        reads={"samples": slope_samples},
+        options={
+            "kernels": {
+                "description": "Sides of the kernels of theory's networks.",
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": {"type": "integer", "minimum": 2, "maximum": 11},
+            },
+            "thresholds": {
+                "description": "Shares of the unit's own impact above which a pixel is in the ERF.",
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            },
+            "depths": {
+                "description": "Ranges of depths, each with slopes of its own.",
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": {"$ref": "#/$defs/depths", "minItems": 2},
+            },
+        },
+    ),
     "reviewers": Figure(
         BEYOND,
         "What the reviewers asked",

@@ -93,7 +93,7 @@ class Run:
         files += expand(rules.measure_model.output, model=configuration.used("models"))
         if {"growth", "sensitivity"} & {*targets}:
             files += rules.growth_slopes.output
-        if "sensitivity" in targets:
+        if {"sensitivity", "slope_pair"} & {*targets}:
             files += expand(rules.slope_samples.output, network=configuration["slopes"]["samples"]["networks"])
         files += expand(rules.measure_question.output, question=configuration.used("questions"))
         for name in configuration.used("reach"):
@@ -142,7 +142,7 @@ class Run:
         """What the repeated experiments with a network depend on."""
         samples = self.configuration["slopes"]["samples"]
         settings = without(self.configuration.network(network), "depths", "variants")
-        return {"name": network, **settings, "depths": samples["depths"], "samples": samples["count"]}
+        return {"name": network, **settings, "depths": samples["depths"], "counts": samples["counts"]}
 
     def interval_coverage(self) -> dict:
         """What the repeated experiments of the intervals' coverage depend on."""
