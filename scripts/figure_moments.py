@@ -52,8 +52,9 @@ def moments_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
         label = label_of(row.series, row.kernel, row.variant)
         told = {"network": row.network, "label": label, "variant": row.variant, "depth": row.depth, "rf": row.rf}
         drift = {"value": row.drift, "low": row.drift_low, "high": row.drift_high, "theory": row.limit_drift}
+        drift = {name: round(value, 6) + 0.0 for name, value in drift.items()}  # zero is rounding, in float32 1e-7
         spread = {"value": row.spread, "low": row.spread_low, "high": row.spread_high, "theory": row.limit_spread}
-        exact = {"drift": row.theory_drift, "variance": row.theory_spread**2}
+        exact = {"drift": round(row.theory_drift, 6) + 0.0, "variance": row.theory_spread**2}
         variance = {name: value**2 for name, value in spread.items()}
         for panel, values in (("drift", drift), ("variance", variance)):
             rows.append({"panel": panel, **told, **values, "theory_exact": exact[panel]})
@@ -116,8 +117,14 @@ def draw_sizes(panel, table: pd.DataFrame, styles: dict) -> None:
     for name, threshold in THRESHOLDS.items():
         level = gaussian_size(1, threshold)
         panel.axhline(level, color="0.3", linestyle="--", linewidth=0.8, zorder=0)
-        panel.annotate(f"Gaussian, {name}: {level:.3f}", (1, level), xycoords=("axes fraction", "data"), ha="right")
-        panel.texts[-1].set(va="bottom", fontsize="small")
+        above = {"va": "top", "xytext": (0, -14)} if threshold == THRESHOLD else {"va": "bottom", "xytext": (0, 14)}
+        place = {
+            "xy": (0.98, level),
+            "xycoords": ("axes fraction", "data"),
+            "textcoords": "offset points",
+            "ha": "right",
+        }
+        panel.annotate(f"{name} contour; a Gaussian's: {level:.3f}", **place, **above, fontsize="small")
     panel.set(xscale="log", xlabel="layers n", ylabel="ERF size / σ")
 
 
@@ -126,14 +133,15 @@ def draw_shares(panel, table: pd.DataFrame) -> None:
     for depth, colour in zip(depths, sns.color_palette("viridis", len(depths)), strict=True):
         here = table[table["depth"] == depth]
         first = here.iloc[0]
-        label = f"{depth} layers, RF {first['rf']:.0f} px: half within {first['radius_half']:.1f} px"
+        label = f"{depth}: {first['radius_half']:.1f} px"
         panel.plot(here["part"], here["value"], color=colour, label=label)
         panel.plot(here["part"], here["theory"], color=colour, linestyle=":", linewidth=0.9)
-    panel.plot(here["part"], here["even"], color="0.5", linestyle="--", linewidth=0.9, label="evenly over the RF")
-    panel.plot([], [], color="0.3", linestyle=":", linewidth=0.9, label="Gaussian, 1 − exp(−r²/2σ²)")
+    panel.plot(here["part"], here["even"], color="0.5", linestyle="--", linewidth=0.9, label="even")
+    panel.plot([], [], color="0.3", linestyle=":", linewidth=0.9, label="Gaussian")
     panel.set(xlabel="distance r from the unit / radius of the RF", ylabel="share of the impact within r")
     panel.set(xlim=(0, 1), ylim=(0, 1.02))
-    panel.legend(loc="lower right", fontsize="x-small", handlelength=1.5, labelspacing=0.3, borderpad=0)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": 4, "fontsize": "small", "columnspacing": 1}
+    panel.legend(**below, handlelength=1.3, title="layers: radius within which half of the impact lies")
 
 
 def draw(fields: list[ReceptiveField], tables: list[pd.DataFrame]):
@@ -150,7 +158,7 @@ def draw(fields: list[ReceptiveField], tables: list[pd.DataFrame]):
     chosen = (random or straight or fields)[0].settings["network"]
     shares = shares_table([field for field in fields if field.settings["network"] == chosen])
 
-    figure, panels = plt.subplots(2, 2, figsize=(WIDTH, 6), layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(WIDTH, 6.6), layout="constrained")
     (drift, variance), (size, share) = panels
     draw_moments(drift, moments, "drift", styles)
     draw_moments(variance, moments, "variance", styles)
@@ -160,7 +168,8 @@ def draw(fields: list[ReceptiveField], tables: list[pd.DataFrame]):
     share.set_title(labels.query("network == @chosen and variant == 'abs'")["label"].iloc[0])
     depths = sorted(moments["depth"].unique())
     for panel in (drift, variance, size):
-        panel.set_xticks(depths, labels=map(str, depths))
+        apart = depths if panel is not drift else [depth for depth in depths if depth >= depths[-1] / 10]
+        panel.set_xticks(apart, labels=map(str, apart))
         panel.minorticks_off()
     handles = []
     for label in labels["label"]:
