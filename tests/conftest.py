@@ -329,7 +329,8 @@ SMALL = {
     | {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
         for name in ("plain", "subsample", "dilation", "skip")
-    },
+    }
+    | {name: {"depths": [3, 4]} for name in ("uniform_kernel_2", "skewed", "random_skewed")},
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
     | {"samples": {"networks": ["relu_1_channel"], "depths": [3, 5], "count": 2}},
     "snapshots": {"cifar10": [0, 1, 2], "camvid": [0, 1, 2]},
@@ -383,6 +384,7 @@ SMALL = {
         "gaussian_shape": {"depths": [5, 10]},
         "nonlinearity": {"networks": ["linear_20", "tanh_20"]},
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
+        "moments": {"networks": ["uniform_kernel_2", "uniform", "skewed", "random", "random_skewed"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
         "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},
         "before_after": {"trainings": ["cifar10", "camvid", "camvid_matched_start"]},

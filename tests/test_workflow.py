@@ -20,7 +20,7 @@ from lib.place import Place
 from lib.run import Run
 from repeatable import digests
 
-OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
+OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "moments", "sensitivity", "initialization"]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
 FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1], "models"]
 REPORT = {"replication_report"}

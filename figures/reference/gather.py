@@ -29,7 +29,7 @@ TABLES = {  # by name here: where they lie under results/
     "reach_by_seed": "reach/*/seed_*.csv",
 }
 FIGURES = [  # the maps' tables are too large to keep
-    *("convolution", "structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units"),
+    *("convolution", "structures", "growth", "moments", "sensitivity", "reach", "evolution", "convergence", "units"),
     *("initialization", "scorecard", "models"),
 ]
 
@@ -48,6 +48,10 @@ def gather(name: str) -> None:
         if path.exists():
             shutil.copyfile(path, out / path.name)
     origins = []
+    sizes = figures / "nonlinearity.csv"
+    if sizes.exists():  # without its maps
+        table = pd.read_csv(sizes).dropna(subset="size").dropna(axis=1, how="all")
+        table.to_csv(out / sizes.name, index=False, lineterminator="\n")
     for table, pattern in TABLES.items():
         paths = sorted(results.glob(pattern))
         origins += [{"result": path.relative_to(results).as_posix(), **origin(path)} for path in paths]
