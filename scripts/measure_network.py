@@ -4,6 +4,9 @@ Each run draws new weights and one new input image. The input is as large as the
 so one unit is left in the output plane. Runs lie side by side as groups of the same convolutions, as many at a time as
 memory allows. Each depth gives one receptive field for each variant of what the paper leaves open (`VARIANTS`).
 
+Skewed kernels move the impact away from the unit, where soon there is none. Their thresholds are shares of the maximum
+in every variant, and a Gaussian is fitted around the map's own mean.
+
 Takes seconds for 20 layers and up to two minutes for 160, on one core.
 """
 
@@ -18,6 +21,7 @@ import torch
 
 from erf.errors import InputError
 from erf.measuring.measure import gradient_of_sum, impact_maps
+from erf.result.contribution import radius_holding
 from erf.result.field import ReceptiveField, load_fields, save_fields
 from erf.size import THRESHOLD
 from erf.system.files import journal
@@ -34,7 +38,17 @@ from replication.stacks.gaussianity import (
     r2_without_noise,
 )
 from replication.stacks.modules import build_stack
-from replication.stacks.predictions import predicted_fit, predicted_map, predicted_sigma, predicted_size, series_name
+from replication.stacks.moments import map_moments, moment_statistics
+from replication.stacks.predictions import (
+    drifts,
+    limit_moments,
+    predicted_fit,
+    predicted_map,
+    predicted_moments,
+    predicted_sigma,
+    predicted_size,
+    series_name,
+)
 from replication.stacks.structures import special_layers, structure_of, theory_stack
 
 VARIANTS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
@@ -99,6 +113,7 @@ def measure_network(name: str, settings: dict, before: dict[int, Measured] | Non
         maps, position, theoretical_rf = run_maps(name, own, depth)
         for variant, threshold in variants(settings):
             mode, equal, reference = VARIANTS[variant]
+            reference = "maximum" if drifts(settings) else reference
             runs, name_of_variant = maps[mode], variant_name(variant, threshold)
             if equal:
                 sums = runs.sum((1, 2), keepdims=True)
@@ -107,7 +122,8 @@ def measure_network(name: str, settings: dict, before: dict[int, Measured] | Non
             described = {"network": name, "depth": depth, "variant": name_of_variant, "mode": mode, **own}
             field = ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference, threshold)
             fields.append(field)
-            rows.append({**table_row(field), **(shape_row(field, runs) if name_of_variant == "abs" else {})})
+            row = {**table_row(field), **(shape_row(field, runs) if name_of_variant == "abs" else {})}
+            rows.append({**row, **(moments_row(field, runs) if name_of_variant in ("abs", "square") else {})})
     if all(field.dead == field.settings["runs"] for field in fields):
         raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
     return fields, pd.DataFrame(rows)
@@ -132,7 +148,8 @@ def variant_name(variant: str, threshold: float) -> str:
 
 def table_row(field: ReceptiveField) -> dict:
     """The numbers of one field beside a linear network's theory; lengths in pixels, NaN where all runs died."""
-    settings, fit = field.settings, field.fit_gaussian()
+    settings, centred = field.settings, around_its_mean(field)
+    fit = centred.fit_gaussian()
     mean_run_size, mean_run_low, mean_run_high = field.mean_run_size
     return {
         "network": settings["network"],
@@ -164,15 +181,24 @@ def table_row(field: ReceptiveField) -> dict:
         **both_axes("sigma", field.sigma),
         **both_axes("fit_sigma", fit.sigma),
         "gaussian_r2": fit.r2,
-        **both_axes("excess_kurtosis", field.kurtosis),
+        **both_axes("excess_kurtosis", centred.kurtosis),
         **both_axes("limit_sigma", predicted_sigma(settings)),
         "theory_size": predicted_size(settings, field.threshold),
     }
 
 
+def around_its_mean(field: ReceptiveField) -> ReceptiveField:
+    """The field as if the unit looked at its map's mean, if the ERF drifts; else the field."""
+    if not drifts(field.settings):
+        return field
+    drift, _ = map_moments(field.map, field.position)
+    return replace(field, position=tuple((np.array(field.position) + np.nan_to_num(drift)).tolist()))
+
+
 def shape_row(field: ReceptiveField, runs: np.ndarray) -> dict:
     """How Gaussian and how square the map is, without the noise of `runs` (runs, H, W), with intervals over them."""
-    live, position, fit = runs[runs.any((1, 2))], field.position, field.fit_gaussian()
+    live, centred = runs[runs.any((1, 2))], around_its_mean(field)
+    position, fit = centred.position, centred.fit_gaussian()
     expected, expected_fit = predicted_map(field.settings), predicted_fit(field.settings)
     return {
         **with_ends("r2", "r2", r2_without_noise(live, position, fit)),
@@ -192,6 +218,19 @@ def shape_row(field: ReceptiveField, runs: np.ndarray) -> dict:
 
 def with_ends(name: str, short: str, found: tuple[float, float, float]) -> dict[str, float]:
     return {name: found[0], f"{short}_low": found[1], f"{short}_high": found[2]}
+
+
+def moments_row(field: ReceptiveField, runs: np.ndarray) -> dict:
+    """Where the map lies, how wide it is and how much of it is near the unit, with intervals over `runs` (runs, H, W),
+    beside a linear network's theory: of the exact map at this depth, and by the poster's formulas."""
+    live = runs[runs.any((1, 2))]
+    found, theory = moment_statistics(live, field.position, field.theoretical_rf), predicted_moments(field.settings)
+    row = {}
+    for name, (value, low, high) in found.items():
+        row |= {name: value, f"{name}_low": low, f"{name}_high": high, f"theory_{name}": theory[name]}
+    limit_drift, limit_spread = limit_moments(field.settings)
+    half = radius_holding(np.abs(field.map), field.position, 0.5)
+    return {**row, "limit_drift": limit_drift, "limit_spread": limit_spread, "radius_half": half}
 
 
 def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:

@@ -330,7 +330,8 @@ SMALL = {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
         for name in ("plain", "subsample", "dilation", "skip")
     }
-    | {"random": {"more_runs": {"depths": [5], "runs": 6}}, "relu": {"more_runs": {"depths": []}}},
+    | {"random": {"more_runs": {"depths": [5], "runs": 6}}, "relu": {"more_runs": {"depths": []}}}
+    | {name: {"depths": [3, 4]} for name in ("uniform_kernel_2", "skewed", "random_skewed")},
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
     | {"samples": {"networks": ["relu_1_channel"], "depths": [[3, 5], [4, 6]], "counts": [2, 1]}},
     "question_defaults": {"depth": 4, "runs": 6},
@@ -392,6 +393,7 @@ SMALL = {
         "nonlinearity": {"networks": ["linear_20", "tanh_20"]},
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
         "layers_to_gaussian": {"networks": ["uniform", "random", "relu", "tanh_20"]},
+        "moments": {"networks": ["uniform_kernel_2", "uniform", "skewed", "random", "random_skewed"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
         "slope_pair": {"kernels": [2, 3], "thresholds": [0.01, 0.0455], "depths": [[3, 5], [4, 8]]},
         "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},

@@ -122,6 +122,7 @@ def good_values(schema: dict, value: object, root: dict) -> Iterator:
             yield "a" * longest
         case {"type": "array"}:
             yield value[: schema.get("minItems", 0)]
+            value = value or [0.5]  # only taps are empty in the paper's configuration
             for item in good_values(schema["items"], value[-1], root):
                 kept = value[:-1] or [schema["contains"]["const"]] if "contains" in schema else value[:-1]
                 if item not in kept or not schema.get("uniqueItems"):
@@ -188,6 +189,7 @@ def bad_numbers(schema: dict) -> Iterator:
 
 
 def bad_lists(schema: dict, value: list, root: dict) -> Iterator[tuple[Position, object]]:
+    value = value or [0.5]
     if schema.get("minItems"):
         yield (), value[: schema["minItems"] - 1]
     if "maxItems" in schema:
@@ -275,7 +277,23 @@ BAD = [
         "targets.0: must be one of convolution, gaussian_shape, nonlinearity, structures, growth,",
     ),
     ("networks.relu.depths", [0], "networks.relu.depths.0: must be at least 1, not 0"),
-    ("networks.relu.kernel", 4, "networks.relu.kernel: must be one of 3, 5, 7, 9, 11, not 4"),
+    ("networks.relu.kernel", 4, "networks.relu.kernel: must be one of 2, 3, 5, 7, 9, 11, not 4"),
+    ("networks.skewed.taps", [], "networks.skewed.taps: fixed weights need one number for each position of the kernel"),
+    ("networks.skewed.taps", [0.5, 0.5], "networks.skewed.taps: a kernel of side 3 needs 3 numbers, not 2"),
+    ("networks.skewed.taps", [0, 0, 0], "networks.skewed.taps: they are all zero"),
+    ("networks.skewed.taps", [0.5, -0.1, 0.6], "networks.skewed.taps.1: must be at least 0, not -0.1"),
+    ("networks.skewed.activation", "relu", "networks.skewed.activation: fixed weights are measured without an"),
+    ("networks.uniform.taps", [1, 1, 1], "networks.uniform.taps: uniform weights are all equal"),
+    ("networks.random_skewed.centre_light", 0.5, "networks.random_skewed.centre_light: a kernel has either taps or a"),
+    ("networks.random_skewed.taps", [], "figures.moments.networks: 'random_skewed' and 'random' have the same weights"),
+    ("networks.random_skewed.activation", "relu", "figures.moments.networks: 'random_skewed' and 'uniform_kernel_2'"),
+    ("networks.relu.taps", [0.6, 0.3, 0.1], "slopes.networks: 'relu' is not plain"),
+    (
+        "networks.tanh_20.taps",
+        [0.6, 0.3, 0.1],
+        "figures.nonlinearity.networks: 'tanh_20' has taps, which moments alone",
+    ),
+    ("networks.plain.kernel", 2, "figures.structures.networks: 'plain' has an even kernel, which moments alone"),
     (
         "networks.relu.activation",
         "cosine",

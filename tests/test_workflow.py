@@ -26,6 +26,7 @@ OF_NETWORKS = [
     "structures",
     "growth",
     "layers_to_gaussian",
+    "moments",
     "sensitivity",
     "slope_pair",
     "initialization",

@@ -115,10 +115,30 @@ def check_network(name: str, settings: dict) -> None:
         stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
     if settings["weights"] == "uniform" and settings["centre_light"]:
         stop(f"networks.{name}.centre_light", "uniform weights are all equal")
+    check_taps(f"networks.{name}.taps", settings)
     if settings["structure"] == "skip" and min(settings["depths"]) < 3:
         stop(f"networks.{name}.depths", "a network with skip connections has at least 3 layers")
     check_special_layers(f"networks.{name}", settings, min(settings["depths"]))
     receptive_field(f"networks.{name}", settings, max(settings["depths"]))
+
+
+def check_taps(key: str, settings: dict) -> None:
+    """Taps are there for fixed weights, fit the kernel, and are a distribution."""
+    taps = settings["taps"]
+    if settings["weights"] == "fixed" and not taps:
+        stop(key, "fixed weights need one number for each position of the kernel along an axis")
+    if not taps:
+        return
+    if settings["weights"] == "uniform":
+        stop(key, "uniform weights are all equal")
+    if settings["weights"] == "fixed" and settings["activation"] != "none":
+        stop(f"{key.removesuffix('.taps')}.activation", "fixed weights are measured without an activation")
+    if settings["centre_light"]:
+        stop(f"{key.removesuffix('.taps')}.centre_light", "a kernel has either taps or a centre_light")
+    if len(taps) != settings["kernel"]:
+        stop(key, f"a kernel of side {settings['kernel']} needs {settings['kernel']} numbers, not {len(taps)}")
+    if not sum(taps) > 0:
+        stop(key, "they are all zero")
 
 
 def check_special_layers(key: str, settings: dict, depth: int) -> None:
@@ -188,7 +208,7 @@ def check_slopes(configuration: Configuration) -> None:
         check_names(configuration, key, section["networks"], "networks")
         for name in section["networks"]:
             settings = configuration.network(name)
-            if settings["structure"] != "plain" or settings["centre_light"]:
+            if settings["structure"] != "plain" or settings["centre_light"] or settings["taps"]:
                 stop(key, f"{name!r} is not plain")
     check_ranges("slopes.depths", slopes["depths"])
     check_ranges("slopes.samples.depths", slopes["samples"]["depths"])
@@ -269,6 +289,8 @@ def check_figure_of_networks(configuration: Configuration, figure: str, names: S
         for trait in told.alike:
             if settings[trait] != first[trait]:
                 stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
+        if figure != "moments" and (settings["taps"] or settings["kernel"] % 2 == 0):
+            stop(key, f"{name!r} has {'taps' if settings['taps'] else 'an even kernel'}, which moments alone draws")
         if "depths" in told.alike and len(settings["depths"]) > 1:
             stop(key, f"{name!r} must have one depth")
         if "structure" in told.alike and settings["structure"] != "plain":
@@ -288,8 +310,12 @@ def check_figure_of_networks(configuration: Configuration, figure: str, names: S
 
 
 def traits(settings: dict, *names: str) -> tuple:
-    """Values of settings, to be compared: 0 is 0.0, and the order of a list is of no account."""
-    return tuple(tuple(sorted(value)) if isinstance(value, list) else value for value in map(settings.get, names))
+    """Values of settings, to be compared: 0 is 0.0, and the order of a list is of no account, but that of taps."""
+    values = ((name, settings.get(name)) for name in names)
+    return tuple(
+        tuple(value if name == "taps" else sorted(value)) if isinstance(value, list) else value
+        for name, value in values
+    )
 
 
 def check_figure_of_trainings(configuration: Configuration, figure: str, names: Sequence[str]) -> None:

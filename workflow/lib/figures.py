@@ -147,6 +147,15 @@ FIGURES = {  # in the report's order
         told_apart_by=("weights", "activation"),
         alike=PLAIN,
     ),
+    "moments": Figure(
+        UNTRAINED,
+        "Where the ERF lies and how wide it is: moments add",
+        shows=("networks",),
+        reads={"fields": network_fields, "tables": network_tables("networks")},
+        group="figures",
+        told_apart_by=("weights", "kernel", "taps"),
+        alike=("activation", "structure", "reading", "centre_light"),
+    ),
     "before_after": Figure(
         TRAINED,
         "Before and after training",
