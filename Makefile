@@ -7,6 +7,7 @@
 # make gpu-bundle  CONFIG's trainings for a machine with a GPU that has neither a network nor Snakemake
 # make coverage   how often the 95 % intervals of CONFIG's untrained networks hold the truth, into results/<name>/: ten minutes
 # make bench   how long things take and what memory, into benchmarks/: half an hour
+# make check-reference        the untrained networks anew, compared byte for byte with figures/reference/: minutes
 # make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
 # make check-reproducibility  CONFIG twice, as differently as may be, compared byte for byte
 
@@ -14,7 +15,7 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test test-all gpu-bundle data lint bench coverage test-faults check-reproducibility
+.PHONY: quick env test test-all gpu-bundle data lint bench coverage test-faults check-reference check-reproducibility
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -51,6 +52,10 @@ test-faults: env
 
 gpu-bundle: env
 	@$(ACTIVATE) && python workflow/gpu_bundle.py --configfile $(CONFIG) --out gpu-bundle
+
+check-reference: env
+	@$(ACTIVATE) && snakemake --cores all --configfile=config/untrained.yaml all && \
+	python figures/reference/gather.py untrained --check
 
 check-reproducibility: env
 	@$(ACTIVATE) && python tests/check_reproducibility.py $(CONFIG)

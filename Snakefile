@@ -21,6 +21,7 @@ wildcard_constraints:
     model=one_of(config["models"]),
     training=one_of(config["trainings"]),
     reach=one_of(config["reach"]),
+    question=one_of(config["questions"]),
     seed=one_of(configuration.all_seeds()),
 
 

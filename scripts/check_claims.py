@@ -40,11 +40,14 @@ def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
 
 
 TABLES = {  # by the argument that names the files: what makes them, and how they are read
-    "networks": ("measure_network", reader("network", "variant", "r2", "box_share")),
+    "networks": ("measure_network", reader("network", "variant", "r2", "kurtosis", "departure", "box_share")),
     "slopes": ("growth_slopes", reader("weights", "quantity", "slope", "theory")),
     "structures": ("figure_structures", reader("structure", "series", "ratio")),
     "convolution": ("figure_convolution", reader("panel", "kernel", "fourier", "value")),
     "initialization": ("figure_initialization", reader("panel", "series", "strength", "change")),
+    "reviewers": ("figure_reviewers", reader("question", "condition", "quantity", "value", "theory")),
+    "reach": ("figure_reach", reader("network", "steps", "quantity", "value")),
+    "units": ("figure_units", reader("varied", "snapshot", "ratio")),
     "sizes": ("measure_snapshots", read_sizes),
     "scores": ("the trainings' tests", read_scores),
 }

@@ -3,6 +3,9 @@
 Many layers convolve a kernel with itself: its Fourier transform is raised to a power (Eq. 1), the coefficients are
 binomial for two taps and extended binomial for more, and the central limit theorem makes a Gaussian of any kernel.
 
+The poster's inverse transform lacks the factor exp(j w t). Without it the integral has one value for every t, which the
+table has beside the coefficients.
+
 Reads nothing but its settings; takes seconds.
 """
 
@@ -35,6 +38,16 @@ def draw_transforms(axes, kernel: int, depths: list[int], colours) -> pd.DataFra
     return pd.concat(tables).assign(panel="fourier transform")
 
 
+def without_factor(taps: np.ndarray, depth: int) -> float:
+    """The poster's inverse transform as printed, without exp(j w t): the mean of F(w)^n over all frequencies.
+
+    It does not depend on t, and is the coefficient at t = 0: taps[0]^n. The mean over as many frequencies as there are
+    coefficients is exact.
+    """
+    length = depth * (len(taps) - 1) + 1
+    return float((np.fft.fft(taps, length) ** depth).mean().real)
+
+
 def draw_coefficients(axes, kernel: int, depths: list[int], colours) -> pd.DataFrame:
     """Exact coefficients as dots, by Fourier transform as crosses in the table only, the limit as a line."""
     tables, taps = [], uniform_taps(kernel, axes=1)
@@ -50,6 +63,7 @@ def draw_coefficients(axes, kernel: int, depths: list[int], colours) -> pd.DataF
             fine, np.exp(-(fine**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance), color=colour, linewidth=0.8
         )
         columns = {"kernel": kernel, "depth": depth, "x": offset, "value": exact, "fourier": fourier}
+        columns["without_factor"] = without_factor(taps, depth)
         tables.append(pd.DataFrame({**columns, "gaussian": gaussian}))
     name = "binomial" if kernel == 2 else "extended binomial"
     axes.plot([], [], "o", color="0.4", markersize=2.5, label="exact")

@@ -69,8 +69,8 @@ def draw(fields: list[ReceptiveField]):
         reach = min((side - 1) / 2, 3.3 * max(predicted_sigma(field.settings)[1] for field in shown))
         axes[-1, column].set(xlim=(-reach - 0.5, reach + 0.5), ylim=(0, 1.05 * highest), xlabel="pixels from the unit")
     for row, name in enumerate(series):
-        runs = next(field.settings["runs"] for (_, other), field in panels.items() if other == name)
-        axes[row, 0].set_ylabel(f"{name}, {runs} run{'s' if runs > 1 else ''}")
+        runs = sorted({field.settings["runs"] for (_, other), field in panels.items() if other == name})
+        axes[row, 0].set_ylabel(f"{name}, {' or '.join(map(str, runs))} run{'s' if runs[-1] > 1 else ''}")
     axes[-1, 0].set_ylabel("cross-section / fitted peak")
     for other in axes[-1, 1:]:
         other.set_yticklabels([])

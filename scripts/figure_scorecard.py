@@ -1,7 +1,7 @@
 """Figure: every claim of the paper, its value, ours with its 95 % interval, and the verdict.
 
 The strip beside each shows all measurements that it is judged by, and shaded the values that its rule accepts. Where a
-claim has several, the printed one speaks most against it.
+claim has several, the printed one speaks most against it. Claims are counted by kind, since an identity cannot fail.
 
 Reads what check_claims has written; takes seconds.
 """
@@ -15,21 +15,22 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from replication.claims.tables import number, ours, read_checked, verdict_of
+from replication.claims.tables import counts_by_kind, number, ours, read_checked, verdict_of
 from replication.claims.verdicts import NOT_COMPARABLE, NOT_RUN
 from replication.commands.cli import command, figure_arguments
 from replication.drawing.plots import VERDICT_STYLES, WIDTH, save, use_style
 
 LINE = 0.2  # inches
-COLUMNS = {"statement": 0.0, "paper": 0.375, "ours": 0.485, "strip": 0.735, "verdict": 0.845}  # shares of the width
-STRIP = (0.735, 0.828)
+# Shares of the width.
+COLUMNS = {"statement": 0.0, "kind": 0.335, "paper": 0.4, "ours": 0.49, "strip": 0.7, "verdict": 0.795}
+STRIP = (0.7, 0.78)
 
 
 def tabulate(claims: list[dict]) -> pd.DataFrame:
     """One row for each measurement of each claim, or one without a value for a claim that was not run."""
     rows = []
     for claim in claims:
-        label = {name: claim[name] for name in ("id", "topic", "statement", "paper", "verdict")}
+        label = {name: claim[name] for name in ("id", "topic", "kind", "statement", "paper", "verdict", "otherwise")}
         low, high = claim["region"]
         region = {"accepted_low": low, "accepted_high": high, "unit": claim["unit"]}
         for part in claim["parts"] or [{}]:
@@ -64,13 +65,14 @@ def draw_strip(axes: Axes, claim: dict, middle: float) -> None:
 
 def draw(claims: list[dict]):
     topics = list(dict.fromkeys(claim["topic"] for claim in claims))
-    lines = len(claims) + len(topics) + 1
+    kinds = counts_by_kind(claims)
+    lines = len(claims) + len(topics) + len(kinds) + 2
     figure, axes = plt.subplots(figsize=(WIDTH, LINE * lines), layout="none")
     figure.subplots_adjust(left=0.01, right=0.995, top=0.995, bottom=0.005)
     axes.set(xlim=(0, 1), ylim=(lines - 0.3, -0.7))
     axes.set_axis_off()
     text = {"va": "center", "fontsize": 6.5}
-    heads = {"paper": "paper", "ours": "here [95 %]", "strip": "accepted", "verdict": "verdict"}
+    heads = {"kind": "kind", "paper": "paper", "ours": "here [95 %]", "strip": "accepted", "verdict": "verdict"}
     for name, title in heads.items():
         axes.text(COLUMNS[name], 0, title, color="0.35", **text)
     line = 0
@@ -82,12 +84,18 @@ def draw(claims: list[dict]):
             line += 1
             colour, symbol = VERDICT_STYLES[claim["verdict"]]
             axes.text(COLUMNS["statement"] + 0.012, line, claim["statement"], **text)
+            axes.text(COLUMNS["kind"], line, claim["kind"], color="0.35", **text)
             axes.text(COLUMNS["paper"], line, claim["paper"], **text)
             axes.text(COLUMNS["ours"], line, ours(claim), **text)
             if claim["verdict"] != NOT_RUN:
                 draw_strip(axes, claim, line)
             axes.plot(COLUMNS["verdict"] + 0.006, line, symbol, color=colour, markersize=4.5)
             axes.text(COLUMNS["verdict"] + 0.022, line, verdict_of(claim), color=colour, **text)
+    axes.axhline(line + 0.5, color="0.8", linewidth=0.5)
+    for title, counts in kinds.items():
+        line += 1
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        axes.text(0, line, f"{sum(counts.values())} {title}: {told}", **text)
     return figure, tabulate(claims)
 
 

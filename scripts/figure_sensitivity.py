@@ -237,7 +237,8 @@ def main(argv: list[str] | None = None) -> None:
             (args.samples, ["sample", "size"]),
         )
     )
-    save(*draw(slopes, variants, positions[positions["variant"] == "abs"], samples), args.out)
+    first = samples[samples["depths"] == samples["depths"].iloc[0]]  # slope_pair has all ranges of depths
+    save(*draw(slopes, variants, positions[positions["variant"] == "abs"], first), args.out)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     settings, name = args.settings, args.settings.pop("name")
-    if settings["images"] != "noise":
-        listed(settings["images"])
+    if settings["source"] != "noise":
+        listed(settings["source"])
     field = measure_model(settings, choose_device(args.device), torch.float32, trust=args.trust)
     field.settings["name"] = name
     field.save(args.out)

@@ -4,6 +4,9 @@ Each run draws new weights and one new input image. The input is as large as the
 so one unit is left in the output plane. Runs lie side by side as groups of the same convolutions, as many at a time as
 memory allows. Each depth gives one receptive field for each variant of what the paper leaves open (`VARIANTS`).
 
+Skewed kernels move the impact away from the unit, where soon there is none. Their thresholds are shares of the maximum
+in every variant, and a Gaussian is fitted around the map's own mean.
+
 Takes seconds for 20 layers and up to two minutes for 160, on one core.
 """
 
@@ -18,6 +21,7 @@ import torch
 
 from erf.errors import InputError
 from erf.measuring.measure import gradient_of_sum, impact_maps
+from erf.result.contribution import radius_holding
 from erf.result.field import ReceptiveField, load_fields, save_fields
 from erf.size import THRESHOLD
 from erf.system.files import journal
@@ -25,9 +29,26 @@ from erf.system.seeds import seed_for, torch_generator
 from erf.theory import stack_rf
 from replication.commands.cli import add_settings, command, new_parser, read_table, write_table
 from replication.commands.kept import former
-from replication.stacks.gaussianity import box_share_without_noise, r2_without_noise
+from replication.stacks.gaussianity import (
+    box_share_without_noise,
+    departure,
+    departure_without_noise,
+    kurtosis,
+    kurtosis_without_noise,
+    r2_without_noise,
+)
 from replication.stacks.modules import build_stack
-from replication.stacks.predictions import predicted_sigma, predicted_size, series_name
+from replication.stacks.moments import map_moments, moment_statistics
+from replication.stacks.predictions import (
+    drifts,
+    limit_moments,
+    predicted_fit,
+    predicted_map,
+    predicted_moments,
+    predicted_sigma,
+    predicted_size,
+    series_name,
+)
 from replication.stacks.structures import special_layers, structure_of, theory_stack
 
 VARIANTS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
@@ -84,25 +105,34 @@ def measure_network(name: str, settings: dict, before: dict[int, Measured] | Non
     `before`, by depth, is not measured again."""
     fields, rows, before = [], [], before or {}
     for depth in settings["depths"]:
+        own = at_depth(settings, depth)
         if depth in before:
-            fields += [replace(field, settings={**field.settings, **settings}) for field in before[depth][0]]
+            fields += [replace(field, settings={**field.settings, **own}) for field in before[depth][0]]
             rows += before[depth][1].to_dict("records")
             continue
-        maps, position, theoretical_rf = run_maps(name, settings, depth)
+        maps, position, theoretical_rf = run_maps(name, own, depth)
         for variant, threshold in variants(settings):
             mode, equal, reference = VARIANTS[variant]
+            reference = "maximum" if drifts(settings) else reference
             runs, name_of_variant = maps[mode], variant_name(variant, threshold)
             if equal:
                 sums = runs.sum((1, 2), keepdims=True)
                 runs = np.divide(runs, sums, out=np.zeros_like(runs), where=sums > 0)
             rng = np.random.default_rng(seed_for(settings["seed"], name, depth, "bootstrap", name_of_variant))
-            described = {"network": name, "depth": depth, "variant": name_of_variant, "mode": mode, **settings}
+            described = {"network": name, "depth": depth, "variant": name_of_variant, "mode": mode, **own}
             field = ReceptiveField.from_runs(runs, position, theoretical_rf, described, rng, reference, threshold)
             fields.append(field)
-            rows.append({**table_row(field), **(shape_row(field, runs) if name_of_variant == "abs" else {})})
-    if all(field.dead == settings["runs"] for field in fields):
+            row = {**table_row(field), **(shape_row(field, runs) if name_of_variant == "abs" else {})}
+            rows.append({**row, **(moments_row(field, runs) if name_of_variant in ("abs", "square") else {})})
+    if all(field.dead == field.settings["runs"] for field in fields):
         raise InputError(f"{name}: the unit is dead in all {settings['runs']} runs; give it more channels or more runs")
     return fields, pd.DataFrame(rows)
+
+
+def at_depth(settings: dict, depth: int) -> dict:
+    """A network's settings at one of its depths, of which some have more runs than others."""
+    more = settings["more_runs"]
+    return {**settings, "runs": more["runs"]} if depth in more["depths"] else settings
 
 
 def variants(settings: dict) -> list[tuple[str, float]]:
@@ -118,7 +148,8 @@ def variant_name(variant: str, threshold: float) -> str:
 
 def table_row(field: ReceptiveField) -> dict:
     """The numbers of one field beside a linear network's theory; lengths in pixels, NaN where all runs died."""
-    settings, fit = field.settings, field.fit_gaussian()
+    settings, centred = field.settings, around_its_mean(field)
+    fit = centred.fit_gaussian()
     mean_run_size, mean_run_low, mean_run_high = field.mean_run_size
     return {
         "network": settings["network"],
@@ -150,18 +181,56 @@ def table_row(field: ReceptiveField) -> dict:
         **both_axes("sigma", field.sigma),
         **both_axes("fit_sigma", fit.sigma),
         "gaussian_r2": fit.r2,
-        **both_axes("excess_kurtosis", field.kurtosis),
+        **both_axes("excess_kurtosis", centred.kurtosis),
         **both_axes("limit_sigma", predicted_sigma(settings)),
         "theory_size": predicted_size(settings, field.threshold),
     }
 
 
+def around_its_mean(field: ReceptiveField) -> ReceptiveField:
+    """The field as if the unit looked at its map's mean, if the ERF drifts; else the field."""
+    if not drifts(field.settings):
+        return field
+    drift, _ = map_moments(field.map, field.position)
+    return replace(field, position=tuple((np.array(field.position) + np.nan_to_num(drift)).tolist()))
+
+
 def shape_row(field: ReceptiveField, runs: np.ndarray) -> dict:
     """How Gaussian and how square the map is, without the noise of `runs` (runs, H, W), with intervals over them."""
+    live, centred = runs[runs.any((1, 2))], around_its_mean(field)
+    position, fit = centred.position, centred.fit_gaussian()
+    expected, expected_fit = predicted_map(field.settings), predicted_fit(field.settings)
+    return {
+        **with_ends("r2", "r2", r2_without_noise(live, position, fit)),
+        **with_ends("box_share", "box", box_share_without_noise(live, position)),
+        **with_ends("kurtosis", "kurtosis", kurtosis_without_noise(live, position, fit)),
+        **with_ends("departure", "departure", departure_without_noise(live, position, fit)),
+        **with_ends(
+            "departure_from_theory",
+            "departure_from_theory",
+            departure_without_noise(live, position, fit, expected),
+        ),
+        "theory_r2": expected_fit.r2,
+        "theory_kurtosis": float(kurtosis(expected, position, expected_fit.sigma)),
+        "theory_departure": departure(expected, position, expected_fit),
+    }
+
+
+def with_ends(name: str, short: str, found: tuple[float, float, float]) -> dict[str, float]:
+    return {name: found[0], f"{short}_low": found[1], f"{short}_high": found[2]}
+
+
+def moments_row(field: ReceptiveField, runs: np.ndarray) -> dict:
+    """Where the map lies, how wide it is and how much of it is near the unit, with intervals over `runs` (runs, H, W),
+    beside a linear network's theory: of the exact map at this depth, and by the poster's formulas."""
     live = runs[runs.any((1, 2))]
-    r2, r2_low, r2_high = r2_without_noise(live, field.position, field.fit_gaussian())
-    box, box_low, box_high = box_share_without_noise(live, field.position)
-    return {"r2": r2, "r2_low": r2_low, "r2_high": r2_high, "box_share": box, "box_low": box_low, "box_high": box_high}
+    found, theory = moment_statistics(live, field.position, field.theoretical_rf), predicted_moments(field.settings)
+    row = {}
+    for name, (value, low, high) in found.items():
+        row |= {name: value, f"{name}_low": low, f"{name}_high": high, f"theory_{name}": theory[name]}
+    limit_drift, limit_spread = limit_moments(field.settings)
+    half = radius_holding(np.abs(field.map), field.position, 0.5)
+    return {**row, "limit_drift": limit_drift, "limit_spread": limit_spread, "radius_half": half}
 
 
 def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:
@@ -169,20 +238,21 @@ def both_axes(name: str, values: tuple[float, float]) -> dict[str, float]:
 
 
 def measured_before(out: Path, name: str, settings: dict) -> dict[int, Measured]:
-    """What was kept of an earlier result, by depth, if no more than the depths have changed since."""
+    """What was kept of an earlier result, by depth, if nothing else that its measurement depends on has
+    changed since."""
     path = former(Path(__file__), out)
     if not path:
         return {}
     with journal():  # of its own: what is kept goes when the program ends, and is no input of the new result
         fields, rows = load_fields(path), read_table(path.with_suffix(".csv"), "depth")
-    told = {"network": name, **{key: value for key, value in settings.items() if key != "depths"}}
-    if any(field.settings.get(key) != value for field in fields for key, value in told.items()):
-        return {}
-    depths = {field.settings["depth"] for field in fields}
-    return {
-        depth: ([field for field in fields if field.settings["depth"] == depth], rows[rows["depth"] == depth])
-        for depth in depths
-    }
+    found = {}
+    for depth in {field.settings["depth"] for field in fields}:
+        own = [field for field in fields if field.settings["depth"] == depth]
+        told = {"network": name, **at_depth(settings, depth)}
+        told = {key: value for key, value in told.items() if key not in ("depths", "more_runs")}
+        if all(field.settings.get(key) == value for field in own for key, value in told.items()):
+            found[depth] = (own, rows[rows["depth"] == depth])
+    return found
 
 
 @command

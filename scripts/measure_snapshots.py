@@ -13,10 +13,12 @@ import pandas as pd
 import torch
 
 from erf.measuring.measure import measure
+from erf.result.contribution import radius_holding, share_within
 from erf.result.field import ReceptiveField, save_fields
 from erf.size import E2
 from erf.system.seeds import seed_for
 from replication.commands.cli import command, write_table
+from replication.stacks.moments import PARTS, rf_radius
 from replication.trained import command as measuring_command
 from replication.trained.kernels import predicted_sigma
 from replication.trained.snapshots import batch_size, load_network
@@ -60,7 +62,15 @@ def table_row(field: ReceptiveField) -> dict:
         "theoretical_rf": field.theoretical_rf[0],
         "images": field.settings["images"],
         "dead": field.dead,
+        **near_the_unit(field),
     }
+
+
+def near_the_unit(field: ReceptiveField) -> dict[str, float]:
+    """Shares of the impact within parts of the receptive field's radius, and the radius (pixels) that holds half."""
+    impact, radius = np.abs(field.map), rf_radius(field.theoretical_rf)
+    shares = {f"share_{name}": share_within(impact, field.position, part * radius) for name, part in PARTS.items()}
+    return {**shares, "radius_half": radius_holding(impact, field.position, 0.5)}
 
 
 def extent(field: ReceptiveField) -> float:

@@ -23,7 +23,7 @@ from erf.result.field import ReceptiveField, load_fields
 from erf.size import THRESHOLD
 from erf.system.files import atomic, checked
 from replication.claims.measures import Results, smaller_scale
-from replication.claims.tables import ours, read_checked
+from replication.claims.tables import OTHERWISE, counts_by_kind, ours, read_checked
 from replication.claims.verdicts import NOT_REPRODUCED, VERDICTS, Region
 from replication.commands.cli import add_settings, command, new_parser
 from replication.commands.provenance import provenance
@@ -41,7 +41,7 @@ from replication.drawing.report_tables import (
 from replication.stacks.predictions import predicted_size
 from replication.stacks.structures import STRUCTURES
 
-SYMBOLS = dict(zip(VERDICTS, "●◆✕■–", strict=True))
+SYMBOLS = dict(zip(VERDICTS, "●◆◇✕■–", strict=True))
 WIDTH = 1400  # pixels of a figure in the page: twice what it is shown at
 
 
@@ -112,8 +112,8 @@ def page(args: argparse.Namespace) -> str:
         | {"command": facts["command"].replace("{figure}", entry["name"])}
         for entry, path in zip(facts["figures"], args.pictures, strict=True)
     ]
-    verdicts = [claim["verdict"] for claim in claims]
-    claims = [{**claim, "ours": ours(claim)} for claim in claims]
+    kinds = counts_by_kind(claims)
+    claims = [{**claim, "ours": ours(claim), "otherwise": OTHERWISE.get(claim["otherwise"], "")} for claim in claims]
     explorer = json.dumps(explorer_data(fields), ensure_ascii=False).replace("</", "<\\/")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(texts, encoding="utf-8"),
@@ -127,7 +127,7 @@ def page(args: argparse.Namespace) -> str:
         explorer=explorer,
         texts=texts_of(texts, values),
         symbols=SYMBOLS,
-        counts={verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts},
+        kinds=kinds,
         claims=claims,
         contradicted=[claim for claim in claims if claim["verdict"] == NOT_REPRODUCED],
         topics=list(dict.fromkeys(claim["topic"] for claim in claims)),

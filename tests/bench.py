@@ -23,7 +23,17 @@ from replication.stacks.modules import build_stack
 from replication.stacks.structures import structure
 
 CORES = 2
-UNTRAINED = ["convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity"]
+UNTRAINED = [
+    "convolution",
+    "gaussian_shape",
+    "nonlinearity",
+    "structures",
+    "growth",
+    "layers_to_gaussian",
+    "sensitivity",
+    "slope_pair",
+    "reviewers",
+]
 
 
 def seconds(command: list[str], folder: Path) -> float:

@@ -318,7 +318,7 @@ def nothing():
 def model_settings(**changes) -> dict:
     """Settings of a model: the defaults of config.yaml on few small images, and a few changes."""
     defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())["model_defaults"]
-    return {**defaults, "input_size": [12, 10], "count": 3, **changes}
+    return {**defaults, "input_size": [12, 10], "images": 3, **changes}
 
 
 SMALL = {
@@ -329,9 +329,18 @@ SMALL = {
     | {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
         for name in ("plain", "subsample", "dilation", "skip")
-    },
+    }
+    | {"random": {"more_runs": {"depths": [5], "runs": 6}}, "relu": {"more_runs": {"depths": []}}}
+    | {name: {"depths": [3, 4]} for name in ("uniform_kernel_2", "skewed", "random_skewed")},
     "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10, 12]]}
-    | {"samples": {"networks": ["relu_1_channel"], "depths": [8, 10], "count": 2}},
+    | {"samples": {"networks": ["relu_1_channel"], "depths": [[3, 5], [4, 6]], "counts": [2, 1]}},
+    "question_defaults": {"depth": 4, "runs": 6},
+    "questions": {
+        "means": {"widths": [1, 4]},
+        "signed_kernels": {"widths": [1, 2], "mean_shares": [0, 0.5, 1]},
+        "gates": {"widths": [4]},
+        "batch_norm": {"widths": [4], "images": 4},
+    },
     "snapshots": {"cifar10": [0, 1, 2], "camvid": [0, 1, 2]},
     "training_defaults": {
         "cifar10": {
@@ -372,10 +381,10 @@ SMALL = {
         "subsampled": {"distances": [1, 5]},
         "plain_longer": {"recipe": {"epochs": 2}},
     },
-    "model_defaults": {"input_size": [48, 32], "count": 3},
+    "model_defaults": {"input_size": [48, 32], "images": 3},
     "models": {
         "noise": {"factory": "nets.py:build", "layer": "top"},
-        "photos": {"factory": "nets.py:build", "weights": "nets.pt", "layer": "top", "images": "photos"},
+        "photos": {"factory": "nets.py:build", "weights": "nets.pt", "layer": "top", "source": "photos"},
         "library": {"factory": "torchvision.models:shufflenet_v2_x0_5", "layer": "stage3"},
     },
     "figures": {
@@ -383,7 +392,10 @@ SMALL = {
         "gaussian_shape": {"depths": [5, 10]},
         "nonlinearity": {"networks": ["linear_20", "tanh_20"]},
         "structures": {"networks": ["plain", "subsample", "dilation", "skip"]},
+        "layers_to_gaussian": {"networks": ["uniform", "random", "relu", "tanh_20"]},
+        "moments": {"networks": ["uniform_kernel_2", "uniform", "skewed", "random", "random_skewed"]},
         "sensitivity": {"networks": ["plain", "subsample"]},
+        "slope_pair": {"kernels": [2, 3], "thresholds": [0.01, 0.0455], "depths": [[3, 5], [4, 8]]},
         "reach": {"reach": ["plain", "dilated", "subsampled", "plain_longer"]},
         "before_after": {"trainings": ["cifar10", "camvid", "camvid_matched_start"]},
         "evolution": {"trainings": ["cifar10", "camvid"]},
@@ -412,6 +424,17 @@ def write_models(folder: Path, mirror: Path) -> None:
     code = f"{folder}/nets.py"
     torch.save(load_model(f"{code}:build", seed=1, trust=[code]).state_dict(), folder / "nets.pt")
     shutil.copytree(mirror / "CamVid/val", folder / "photos")
+
+
+def snakemake(folder: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+    """What a user sees, who starts Snakemake in a folder; output and errors apart, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+    )
 
 
 def forked(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:

@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import ROOT, Project, network_settings
+from conftest import ROOT, Project, network_settings, snakemake
 from erf.theory import stack_rf
 from lib import checks, strict
 from lib.configuration import Configuration, on_top
@@ -123,6 +122,7 @@ def good_values(schema: dict, value: object, root: dict) -> Iterator:
             yield "a" * longest
         case {"type": "array"}:
             yield value[: schema.get("minItems", 0)]
+            value = value or [0.5]  # only taps are empty in the paper's configuration
             for item in good_values(schema["items"], value[-1], root):
                 kept = value[:-1] or [schema["contains"]["const"]] if "contains" in schema else value[:-1]
                 if item not in kept or not schema.get("uniqueItems"):
@@ -189,6 +189,7 @@ def bad_numbers(schema: dict) -> Iterator:
 
 
 def bad_lists(schema: dict, value: list, root: dict) -> Iterator[tuple[Position, object]]:
+    value = value or [0.5]
     if schema.get("minItems"):
         yield (), value[: schema["minItems"] - 1]
     if "maxItems" in schema:
@@ -276,7 +277,23 @@ BAD = [
         "targets.0: must be one of convolution, gaussian_shape, nonlinearity, structures, growth,",
     ),
     ("networks.relu.depths", [0], "networks.relu.depths.0: must be at least 1, not 0"),
-    ("networks.relu.kernel", 4, "networks.relu.kernel: must be one of 3, 5, 7, 9, 11, not 4"),
+    ("networks.relu.kernel", 4, "networks.relu.kernel: must be one of 2, 3, 5, 7, 9, 11, not 4"),
+    ("networks.skewed.taps", [], "networks.skewed.taps: fixed weights need one number for each position of the kernel"),
+    ("networks.skewed.taps", [0.5, 0.5], "networks.skewed.taps: a kernel of side 3 needs 3 numbers, not 2"),
+    ("networks.skewed.taps", [0, 0, 0], "networks.skewed.taps: they are all zero"),
+    ("networks.skewed.taps", [0.5, -0.1, 0.6], "networks.skewed.taps.1: must be at least 0, not -0.1"),
+    ("networks.skewed.activation", "relu", "networks.skewed.activation: fixed weights are measured without an"),
+    ("networks.uniform.taps", [1, 1, 1], "networks.uniform.taps: uniform weights are all equal"),
+    ("networks.random_skewed.centre_light", 0.5, "networks.random_skewed.centre_light: a kernel has either taps or a"),
+    ("networks.random_skewed.taps", [], "figures.moments.networks: 'random_skewed' and 'random' have the same weights"),
+    ("networks.random_skewed.activation", "relu", "figures.moments.networks: 'random_skewed' and 'uniform_kernel_2'"),
+    ("networks.relu.taps", [0.6, 0.3, 0.1], "slopes.networks: 'relu' is not plain"),
+    (
+        "networks.tanh_20.taps",
+        [0.6, 0.3, 0.1],
+        "figures.nonlinearity.networks: 'tanh_20' has taps, which moments alone",
+    ),
+    ("networks.plain.kernel", 2, "figures.structures.networks: 'plain' has an even kernel, which moments alone"),
     (
         "networks.relu.activation",
         "cosine",
@@ -384,6 +401,13 @@ BAD = [
         "dropout",
         "reach.plain.structure: must be one of plain, subsample, dilation, skip, not 'dropout'",
     ),
+    ("questions.gaets", {}, "questions.gaets: not a setting; did you mean 'gates'?"),
+    ("questions.gates.widht", [4], "questions.gates.widht: not a setting; did you mean 'widths'?"),
+    ("questions.means.activations", ["rleu"], "questions.means.activations.0: must be one of none, relu, not 'rleu'"),
+    ("questions.signed_kernels.mean_shares", [0, 0.5], "questions.signed_kernels.mean_shares: must have 1 among"),
+    ("questions.batch_norm.images", 1, "questions.batch_norm.images: must be at least 2, not 1"),
+    ("question_defaults.runs", 1, "question_defaults.runs: must be at least 2, not 1"),
+    ("figures.reviewers.questions", ["gaets"], "figures.reviewers.questions.0: 'gaets' is not in questions"),
     ("reach.plain.distance", [2], "reach.plain.distance: not a setting; did you mean 'distances'?"),
     ("figures.growth.networks", ["rleu"], "figures.growth.networks.0: 'rleu' is not in networks; did you mean 'relu'?"),
     (
@@ -439,6 +463,14 @@ BAD = [
     ("coverage.structures.skip.depths", [15, 20], "coverage.structures: each must have one depth"),
     ("coverage.structures.skip.runs", 20, "coverage.structures: they must not differ in runs"),
     ("coverage.experiments", 1, "coverage.experiments: must be at least 3, not 1"),
+    ("slopes.samples.depths", [20, 40], "slopes.samples.depths.0: must be a list, not 20"),
+    (
+        "slopes.samples.depths",
+        [[5, 40], [10, 40], [40, 20, 10]],
+        "slopes.samples.depths: two ranges from 10 to 40 layers could not be told apart",
+    ),
+    ("slopes.samples.counts", [100], "slopes.samples.counts: 1 of them, but 3 ranges of depths: one for each range"),
+    ("figures.slope_pair.thresholds", [1], "figures.slope_pair.thresholds.0: must be less than 1, not 1"),
     (
         "figures.structures.networks",
         ["plain", "uniform"],
@@ -501,7 +533,9 @@ BAD = [
     ("models.alexnet.weights", "no.pt", "models.alexnet.weights: there is no file 'no.pt'"),
     ("models.alexnet.weights", "config", "models.alexnet.weights: there is no file 'config'"),
     ("models.alexnet.factory", "no/net.py:build", "models.alexnet.factory: there is no file 'no/net.py'"),
-    ("models.alexnet.images", "photos", "models.alexnet.images: there is no folder 'photos'"),
+    ("models.alexnet.source", "photos", "models.alexnet.source: there is no folder 'photos'"),
+    ("models.alexnet.images", "photos", "models.alexnet.images: must be a whole number, not 'photos'"),
+    ("models.alexnet.count", 8, "models.alexnet.count: not a setting"),
     (
         "models.alexnet.kwargs",
         {"since": datetime.date(2016, 12, 5)},
@@ -511,7 +545,7 @@ BAD = [
     ("models.alexnet.std", [1, 1], "models.alexnet.std: 2 of them, but 3 in mean: one for each channel"),
     (
         "models.alexnet",
-        {"factory": "a:b", "layer": "", "images": "config", "mean": [0, 0], "std": [1, 1]},
+        {"factory": "a:b", "layer": "", "source": "config", "mean": [0, 0], "std": [1, 1]},
         "models.alexnet.mean: images of a folder have 3 channels, or 1, not 2",
     ),
     (
@@ -762,6 +796,7 @@ NAMES = [  # where names and file names are given, and where they are used
     *(("datasets", "camvid", name) for name in ("archive", "folder", "archive_folder", "sha256")),
     *(("trainings", "cifar10", "dataset"), ("networks", "relu", "weights"), ("reach", "plain", "structure")),
     *(("slopes", "networks", 0), ("slopes", "samples", "networks", 0), ("figures", "growth", "networks", 0)),
+    *(("questions", ...), ("questions", "means", "activations", 0), ("figures", "reviewers", "questions", 0)),
     *(("figures", "reach", "reach", 0), ("figures", "units", "trainings", 0), ("figures", "models", "models", 0)),
     *(("models", "alexnet", "unit"), ("models", "alexnet", "channels")),
 ]
@@ -833,17 +868,11 @@ def test_a_shell_makes_of_every_command_the_words_that_are_meant(project):
 # The same through the command.
 
 
-def snakemake(project: Project, *arguments: str) -> subprocess.CompletedProcess:
-    """Snakemake in the project's folder, without its configuration."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "1"]
-    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
-
-
 def ends_in_one_line(project: Project, key: str, config: dict) -> None:
     """Snakemake refuses a configuration, written in place of the paper's, with the one line and nothing else."""
     (project.folder / "config/config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
     before = set(project.folder.iterdir())
-    result = snakemake(project, "all")
+    result = snakemake(project.folder, "all")
     lines = [line for line in result.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
     assert result.returncode == 1 and result.stdout == ""
     assert len(lines) == 1 and lines[0].startswith(f"error: config: {key}: "), result.stderr
@@ -881,7 +910,7 @@ def test_snakemake_shows_that_line_for_hundreds(project):
 def test_a_strange_file_is_refused_without_a_traceback(project, text, line):
     """Snakemake itself says so where it cannot read the file."""
     (project.folder / "strange.yaml").write_text(text)
-    result = snakemake(project, "all", "--configfile", "strange.yaml")
+    result = snakemake(project.folder, "all", "--configfile", "strange.yaml")
     assert result.returncode == 1 and line in result.stderr and "Traceback" not in result.stderr
     assert not (project.folder / "results").exists() and not list(project.folder.rglob("canary"))
 
@@ -889,7 +918,7 @@ def test_a_strange_file_is_refused_without_a_traceback(project, text, line):
 def test_aliases_are_of_use(project):
     text = "name: mine\nnetworks:\n  one: &one {weights: random, runs: 3}\n  two: {<<: *one, runs: 4}\n"
     (project.folder / "mine.yaml").write_text(text)
-    result = snakemake(project, "results/mine/networks/two.csv", "--dry-run", "--configfile", "mine.yaml")
+    result = snakemake(project.folder, "results/mine/networks/two.csv", "--dry-run", "--configfile", "mine.yaml")
     assert result.returncode == 0, result.stderr
 
 
@@ -931,13 +960,7 @@ def test_every_configuration_plans(project, overlay):
     if overlay == "the README's":
         (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "config/README.md").read_text(), re.DOTALL)
         path.write_text(example)
-    result = subprocess.run(
-        [*(sys.executable, "-m", "snakemake", "all", "--dry-run", "--cores", "2", "--configfile", path)],
-        cwd=project.folder,
-        env=project.environment,
-        capture_output=True,
-        text=True,
-    )
+    result = snakemake(project.folder, "all", "--dry-run", "--configfile", path)
     assert result.returncode == 0, result.stderr
     for dataset in ("cifar10", "camvid"):
         downloads = f"download_{dataset}" in result.stdout + result.stderr

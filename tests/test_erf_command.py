@@ -71,7 +71,7 @@ def test_every_option_reaches_the_measurement(nets):
         --device cpu --dtype float64 --batch-size 1 --threads 1 --out field.npz"""
     assert measured(*shlex.split(words)) == 0
     settings = {"factory": "nets.py:build", "kwargs": {"dropout": 0.5}, "weights": "weights.pt", "seed": 4}
-    settings |= {"layer": "top", "unit": [1, 2], "channels": 1, "mode": "square", "images": "photos", "count": 2}
+    settings |= {"layer": "top", "unit": [1, 2], "channels": 1, "mode": "square", "source": "photos", "images": 2}
     settings |= {"input_size": [14, 14], "mean": [0.1, 0.2, 0.3], "std": [1.0, 2.0, 3.0]}
     field, same = (
         ReceptiveField.load("field.npz"),

@@ -1,11 +1,8 @@
 """docs/extend.md: each recipe, applied to a copy of the project as it is printed, gives what it promises."""
 
 import hashlib
-import os
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT, SMALL, copy_project
+from conftest import ROOT, SMALL, copy_project, snakemake
 
 TEXT = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
 BLOCKS = re.compile(r"^`(?P<path>[\w./]+)`(?P<new> \(new\))?.*?(?=^`[\w./]+`|\Z)", re.MULTILINE | re.DOTALL)
@@ -61,15 +58,9 @@ def copy(tmp_path) -> Path:
     return tmp_path
 
 
-def snakemake(folder: Path, *arguments: str, **environment: str) -> str:
+def made(folder: Path, *arguments: str, **environment: str) -> str:
     """What Snakemake says in the copy, with the small configuration."""
-    result = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile=small.yaml"],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        encoding="utf-8",
-    )
+    result = snakemake(folder, *arguments, "--configfile=small.yaml", **environment)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
 
@@ -95,23 +86,22 @@ def slug(title: str) -> str:
 def test_a_figure(copy):
     assert len(apply(copy, "A figure")) <= 4
     write_small(copy, targets=["sigma"])
-    snakemake(copy, "figures/small/sigma.png")
+    made(copy, "figures/small/sigma.png")
     table = pd.read_csv(copy / "figures/small/sigma.csv")
     uniform = table[table["series"] == "uniform"]
     np.testing.assert_allclose(uniform["sigma_rows"], np.sqrt(uniform["depth"] * 8 / 12), rtol=1e-5)
     # Schema, checks and report follow from the table.
     bad = "figures={'sigma': {'x': 'y'}}"
-    command = [sys.executable, "-m", "snakemake", "-n", "--configfile=small.yaml", "--config", bad]
-    refused = subprocess.run(command, cwd=copy, capture_output=True, encoding="utf-8")
+    refused = snakemake(copy, "--dry-run", "--configfile=small.yaml", "--config", bad)
     assert refused.stderr.splitlines()[-1] == "error: config: figures.sigma.x: not a setting here"
-    planned = snakemake(copy, "all", "--dry-run")
+    planned = made(copy, "all", "--dry-run")
     assert re.search(r"^figure_scorecard +1$", planned, re.MULTILINE) and "replication_report" in planned
 
 
 def test_a_structure_and_a_network(copy):
     assert len(apply(copy, "A structure") | apply(copy, "A network or a depth")) <= 4
     write_small(copy, targets=["structures"], networks=SMALL["networks"] | {"wide": {"depths": [3]}})
-    snakemake(copy, "results/small/networks/pointwise.csv", "results/small/networks/wide.csv")
+    made(copy, "results/small/networks/pointwise.csv", "results/small/networks/wide.csv")
     (row,) = pd.read_csv(copy / "results/small/networks/pointwise.csv").itertuples()
     assert row.rf == 31 and row.limit_sigma_rows == pytest.approx(np.sqrt(2 * 15 * 8 / 12))  # of the magnitude
 
@@ -120,8 +110,8 @@ def test_a_model_and_a_claim(copy):
     assert len(apply(copy, "A model")) == 1
     assert len(apply(copy, "A claim")) == 1
     write_small(copy, targets=["gaussian_shape", "growth"])
-    assert "resnet34" in snakemake(copy, "results/small/models/resnet34.npz", "--dry-run")
-    snakemake(copy, "results/small/claims.csv")
+    assert "resnet34" in made(copy, "results/small/models/resnet34.npz", "--dry-run")
+    made(copy, "results/small/claims.csv")
     claims = pd.read_csv(copy / "results/small/claims.csv").set_index("id")
     assert claims.loc["convolution_sigma", "verdict"] == "reproduced"
 
@@ -155,7 +145,7 @@ def test_a_dataset(copy, cifar100):
         training_defaults={**SMALL["training_defaults"], "cifar100": training},
         figures={"before_after": {"trainings": ["cifar100"]}},
     )
-    snakemake(copy, "all", ERF_DATA_MIRROR=str(copy / "mirror"))
+    made(copy, "all", ERF_DATA_MIRROR=str(copy / "mirror"))
     test = pd.read_csv(copy / "results/small/trainings/cifar100/seed_0/test.csv")
     assert 0 <= test["test_accuracy"][0] <= 1 and (copy / "figures/small/before_after.png").exists()
     assert "CIFAR-100" in (copy / "results/small/report/index.html").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 import figure_before_after
 import figure_convergence
 import figure_initialization
+import figure_layers_to_gaussian
 import figure_reach
 import figure_units
 from erf.result.intervals import mean_interval
@@ -145,3 +146,47 @@ def test_a_large_map_is_tabulated_in_blocks():
     assert first["impact"] == pytest.approx(large[:4, :4].mean())
     assert (first["row"], first["column"]) == (1.5 - 100, 1.5 - 120)  # the block's middle
     assert len(figure_before_after.table_of(small, (4.0, 6.0))) == 96
+
+
+def shape_table(series: str, depths: list[int], **columns) -> pd.DataFrame:
+    """As measure_network leaves it; a Gaussian's but for `columns`."""
+    row = {"series": series, "variant": "abs", "kernel": 3, "runs": 20, "dead": 0, "clipped": False}
+    for name, value in {"r2": 0.999, "kurtosis": -0.05, "departure": 0.01}.items():
+        row |= {name: value, f"{name}_low": value - 0.0005, f"{name}_high": value + 0.0005, f"theory_{name}": value}
+    return pd.DataFrame({**row, "depth": depths} | columns)
+
+
+def test_from_which_depth_on_a_series_is_gaussian():
+    """Row by row, out of a class by one measure each; a depth that fails in between begins the count anew."""
+    measured = shape_table(
+        "random",
+        [5, 10, 20, 40, 80],
+        r2=[0.97, 0.999, 0.99, 0.999, 0.999],
+        kurtosis=[0.0, -0.1, 0.0, 0.25, 0.0],
+        departure=[0.01, 0.01, 0.01, 0.01, 0.03],
+        departure_high=[0.02, 0.02, 0.02, 0.02, 0.06],
+    )
+    exact = shape_table("uniform", [5, 10], runs=1, r2_low=np.nan, kurtosis_high=np.nan, departure=[0.06, 0.01])
+    square = shape_table("random", [5], r2=0.1).assign(variant="square")
+    points = figure_layers_to_gaussian.tabulate([square, measured, exact])
+    assert len(points) == 7 * 3
+    random, uniform = (points[points["series"] == name] for name in ("random", "uniform"))
+    by_depth = random.drop_duplicates("depth").set_index("depth")
+    assert by_depth["shape"].tolist() == ["", "Gaussian", "near-Gaussian", "near-Gaussian", "Gaussian"]
+    assert by_depth.loc[10, "sure"] == "Gaussian" and by_depth.loc[80, "sure"] == ""
+    assert figure_layers_to_gaussian.first_depth(random, "Gaussian") == 80
+    assert figure_layers_to_gaussian.first_depth(random, "near-Gaussian") == 10
+    assert figure_layers_to_gaussian.in_words(uniform) == "Gaussian from 10 layers on"
+    assert (uniform["low"] == uniform["high"]).all()
+    unexplained = random[random["measure"] == "unexplained"].iloc[1]
+    assert (unexplained["value"], unexplained["high"]) == pytest.approx((0.001, 0.0015))
+    only = shape_table("random", [20], departure=0.06)
+    words = figure_layers_to_gaussian.in_words(figure_layers_to_gaussian.tabulate([only]))
+    assert words == "not near-Gaussian at 20 layers"
+
+
+def test_theorys_curve_is_that_of_the_tables():
+    curve = figure_layers_to_gaussian.theory_curve("random", 3, [5, 30]).set_index(["depth", "measure"])["value"]
+    assert curve[10, "kurtosis"] == pytest.approx(-0.1135, abs=1e-3)  # tests/test_shape.py has the measures themselves
+    assert curve[10, "departure"] == pytest.approx(0.0291, abs=1e-3)
+    assert curve.index.get_level_values("depth").max() == 30

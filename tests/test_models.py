@@ -439,11 +439,11 @@ def test_transparency_is_left_out_and_palettes_are_looked_up(tmp_path):
 
 def test_images_have_as_many_channels_as_the_mean(tmp_path):
     picture(tmp_path / "x.png", np.full((6, 6, 3), (255, 0, 0), np.uint8))
-    settings = model_settings(images=str(tmp_path), count=1, input_size=[3, 3], mean=[0.5], std=[2])
+    settings = model_settings(source=str(tmp_path), images=1, input_size=[3, 3], mean=[0.5], std=[2])
     shown = load_images(settings)
     assert shown.shape == (1, 1, 3, 3) and torch.allclose(shown, torch.tensor((76 / 255 - 0.5) / 2))  # Pillow's grey
     four = {"mean": [0] * 4, "std": [1] * 4}
-    assert load_images(settings | four | {"images": "noise"}).shape == (1, 4, 3, 3)
+    assert load_images(settings | four | {"source": "noise"}).shape == (1, 4, 3, 3)
     with pytest.raises(InputError, match=r"images of a folder have 3 channels, or 1, not the 4 of mean and std"):
         load_images(settings | four)
     with pytest.raises(InputError, match=r"a mean for 1 channels and a std for 4: give one of each for every channel"):
@@ -510,14 +510,14 @@ def test_models_of_one_seed_see_the_same_noise(nets):
 def test_images_of_a_folder_are_measured(nets):
     for number in range(3):
         picture(nets / f"photos/{number}.png", np.full((20, 20, 3), 255 * (number == 1), np.uint8))
-    field = measured(factory="nets.py:square", layer="", images="photos", mean=[0, 0, 0], std=[0.5, 0.5, 0.5])
+    field = measured(factory="nets.py:square", layer="", source="photos", mean=[0, 0, 0], std=[0.5, 0.5, 0.5])
     assert field.map.max() == pytest.approx(2 * 2)  # d(x^2)/dx = 2x, at 2 in one image, at 0 in the others
     assert field.dead == 2
 
 
 def test_new_batch_norms_are_calibrated_and_trained_ones_left_alone(nets):
     plain, tripled = (
-        measured(factory="nets.py:build", kwargs={"scale": scale}, layer="", count=8) for scale in (1.0, 3.0)
+        measured(factory="nets.py:build", kwargs={"scale": scale}, layer="", images=8) for scale in (1.0, 3.0)
     )
     np.testing.assert_allclose(tripled.map / tripled.map.max(), plain.map / plain.map.max(), rtol=1e-3, atol=1e-3)
     trained = measured(factory="nets.py:trained", layer="")
@@ -545,12 +545,12 @@ def test_calibration_counts_no_dropout_among_what_batch_norms_see(nets):
         ({"factory": "nets.py:grey"}, r"the model fails on images of 1 x 3 x 12 x 10: RuntimeError: Given groups=1"),
         ({"factory": "nets.py:build", "layer": "cnov"}, "unknown layer 'cnov': did you mean conv"),
         (
-            {"factory": "nets.py:pooled", "count": 1},
+            {"factory": "nets.py:pooled", "images": 1},
             "the model fails on images of 1 x 3 x 12 x 10: ValueError: Exp",
         ),
         ({"factory": "nets.py:box", "unit": [12, 0]}, r"unit \(12, 0\) is outside"),
         ({"factory": "nets.py:box", "channels": 5}, "unknown channels 5"),
-        ({"factory": "nets.py:box", "images": "no/where"}, "no/where: no such folder of images"),
+        ({"factory": "nets.py:box", "source": "no/where"}, "no/where: no such folder of images"),
     ],
 )
 def test_what_cannot_be_measured_is_named_in_one_line(nets, changes, message):
@@ -588,7 +588,7 @@ def test_files_of_the_users_own_keep_their_names_whatever_a_record_beside_them_s
     for number in range(3):
         picture(nets / f"photos/{number}.png", np.full((20, 20, 3), 80 * number, np.uint8))
     torch.save(load_model("nets.py:build").state_dict(), "nets.pt")
-    settings = model_settings(factory="nets.py:build", weights="nets.pt", images="photos", layer="top")
+    settings = model_settings(factory="nets.py:build", weights="nets.pt", source="photos", layer="top")
     arguments = ["--settings", settings_file({"name": "x", **settings}), "--device", "cpu", "--trust", "nets.py"]
     assert script.main([*arguments, "--out", "out/x.npz"]) == 0
     record = json.loads(Path("out/x.provenance.json").read_text())

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from test_place import FIGURE, TINY, snakemake, tiny_project
+from conftest import snakemake
+from test_place import FIGURE, TINY, tiny_project
 
 OTHERS = """
 configfile: "mine.yaml"

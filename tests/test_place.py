@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT, Project, copy_project, mounted, remount
+from conftest import ROOT, Project, copy_project, mounted, remount, snakemake
 
 TINY = {  # the claims, the scorecard and the report, of what takes seconds
     "name": "tiny",
@@ -35,17 +35,6 @@ def tiny_project(folder: Path) -> Path:
     copy_project(folder)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     return folder
-
-
-def snakemake(cwd: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
-    """What a user sees, who starts Snakemake in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        encoding="utf-8",
-    )
 
 
 def refused(result: subprocess.CompletedProcess) -> str:
@@ -128,7 +117,7 @@ def test_a_working_folder_may_have_braces(tiny, tmp_path):
 def test_an_image_with_braces_is_named(tiny):
     (tiny / "photos").mkdir()
     (tiny / "photos/a{b}.png").touch()
-    model = {"factory": "torchvision.models:alexnet", "layer": "features", "images": "photos", "count": 1}
+    model = {"factory": "torchvision.models:alexnet", "layer": "features", "source": "photos", "images": 1}
     (tiny / "tiny.yaml").write_text(yaml.safe_dump({**TINY, "models": {"mine": model}}), encoding="utf-8")
     line = "error: models.mine: braces in 'photos/a{b}.png' are wildcards to Snakemake: rename it"
     arguments = ("--configfile=tiny.yaml", "results/tiny/models/mine.npz", "--dry-run")

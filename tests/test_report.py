@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def show(browser, path: Path, width: int = 1280, scheme: str = "light", mobile: 
 
 def test_every_figure_is_there_and_visible(opened, finished_project):
     targets = sorted(path.stem for path in (finished_project.folder / "figures/small").glob("*.png"))
-    assert len(targets) == 14
+    assert len(targets) == 16
     shown = opened.execute_script(
         "return [...document.querySelectorAll('main > section img')].map(image => {"
         " image.scrollIntoView(); const box = image.getBoundingClientRect();"
@@ -162,9 +163,12 @@ def test_the_table_of_claims_is_that_of_the_results(opened, finished_project):
             shown = with_interval(*known[["measured", "low", "high"]].astype(float), claim["digits"])
             part = f"\n{claim['part']}" if len(claim["parts"]) > 1 else ""
             assert cells[2] == f"{shown} {claim['unit']}".strip() + part
-    verdicts = table["verdict"].value_counts().to_dict()
-    header = opened.find_element("css selector", ".counts").text
-    assert {name: int(count) for name, count in re.findall(r"([a-z][a-z ]+[a-z]) (\d+)", header)} == verdicts
+    headers = opened.find_elements("css selector", ".counts")
+    for kind, header in zip(("empirical", "theory", "identity"), headers, strict=True):
+        own = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
+        assert (
+            Counter({name: int(count) for name, count in re.findall(r"([a-z][a-z ]+[a-z]) (\d+)", header.text)}) == own
+        )
 
 
 DEFINITIONS = {"95", "10"}  # the level of all intervals, and the power of ten in arXiv's and units' names
@@ -211,8 +215,9 @@ def test_every_number_in_the_report_is_in_a_result_or_a_setting(finished_project
     deviation = 100 * (wide["size"] / wide["theory_size"] - 1).abs().max()
     full = {**finished_project.config, "name": "small"}
     defaults = {"width": 4, "special_layers": [4, 8, 12], "threshold": THRESHOLD, "seeds": 3}  # settings of this run
-    verdicts = [claim["verdict"] for claim in claims]
-    counts = [len(claims), deviation, *(verdicts.count(verdict) for verdict in set(verdicts))]
+    kinds = Counter(claim["kind"] for claim in claims)
+    verdicts = Counter((claim["kind"], claim["verdict"]) for claim in claims)
+    counts = [deviation, *kinds.values(), *verdicts.values()]
     known = numbers_in([claims, full["training_defaults"], defaults, counts]) | DEFINITIONS
     known |= {"2016", "1701.04128", "34"}  # the paper and a network by their names
     unknown = [number for number in re.findall(r"\d+(?:\.\d+)?", body) if number not in known]
@@ -489,7 +494,7 @@ def click_on(browser, selector: str, number: int = 0, text: str = "") -> None:
 
 def test_snakemakes_report_shows_every_figure_with_its_caption(browser, snakemake_report, finished_project):
     """Every category is opened, and in it every result shown, and its caption read."""
-    categories = {"Theory": 1, "Untrained networks": 4, "Trained networks": 2, "Beyond the paper": 6, "Verdicts": 3}
+    categories = {"Theory": 1, "Untrained networks": 4, "Trained networks": 2, "Beyond the paper": 8, "Verdicts": 3}
     seen = {}
     for category, count in categories.items():
         for number in range(count):

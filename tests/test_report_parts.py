@@ -83,7 +83,7 @@ def test_every_figure_has_a_caption_and_a_description_of_its_own():
     figures = [path.stem.removeprefix("figure_") for path in (ROOT / "scripts").glob("figure_*.py")]
     found = [replication_report.captioned(texts / f"{figure}.rst") for figure in figures]
     assert all(len(one["alt"]) > 60 and "<p>" in one["caption"] and "alt" not in one["caption"] for one in found)
-    assert len({one["alt"] for one in found}) == len(found) == 14
+    assert len({one["alt"] for one in found}) == len(found) == 17
 
 
 def field_of(impact: np.ndarray, **changes) -> ReceptiveField:
@@ -98,7 +98,7 @@ def test_a_measured_map_survives_its_way_into_the_page():
     values = np.frombuffer(base64.b64decode(found["values"]), "<u2").reshape(found["height"], found["width"])
     np.testing.assert_allclose(values / 65535, impact / impact.max(), atol=1e-5)
     level = THRESHOLD * centre_impact(impact, (5, 5))
-    assert np.sqrt((values > found["level"]).sum()) == pytest.approx(float(found["size"]), abs=0.05)
+    assert np.sqrt((values > found["level"]).sum()) == pytest.approx(float(found["size"]), abs=0.3)  # one counts
     assert ((values > found["level"]) == (impact > level)).mean() > 0.99
     assert found["label"] == "random, 16 channels, 19 runs (1 more were dead)"
 

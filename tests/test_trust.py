@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 import measure_model as script
-from conftest import NETS, SCRIPTS, model_settings, settings_file
+from conftest import NETS, SCRIPTS, model_settings, settings_file, snakemake
 from erf.__main__ import main
 from erf.errors import InputError
 from erf.models.factory import load_factory, load_model
@@ -230,15 +230,12 @@ def test_trust_reaches_the_model_through_the_shell(project):
     target = "results/small/models/mine.npz"
 
     def run(*trust: str):
-        *words, _, _ = project.command(target)
-        return subprocess.run(
-            [*words, *(["--config", *trust] if trust else [])],
-            cwd=project.folder, env=project.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        words = ["--config", *trust] if trust else []
+        return snakemake(project.folder, target, f"--configfile={project.write_config()}", *words)
 
     refused = run()
-    assert refused.returncode and "models.mine.factory: 'my nets;touch executed.py' is code; if you" in refused.stdout
+    assert refused.returncode and "models.mine.factory: 'my nets;touch executed.py' is code; if you" in refused.stderr
     made = run(f"trust={odd.name}")
-    assert made.returncode == 0, made.stdout
+    assert made.returncode == 0, made.stderr
     assert (project.folder / target).exists() and not (project.folder / "executed").exists()
-    assert "Nothing to be done" in run(f"trust=[{odd.name}]").stdout
+    assert "Nothing to be done" in run(f"trust=[{odd.name}]").stderr

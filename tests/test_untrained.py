@@ -21,6 +21,7 @@ from erf.result.intervals import percentile_interval
 from erf.theory import log_log_slope
 from lib import safekeeping
 from replication.stacks.predictions import predicted_cut_off
+from replication.stacks.slopes import is_pair
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,22 @@ def test_fitted_sigma_is_within_3_percent_of_the_prediction(weights, place, dept
     for axis in ("rows", "columns"):
         assert row[f"fit_sigma_{axis}"] == pytest.approx(row[f"limit_sigma_{axis}"], rel=0.03)
     assert row["gaussian_r2"] > 0.99
+
+
+def test_measures_of_shape_are_theorys_where_weights_are_not_random():
+    settings = network_settings(weights="uniform", width=1, runs=1, depths=[5, 20])
+    for row in measure_network.measure_network("uniform", settings)[1].to_dict("records"):
+        for name in ("kurtosis", "departure", "r2"):
+            assert row[name] == pytest.approx(row[f"theory_{name}"], rel=1e-6)
+            assert np.isnan(row[f"{name}_low"])
+        assert row["departure_from_theory"] == pytest.approx(0, abs=1e-6)
+
+
+def test_intervals_of_shape_reach_theory_in_wide_random_networks():
+    (row,) = measure_network.measure_network("random", network_settings(depths=[20]))[1].to_dict("records")
+    for name in ("kurtosis", "departure"):
+        assert row[f"{name}_low"] - 0.005 <= row[f"theory_{name}"] <= row[f"{name}_high"] + 0.005
+    assert row["departure_from_theory_low"] < 0.005
 
 
 def test_random_networks_have_theorys_finite_depth_sizes(random):
@@ -218,11 +235,21 @@ def test_a_slope_over_fewer_than_two_depths_is_empty(random):
 
 def test_a_sample_is_an_experiment_of_its_own(tmp_path):
     settings = network_settings(width=1, runs=5, activation="relu")
-    arguments = ["--settings", settings_file({"name": "thin", **settings, "depths": [16, 4, 8], "samples": 3})]
+    arguments = [
+        "--settings",
+        settings_file({"name": "thin", **settings, "depths": [[8, 4], [2, 4]], "counts": [3, 1]}),
+    ]
     assert slope_samples.main([*arguments, "--out", str(tmp_path / "thin.csv")]) == 0
     table = pd.read_csv(tmp_path / "thin.csv")
-    assert table["size"].nunique() == 6
-    assert set(table["range"]) == {"4-16"} and set(table["depths"]) == {"8-16"}  # at 4 layers the field cuts off
+    assert table.groupby(["depths", "variant"])["size"].nunique().to_dict() == {
+        ("2-4", "abs"): 1,
+        ("2-4", "per run"): 1,
+        ("4-8", "abs"): 3,
+        ("4-8", "per run"): 3,
+    }
+    assert table["pair"].tolist() == is_pair(table["size"], table["ratio"]).tolist()
+    shallow = table.query("depths == '2-4' and variant == 'abs'").iloc[0]
+    assert shallow["size"] - shallow["ratio"] == pytest.approx(np.log2(9 / 5))
     name = "thin, sample 1"
     fields, _ = measure_network.measure_network(name, settings | {"depths": [8, 16]})
     rows = table[table["sample"] == 1].set_index("variant")
@@ -292,6 +319,15 @@ def test_the_figure_of_structures_holds_each_against_its_own_plain_network():
     assert table["ratio"].tolist() == pytest.approx([1, 13 / 9, 1, 5 / 11], rel=0.002)
     assert table["ratio_low"][[1, 3]].tolist() == pytest.approx([13 / 9, 5 / 11], rel=0.002)
     assert table["theory_ratio"][1] == table["theory_ratio"][3] < 0.8
+
+
+def test_a_depth_may_have_more_runs_than_others():
+    settings = network_settings(depths=[3, 5], width=2, runs=4, more_runs={"depths": [3], "runs": 9})
+    fields, table = measure_network.measure_network("x", settings)
+    assert [len(field.run_sizes) for field in fields] == table["runs"].tolist() == [9, 4]
+    alone, _ = measure_network.measure_network("x", settings | {"runs": 9, "more_runs": {"depths": [], "runs": 1}})
+    np.testing.assert_array_equal(alone[0].map, fields[0].map)
+    assert measure_network.measure_network("x", settings, {3: ([fields[0]], table.iloc[:1])})[1].equals(table)
 
 
 def test_a_network_that_is_dead_in_all_runs_is_named(tmp_path, capsys):

@@ -20,9 +20,19 @@ from lib.place import Place
 from lib.run import Run
 from repeatable import digests
 
-OF_NETWORKS = ["gaussian_shape", "nonlinearity", "structures", "growth", "sensitivity", "initialization"]
+OF_NETWORKS = [
+    "gaussian_shape",
+    "nonlinearity",
+    "structures",
+    "growth",
+    "layers_to_gaussian",
+    "moments",
+    "sensitivity",
+    "slope_pair",
+    "initialization",
+]
 OF_TRAININGS = ["before_after", "evolution", "convergence", "units", "initialization"]
-FIGURES = ["convolution", *OF_NETWORKS, "reach", *OF_TRAININGS[:-1], "models"]
+FIGURES = ["convolution", *OF_NETWORKS, "reviewers", "reach", *OF_TRAININGS[:-1], "models"]
 REPORT = {"replication_report"}
 OF_MODELS = {"measure_model", "figure_models"} | REPORT
 CLAIMS = {"check_claims", "figure_scorecard"} | REPORT
@@ -67,10 +77,10 @@ def test_the_command_that_makes_a_figure_names_its_configuration(files, changes,
     assert run.remade_by() == command
 
 
-def test_slurm_groups_the_figures_that_the_table_groups():
+def test_slurm_groups_no_figure_that_waits_for_a_training():
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/profile.yaml").read_text())
-    told = {rule: group for rule, group in profile["groups"].items() if rule.removeprefix("figure_") in TABLE}
-    assert told == {f"figure_{name}": figure.group for name, figure in TABLE.items() if figure.group}
+    grouped = {rule.removeprefix("figure_") for rule in profile["groups"]} & TABLE.keys()
+    assert grouped and all({*TABLE[name].shows} <= {"networks"} for name in grouped)
 
 
 def test_conda_environment_is_in_step_with_the_lock():
@@ -188,7 +198,7 @@ CHANGES = [
         "erf/measuring/measure.py",
         {"measure_network", "growth_slopes", "slope_samples", "measure_snapshots", "measure_units", "train_reach"}
         | {"measure_model"}
-        | {f"figure_{name}" for name in FIGURES if name != "convolution"}
+        | {f"figure_{name}" for name in FIGURES if name not in ("convolution", "reviewers")}
         | CLAIMS,
     ),
     ("replication/drawing/plots.py", {f"figure_{name}" for name in FIGURES} | CLAIMS),
@@ -198,6 +208,7 @@ CHANGES = [
     (
         "replication/stacks/structures.py",
         {"measure_network", "growth_slopes", "slope_samples", "train_reach", "figure_reach"}
+        | {"measure_question", "figure_reviewers"}
         | {f"figure_{name}" for name in OF_NETWORKS}
         | CLAIMS,
     ),
@@ -225,11 +236,30 @@ SETTINGS = [
         ("networks", "relu", "runs"),
         4,
         5,
-        {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"} | CLAIMS,
+        {"measure_network", "growth_slopes", "figure_gaussian_shape", "figure_growth", "figure_sensitivity"}
+        | {"figure_layers_to_gaussian"}
+        | CLAIMS,
     ),
-    (("networks", "tanh_20", "seed"), 0, 1, {"measure_network", "figure_nonlinearity"} | CLAIMS),
-    (("slopes", "depths"), [[5, 10, 12]], [[12, 5, 10]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
-    (("slopes", "samples", "count"), 2, 3, {"slope_samples", "figure_sensitivity"} | REPORT),
+    (
+        ("networks", "tanh_20", "seed"),
+        0,
+        1,
+        {"measure_network", "figure_nonlinearity", "figure_layers_to_gaussian"} | CLAIMS,
+    ),
+    (
+        ("slopes", "depths"),
+        [[5, 10, 12]],
+        [[12, 5, 10]],
+        {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS,
+    ),
+    (("questions", "gates", "widths"), [4], [3], {"measure_question", "figure_reviewers"} | REPORT),
+    (
+        ("slopes", "samples", "counts"),
+        [2, 1],
+        [3, 1],
+        {"slope_samples", "figure_sensitivity", "figure_slope_pair"} | REPORT,
+    ),
+    (("figures", "slope_pair", "kernels"), [2, 3], [3], {"figure_slope_pair"} | REPORT),
     (("reach", "plain", "steps"), 3, 4, {"train_reach", "figure_reach"} | REPORT),
     (("models", "photos", "seed"), 0, 1, OF_MODELS),
     (("figures", "models", "models"), ["noise", "photos", "library"], ["photos", "noise"], {"figure_models"} | REPORT),

@@ -31,7 +31,7 @@ def jobs(run: Run) -> Iterator[dict]:
     for name in configuration.used("trainings"):
         dataset, settings = configuration.dataset_of(name), configuration.training(name)
         told = run.place.settings(f"trainings/{name}")
-        given = ["--data", f"data/{dataset}.npz", "--settings", told]
+        given = ["--data", run.place.data(dataset), "--settings", told]
         for seed in settings["seeds"]:
             folder, where = results(f"trainings/{name}/seed_{seed}"), ["--seed", str(seed), "--device", "auto"]
             snapshots = [f"{folder}/{stem}.pt" for stem in configuration.snapshots(dataset)]
@@ -50,7 +50,7 @@ def bundle(run: Run, out: Path) -> list[Path]:
     plan = list(jobs(run))
     if not plan:
         sys.exit(f"error: {configuration['name']} trains nothing: its targets show no trainings")
-    data = [f"data/{name}.npz" for name in configuration.used_datasets()]
+    data = [run.place.data(name) for name in configuration.used_datasets()]
     for path in data:
         if not Path(path).exists():
             sys.exit(f"error: there is no {path}: make data first")

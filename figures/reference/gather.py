@@ -1,26 +1,32 @@
-"""Keep a finished run here: its figures, their tables, the results' tables, each kind in one file, and what made them.
+"""Keep a finished run here: its figures and their tables, the results' tables, each kind in one file, maps of untrained
+networks, and what made them all.
 
-python figures/reference/gather.py           results/paper/ and figures/paper/, into this folder
-python figures/reference/gather.py laptop    results/laptop/ and figures/laptop/, into laptop/; what is the same, once
+python figures/reference/gather.py untrained            results/untrained/ and figures/untrained/, into this folder
+python figures/reference/gather.py laptop               results/laptop/ and figures/laptop/, into laptop/
+python figures/reference/gather.py untrained --check    keeps nothing, but tells which kept files a run makes otherwise
 """
 
+import argparse
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 sys.path.insert(0, str(PROJECT / "scripts"))
 
+from erf.result.field import load_fields  # noqa: E402
 from erf.system.files import record_of  # noqa: E402
 
 TABLES = {  # by name here: where they lie under results/
-    "claims": "claims.csv",
     "growth_slopes": "growth_slopes.csv",
     "networks": "networks/*.csv",
     "slope_samples": "slope_samples/*.csv",
+    "questions": "questions/*.csv",
     "interval_coverage": "interval_coverage.csv",
     "erf": "erf/*/seed_*.csv",
     "metrics": "trainings/*/seed_*/metrics.csv",
@@ -29,24 +35,18 @@ TABLES = {  # by name here: where they lie under results/
     "units_by_seed": "units/*/seed_*.csv",
     "reach_by_seed": "reach/*/seed_*.csv",
 }
-FIGURES = [  # the maps' tables are too large to keep
-    *("convolution", "structures", "growth", "sensitivity", "reach", "evolution", "convergence", "units"),
-    *("initialization", "scorecard", "models"),
-]
-
-PAPER = "paper"
+LARGEST = 2**20  # bytes of a figure's table: those of maps are larger, and not kept
+DEEPEST = 40  # layers of the networks whose maps are kept
+UNTRAINED = ("paper", "untrained")  # whose results lie in this folder itself
 ORIGIN = ("script", "finished", "seconds", "commit", "processor", "cores", "GPU", "Python", "torch", "numpy")
 
 
-def gather(name: str) -> None:
-    """Copy what there is of the configuration `name`; that of the paper's scale has no folder of its own here."""
-    results, figures, out = PROJECT / "results" / name, PROJECT / "figures" / name, HERE / name.removeprefix(PAPER)
+def gather(name: str, out: Path) -> None:
+    """Copy what there is of the configuration `name`."""
+    results, figures = PROJECT / "results" / name, PROJECT / "figures" / name
     out.mkdir(exist_ok=True)
-    for path in sorted(figures.glob("*.png")):
-        shutil.copyfile(path, out / path.name)
-    for figure in FIGURES:
-        path = figures / f"{figure}.csv"
-        if path.exists():
+    for path in [*sorted(figures.glob("*.png")), *sorted(figures.glob("*.csv"))]:
+        if path.stem != "scorecard" and (path.suffix == ".png" or path.stat().st_size <= LARGEST):
             shutil.copyfile(path, out / path.name)
     origins = []
     for table, pattern in TABLES.items():
@@ -56,14 +56,18 @@ def gather(name: str) -> None:
             gathered = pd.concat([labelled(path, results) for path in paths], ignore_index=True)
             gathered.to_csv(out / f"{table}.csv", index=False, lineterminator="\n")
     pd.DataFrame(origins).to_csv(out / "provenance.csv", index=False, lineterminator="\n")
-    for path in (PROJECT / "benchmarks").glob("measure.*") if name == PAPER else []:  # of `make bench`
+    for path in sorted(results.glob("networks/*.npz")):
+        keep_maps(path, out / "maps" / path.name)
+    for path in (PROJECT / "benchmarks").glob("measure.*") if name in UNTRAINED else []:  # of `make bench`
         shutil.copyfile(path, out / path.name)
-    if (results / "claims.json").exists():
-        shutil.copyfile(results / "claims.json", out / "claims.json")
-    for path in HERE.glob("*.*") if name != PAPER else []:
-        same = out / path.name
-        if same.exists() and same.read_bytes() == path.read_bytes():  # untrained networks, of the paper's scale in both
-            same.unlink()
+
+
+def keep_maps(path: Path, out: Path) -> None:
+    """The mean maps of |g| of a network (H, W), float32, by depth."""
+    fields = [field for field in load_fields(path) if field.settings["variant"] == "abs"]
+    maps = {f"depth_{f.settings['depth']}": f.map.astype(np.float32) for f in fields if f.settings["depth"] <= DEEPEST}
+    out.parent.mkdir(exist_ok=True)
+    np.savez_compressed(out, **maps)
 
 
 def origin(path: Path) -> dict:
@@ -82,5 +86,25 @@ def labelled(path: Path, results: Path) -> pd.DataFrame:
     return table
 
 
+def differences(made: Path, kept: Path) -> list[str]:
+    """Files of a run that are kept with other bytes, or not kept. Origins differ by nature, times among them."""
+    names = [path.relative_to(made) for path in sorted(made.rglob("*.*")) if path.name != "provenance.csv"]
+    return [
+        f"{name}: {'differs' if (kept / name).exists() else 'not kept'}"
+        for name in names
+        if not (kept / name).exists() or (kept / name).read_bytes() != (made / name).read_bytes()
+    ]
+
+
 if __name__ == "__main__":
-    gather(sys.argv[1] if len(sys.argv) > 1 else PAPER)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", default="untrained", help="of the configuration")
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    kept = HERE if args.name in UNTRAINED else HERE / args.name
+    if not args.check:
+        sys.exit(gather(args.name, kept))
+    with tempfile.TemporaryDirectory() as folder:
+        gather(args.name, Path(folder))
+        found = differences(Path(folder), kept)
+    sys.exit("\n".join(found) if found else print("Every kept file is made with the same bytes."))

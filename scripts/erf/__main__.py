@@ -63,8 +63,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     modes, text = ["abs", "square", "signed", "positive"], "what of the gradient is averaged (abs)"
     unit.add_argument("--mode", choices=modes, default="abs", help=text)
     images = parser.add_argument_group("the images")
-    images.add_argument("--images", default="noise", metavar="FOLDER", help="of images (normal noise)")
-    images.add_argument("--count", type=_positive, default=16, help="how many to average over (16)")
+    images.add_argument("--images", dest="source", default="noise", metavar="FOLDER", help="of images (normal noise)")
+    text = "how many to average over (16)"
+    images.add_argument("--count", dest="images", type=_positive, default=16, metavar="COUNT", help=text)
     text = "one number for a square (224)"
     images.add_argument(
         "--input-size", type=_positive, nargs="+", default=[224], metavar="PIXELS", help=f"height and width, {text}"
@@ -100,7 +101,7 @@ def _measure(args: argparse.Namespace) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    described = ("factory", "kwargs", "weights", "seed", "layer", "channels", "mode", "images", "count", "mean", "std")
+    described = ("factory", "kwargs", "weights", "seed", "layer", "channels", "mode", "source", "images", "mean", "std")
     settings = {name: getattr(args, name) for name in described}
     settings |= {"unit": args.unit or "center", "input_size": [args.input_size[0], args.input_size[-1]]}
     with warnings.catch_warnings(action="ignore"):  # that there is no GPU: here that is nothing to wonder at

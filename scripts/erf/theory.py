@@ -293,9 +293,12 @@ def expected_sigma(stack: Stack, weights: str, mode: str = "abs") -> tuple[float
     return tuple(width * sigma for sigma in stack_sigma(stack))
 
 
-def expected_size(stack: Stack, weights: str, mode: str = "abs", threshold: float = THRESHOLD) -> float:
-    """ERF size (pixels) of the expected map, finite depth and clipping by the receptive field included."""
-    return _middle_size(expected_map(stack, weights, mode), threshold)
+def expected_size(
+    stack: Stack, weights: str, mode: str = "abs", threshold: float = THRESHOLD, reference: str = "centre"
+) -> float:
+    """ERF size (pixels) of the expected map, finite depth and clipping by the receptive field included. Skewed kernels
+    move the map away from its middle: take the "maximum" as the reference there."""
+    return _middle_size(expected_map(stack, weights, mode), threshold, reference)
 
 
 def plain_map(depth: int, kernel: int, weights: str, mode: str = "abs") -> np.ndarray:
@@ -309,8 +312,8 @@ def plain_size(depth: int, kernel: int, weights: str, mode: str = "abs", thresho
     return _middle_size(plain_map(depth, kernel, weights, mode), threshold)
 
 
-def _middle_size(impact: np.ndarray, threshold: float) -> float:
-    return float(erf_size(impact, tuple((side - 1) / 2 for side in impact.shape), threshold))
+def _middle_size(impact: np.ndarray, threshold: float, reference: str = "centre") -> float:
+    return float(erf_size(impact, tuple((side - 1) / 2 for side in impact.shape), threshold, reference))
 
 
 def finite_depth_slopes(

@@ -115,10 +115,30 @@ def check_network(name: str, settings: dict) -> None:
         stop(f"networks.{name}.activation", "uniform weights are measured without an activation")
     if settings["weights"] == "uniform" and settings["centre_light"]:
         stop(f"networks.{name}.centre_light", "uniform weights are all equal")
+    check_taps(f"networks.{name}.taps", settings)
     if settings["structure"] == "skip" and min(settings["depths"]) < 3:
         stop(f"networks.{name}.depths", "a network with skip connections has at least 3 layers")
     check_special_layers(f"networks.{name}", settings, min(settings["depths"]))
     receptive_field(f"networks.{name}", settings, max(settings["depths"]))
+
+
+def check_taps(key: str, settings: dict) -> None:
+    """Taps are there for fixed weights, fit the kernel, and are a distribution."""
+    taps = settings["taps"]
+    if settings["weights"] == "fixed" and not taps:
+        stop(key, "fixed weights need one number for each position of the kernel along an axis")
+    if not taps:
+        return
+    if settings["weights"] == "uniform":
+        stop(key, "uniform weights are all equal")
+    if settings["weights"] == "fixed" and settings["activation"] != "none":
+        stop(f"{key.removesuffix('.taps')}.activation", "fixed weights are measured without an activation")
+    if settings["centre_light"]:
+        stop(f"{key.removesuffix('.taps')}.centre_light", "a kernel has either taps or a centre_light")
+    if len(taps) != settings["kernel"]:
+        stop(key, f"a kernel of side {settings['kernel']} needs {settings['kernel']} numbers, not {len(taps)}")
+    if not sum(taps) > 0:
+        stop(key, "they are all zero")
 
 
 def check_special_layers(key: str, settings: dict, depth: int) -> None:
@@ -173,7 +193,7 @@ def check_model(name: str, settings: dict) -> None:
     channels = len(settings["mean"])
     if channels != len(settings["std"]):
         stop(f"models.{name}.std", f"{len(settings['std'])} of them, but {channels} in mean: one for each channel")
-    if settings["images"] != "noise" and channels not in (1, 3):
+    if settings["source"] != "noise" and channels not in (1, 3):
         stop(f"models.{name}.mean", f"images of a folder have 3 channels, or 1, not {channels}")
     try:
         as_json(settings["kwargs"])
@@ -188,11 +208,13 @@ def check_slopes(configuration: Configuration) -> None:
         check_names(configuration, key, section["networks"], "networks")
         for name in section["networks"]:
             settings = configuration.network(name)
-            if settings["structure"] != "plain" or settings["centre_light"]:
+            if settings["structure"] != "plain" or settings["centre_light"] or settings["taps"]:
                 stop(key, f"{name!r} is not plain")
-    ends = [(min(depths), max(depths)) for depths in slopes["depths"]]
-    if len(set(ends)) < len(ends):
-        stop("slopes.depths", f"two ranges from {ends[0][0]} to {ends[0][1]} layers could not be told apart")
+    check_ranges("slopes.depths", slopes["depths"])
+    check_ranges("slopes.samples.depths", slopes["samples"]["depths"])
+    ranges, counts = len(slopes["samples"]["depths"]), len(slopes["samples"]["counts"])
+    if counts != ranges:
+        stop("slopes.samples.counts", f"{counts} of them, but {ranges} ranges of depths: one for each range")
     check_depths(configuration, "slopes.depths", [*itertools.chain(*slopes["depths"])], slopes["networks"])
 
 
@@ -221,6 +243,14 @@ def check_coverage(configuration: Configuration) -> None:
     for trait in ("depths", "runs", "activation"):
         if len({str(settings[trait]) for settings in compared.values()}) > 1:
             stop("coverage.structures", f"they must not differ in {trait}")
+
+
+def check_ranges(key: str, ranges: Sequence[Sequence[int]]) -> None:
+    """No two ranges of depths have the same ends, by which tables name them."""
+    ends = [(min(depths), max(depths)) for depths in ranges]
+    for first, last in ends:
+        if ends.count((first, last)) > 1:
+            stop(key, f"two ranges from {first} to {last} layers could not be told apart")
 
 
 def check_depths(configuration: Configuration, key: str, depths: Sequence[int], names: Sequence[str]) -> None:
@@ -259,6 +289,8 @@ def check_figure_of_networks(configuration: Configuration, figure: str, names: S
         for trait in told.alike:
             if settings[trait] != first[trait]:
                 stop(key, f"{name!r} and {names[0]!r} differ in {trait}")
+        if figure != "moments" and (settings["taps"] or settings["kernel"] % 2 == 0):
+            stop(key, f"{name!r} has {'taps' if settings['taps'] else 'an even kernel'}, which moments alone draws")
         if "depths" in told.alike and len(settings["depths"]) > 1:
             stop(key, f"{name!r} must have one depth")
         if "structure" in told.alike and settings["structure"] != "plain":
@@ -278,8 +310,12 @@ def check_figure_of_networks(configuration: Configuration, figure: str, names: S
 
 
 def traits(settings: dict, *names: str) -> tuple:
-    """Values of settings, to be compared: 0 is 0.0, and the order of a list is of no account."""
-    return tuple(tuple(sorted(value)) if isinstance(value, list) else value for value in map(settings.get, names))
+    """Values of settings, to be compared: 0 is 0.0, and the order of a list is of no account, but that of taps."""
+    values = ((name, settings.get(name)) for name in names)
+    return tuple(
+        tuple(value if name == "taps" else sorted(value)) if isinstance(value, list) else value
+        for name, value in values
+    )
 
 
 def check_figure_of_trainings(configuration: Configuration, figure: str, names: Sequence[str]) -> None:
@@ -326,8 +362,8 @@ def check_figure_of_models(run: Run, names: Sequence[str]) -> None:
                 and not os.path.isfile(path)  # noqa: PTH113, a name may be too long for pathlib
             ):
                 stop(f"models.{name}.{key}", f"there is no file {brief(path)}")
-        if settings["images"] != "noise" and not os.path.isdir(settings["images"]):  # noqa: PTH112
-            stop(f"models.{name}.images", f"there is no folder {brief(settings['images'])}")
+        if settings["source"] != "noise" and not os.path.isdir(settings["source"]):  # noqa: PTH112
+            stop(f"models.{name}.source", f"there is no folder {brief(settings['source'])}")
         if not is_library(code) and not lies_in(code, run.configuration.trusted):
             given = shlex.quote(f"trust={code}") if code.isprintable() and len(code) < 100 else "trust=..."
             stop(f"models.{name}.factory", f"{brief(code)} is code; if you know what it does, add --config {given}")

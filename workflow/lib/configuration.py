@@ -32,6 +32,10 @@ class Configuration:
         """Settings of a model of any kind."""
         return {**self["model_defaults"], **self["models"][name]}
 
+    def question(self, name: str) -> dict:
+        """Settings of a question about untrained networks."""
+        return {**self["question_defaults"], **self["questions"][name]}
+
     def reach(self, name: str) -> dict:
         """Settings of a reach experiment."""
         return on_top(self["reach_defaults"], self["reach"][name])
@@ -78,7 +82,7 @@ class Configuration:
         return self["targets"]
 
     def used(self, section: str) -> list[str]:
-        """Names of the trainings, reach experiments or models that the targets show."""
+        """Names of the trainings, reach experiments, models or questions that the targets show."""
         return sorted({name for figure in self.targets for name in self["figures"][figure].get(section, [])})
 
     def networks_shown(self) -> dict[str, list[str]]:

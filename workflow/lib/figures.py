@@ -20,7 +20,6 @@ class Figure:
     shows : sections of the configuration from which it names entries
     reads : options of its program, each with the files that it is given
     options : further settings of its program, each with its JSON schema
-    group : what SLURM runs in one job with it; "" for nothing
     told_apart_by : settings of networks, of which no two of its networks have the same
     alike : settings of networks in which all its networks agree
     one_of_each : the one setting of networks in which its trainings on a dataset differ
@@ -31,7 +30,6 @@ class Figure:
     shows: tuple[str, ...] = ()
     reads: dict[str, Files] = field(default_factory=dict)
     options: dict[str, dict] = field(default_factory=dict)
-    group: str = ""
     told_apart_by: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
     one_of_each: str = ""
@@ -57,6 +55,10 @@ def network_fields(configuration: Configuration, place: Place, shown: dict) -> l
 
 def model_fields(configuration: Configuration, place: Place, shown: dict) -> list[str]:
     return [place.results(f"models/{name}.npz") for name in shown["models"]]
+
+
+def question_tables(configuration: Configuration, place: Place, shown: dict) -> list[str]:
+    return [place.results(f"questions/{name}.csv") for name in shown["questions"]]
 
 
 def network_tables(section: str) -> Files:
@@ -86,7 +88,7 @@ def every_seed(section: str, path: str) -> Files:
 
 
 def datasets(configuration: Configuration, place: Place, shown: dict) -> list[str]:
-    return [f"data/{name}.npz" for name in sorted({configuration.dataset_of(name) for name in shown["trainings"]})]
+    return [place.data(name) for name in sorted({configuration.dataset_of(name) for name in shown["trainings"]})]
 
 
 ERF_TABLES = every_seed("trainings", "erf/{name}/seed_{seed}.csv")
@@ -111,7 +113,6 @@ FIGURES = {  # in the report's order
             },
             "depths": {"$ref": "#/$defs/depths", "minItems": 2},
         },
-        group="figures",
     ),
     "gaussian_shape": Figure(
         UNTRAINED,
@@ -119,7 +120,6 @@ FIGURES = {  # in the report's order
         shows=("networks",),
         reads={"fields": network_fields},
         options={"depths": {"$ref": "#/$defs/depths"}},
-        group="figures",
         told_apart_by=("weights", "activation"),
         alike=PLAIN,
     ),
@@ -128,7 +128,6 @@ FIGURES = {  # in the report's order
         "Nonlinear activations",
         shows=("networks",),
         reads={"fields": network_fields},
-        group="figures",
         told_apart_by=("activation",),
         alike=(*ONE_DEPTH, "structure", "centre_light"),
     ),
@@ -137,7 +136,6 @@ FIGURES = {  # in the report's order
         "Subsampling, dilation, skip connections, dropout",
         shows=("networks",),
         reads={"fields": network_fields},
-        group="figures",
         told_apart_by=("structure", "activation"),
         alike=(*ONE_DEPTH, "centre_light"),
     ),
@@ -146,9 +144,17 @@ FIGURES = {  # in the report's order
         "Growth and shrinkage with depth",
         shows=("networks",),
         reads={"fields": network_fields, "slopes": growth_slopes},
-        group="figures",
         told_apart_by=("weights", "activation"),
         alike=PLAIN,
+    ),
+    "moments": Figure(
+        UNTRAINED,
+        "Where the ERF lies and how wide it is: moments add",
+        shows=("networks",),
+        reads={"fields": network_fields, "tables": network_tables("networks")},
+        group="figures",
+        told_apart_by=("weights", "kernel", "taps"),
+        alike=("activation", "structure", "reading", "centre_light"),
     ),
     "before_after": Figure(
         TRAINED,
@@ -171,6 +177,14 @@ FIGURES = {  # in the report's order
         alike=(*ONE_DEPTH, "activation", "structure"),
         one_of_each="centre_light",
     ),
+    "layers_to_gaussian": Figure(
+        BEYOND,
+        "Layers until the ERF is Gaussian",
+        shows=("networks",),
+        reads={"tables": network_tables("networks")},
+        told_apart_by=("weights", "activation"),
+        alike=PLAIN,
+    ),
     "sensitivity": Figure(
         BEYOND,
         "What the paper leaves open",
@@ -181,9 +195,42 @@ FIGURES = {  # in the report's order
             "positions": network_tables("networks"),
             "samples": slope_samples,
         },
-        group="figures",
         told_apart_by=("structure", "special_layers"),
         alike=(*ONE_DEPTH, "activation", "centre_light"),
+    ),
+    "slope_pair": Figure(
+        BEYOND,
+        "The paper's pair of slopes",
+        reads={"samples": slope_samples},
+        options={
+            "kernels": {
+                "description": "Sides of the kernels of theory's networks.",
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": {"type": "integer", "minimum": 2, "maximum": 11},
+            },
+            "thresholds": {
+                "description": "Shares of the unit's own impact above which a pixel is in the ERF.",
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            },
+            "depths": {
+                "description": "Ranges of depths, each with slopes of its own.",
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": {"$ref": "#/$defs/depths", "minItems": 2},
+            },
+        },
+    ),
+    "reviewers": Figure(
+        BEYOND,
+        "What the reviewers asked",
+        shows=("questions",),
+        reads={"tables": question_tables},
     ),
     "evolution": Figure(
         BEYOND,

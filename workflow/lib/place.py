@@ -39,6 +39,10 @@ class Place:
     def benchmarks(self, path: str = "") -> str:
         return str(Path("benchmarks") / self.name / path)
 
+    def data(self, dataset: str) -> str:
+        """Path of a dataset's arrays, which all configurations share."""
+        return f"data/{dataset}.npz"
+
     def settings(self, path: str) -> str:
         """Path of the settings that a program is given."""
         return self.results(f"settings/{path}.json")

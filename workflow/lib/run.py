@@ -21,6 +21,9 @@ from lib.place import SKEW, STARTED, Place
 from replication.commands.kept import RECORD
 from replication.datasets.table import DATASETS
 
+# Whose tables claims are judged by.
+JUDGED_FIGURES = ("structures", "convolution", "initialization", "reviewers", "reach", "units")
+
 
 def as_json(settings: object) -> str:
     """Settings as a program reads them; sorted, so that their order in the configuration triggers nothing."""
@@ -72,7 +75,7 @@ class Run:
 
     def data_of(self, training: str) -> str:
         """The arrays on which a training is trained and measured."""
-        return f"data/{self.configuration.dataset_of(training)}.npz"
+        return self.place.data(self.configuration.dataset_of(training))
 
     def training_outputs(self, dataset: str) -> list[str]:
         """What a training on a dataset leaves: snapshots, tables, and the record of it."""
@@ -90,8 +93,9 @@ class Run:
         files += expand(rules.measure_model.output, model=configuration.used("models"))
         if {"growth", "sensitivity"} & {*targets}:
             files += rules.growth_slopes.output
-        if "sensitivity" in targets:
+        if {"sensitivity", "slope_pair"} & {*targets}:
             files += expand(rules.slope_samples.output, network=configuration["slopes"]["samples"]["networks"])
+        files += expand(rules.measure_question.output, question=configuration.used("questions"))
         for name in configuration.used("reach"):
             files += expand(rules.train_reach.output, reach=name, seed=configuration.seeds("reach", name))
         for name in configuration.used("trainings"):
@@ -106,7 +110,7 @@ class Run:
     def all_files(self) -> list[str]:
         """Every file that this configuration makes. Of the datasets it is the arrays alone, which count by their
         content."""
-        data = [f"data/{name}.npz" for name in self.configuration.used_datasets()]
+        data = [self.place.data(name) for name in self.configuration.used_datasets()]
         return [*data, *self.measured(), *self.rules.replication_report.output]
 
     def records(self) -> list[str]:
@@ -138,7 +142,7 @@ class Run:
         """What the repeated experiments with a network depend on."""
         samples = self.configuration["slopes"]["samples"]
         settings = without(self.configuration.network(network), "depths", "variants")
-        return {"name": network, **settings, "depths": samples["depths"], "samples": samples["count"]}
+        return {"name": network, **settings, "depths": samples["depths"], "counts": samples["counts"]}
 
     def interval_coverage(self) -> dict:
         """What the repeated experiments of the intervals' coverage depend on."""
@@ -179,8 +183,8 @@ class Run:
         settings, code = self.configuration.model(name), self.model_code(name)
         paths = [code] if code.endswith(".py") else []
         paths += [settings["weights"]] if settings["weights"] not in ("none", "default") else []
-        if settings["images"] != "noise":
-            paths += sorted(str(path) for path in Path(settings["images"]).rglob("*") if path.is_file())
+        if settings["source"] != "noise":
+            paths += sorted(str(path) for path in Path(settings["source"]).rglob("*") if path.is_file())
         for path in paths:
             if contains_wildcard(path):
                 sys.exit(f"error: models.{name}: braces in {path!r} are wildcards to Snakemake: rename it")
@@ -215,6 +219,24 @@ class Run:
             words += ["--config", *changes] if changes else []
             words.append("--")
         return f"{shlex.join(words)} {self.place.figures('{figure}.png')}"
+
+    def claims_tables(self) -> dict[str, list[str]]:
+        """For `input:`, the tables that claims are judged by, by the options of check_claims that take them."""
+        configuration, place = self.configuration, self.place
+        tables = {"networks": [place.results(f"networks/{name}.csv") for name in configuration.measured_networks()]}
+        tables |= {"slopes": self.if_target("growth", place.results("growth_slopes.csv"))}
+        tables |= {name: self.if_target(name, place.figures(f"{name}.csv")) for name in JUDGED_FIGURES}
+        trained = configuration.paper_trainings()
+        tables |= {"sizes": self.every_training("erf/{name}/seed_{seed}.csv", trained)}
+        return tables | {"scores": self.every_training("trainings/{name}/seed_{seed}/test.csv", trained)}
+
+    def claims_options(self) -> dict:
+        """For `params:`, the options of check_claims, and the settings among them."""
+        return self.given("check_claims", self.claims_facts()) | {
+            "options": lambda wildcards, input: shlex.join(
+                [word for option in self.claims_tables() if input[option] for word in (f"--{option}", *input[option])]
+            )
+        }
 
     def claims_facts(self) -> dict:
         """What claims are told of the configuration: settings of the trainings that the paper has, the networks that

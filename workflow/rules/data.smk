@@ -9,8 +9,8 @@ for name in DATASETS:
         input:
             **program(f"download_{name}"),
         output:
-            out=f"data/{name}.npz",
-            provenance=record(f"data/{name}.npz"),
+            out=here.data(name),
+            provenance=record(here.data(name)),
         log:
             f"logs/download_{name}.log",
         benchmark:

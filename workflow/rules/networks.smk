@@ -75,6 +75,32 @@ rule slope_samples:
         "python {input.script:q} --settings {params.settings_file:q} --out {output.out} > {log} 2>&1"
 
 
+rule measure_question:
+    input:
+        **program("measure_question"),
+    output:
+        out=results("questions/{question}.csv"),
+        provenance=record(results("questions/{question}.csv")),
+    log:
+        logs("measure_question/{question}.log"),
+    benchmark:
+        benchmarks("measure_question/{question}.tsv")
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=minutes(20),
+    params:
+        **run.given(
+            "questions/{question}",
+            lambda wildcards: {"question": wildcards.question, **configuration.question(wildcards.question)},
+        ),
+    message:
+        "What the reviewers asked: {wildcards.question}"
+    shell:
+        "python {input.script:q} --settings {params.settings_file:q} --out {output.out} > {log} 2>&1"
+
+
 rule interval_coverage:  # of `make coverage`; no figure needs it
     input:
         **program("interval_coverage"),

@@ -4,14 +4,8 @@
 rule check_claims:
     input:
         **program("check_claims"),
+        **run.claims_tables(),
         claims=here.claims,
-        networks=[results(f"networks/{name}.csv") for name in configuration.measured_networks()],
-        slopes=run.if_target("growth", results("growth_slopes.csv")),
-        structures=run.if_target("structures", figures("structures.csv")),
-        convolution=run.if_target("convolution", figures("convolution.csv")),
-        initialization=run.if_target("initialization", figures("initialization.csv")),
-        sizes=run.every_training("erf/{name}/seed_{seed}.csv", configuration.paper_trainings()),
-        scores=run.every_training("trainings/{name}/seed_{seed}/test.csv", configuration.paper_trainings()),
     output:
         csv=report(
             results("claims.csv"),
@@ -28,14 +22,12 @@ rule check_claims:
     conda:
         "../../environment.yml"
     params:
-        **run.given("check_claims", run.claims_facts()),
+        **run.claims_options(),
     message:
         "Every claim held against the paper"
     shell:
-        "python {input.script:q} --claims {input.claims:q} --networks {input.networks} --slopes {input.slopes} "
-        "--structures {input.structures} --convolution {input.convolution} --initialization {input.initialization} "
-        "--sizes {input.sizes} --scores {input.scores} --settings {params.settings_file:q} --out {output.csv} "
-        "> {log} 2>&1"
+        "python {input.script:q} --claims {input.claims:q} {params.options} --settings {params.settings_file:q} "
+        "--out {output.csv} > {log} 2>&1"
 
 
 rule figure_scorecard:

@@ -7,7 +7,7 @@ for dataset in DATASETS.values():
             dataset.program
         input:
             **program(dataset.program),
-            data=f"data/{dataset.name}.npz",
+            data=here.data(dataset.name),
         output:
             run.training_outputs(dataset.name),
         log:

@@ -30,9 +30,9 @@ def measure_model(
     """The field of a unit of a model, with a bootstrap over images.
 
     settings : `factory`, `kwargs`, `weights` and `seed` as in `load_model`; `layer` ("" for the model's own output),
-        `unit` ("center" or [row, column]), `channels` and `mode` as in `erf.measure`; `images`, "noise" or a folder,
-        of which `count` are taken, of `input_size` (height, width), and normalised by `mean` and `std`, whose length
-        is the number of the images' channels
+        `unit` ("center" or [row, column]), `channels` and `mode` as in `erf.measure`; `source`, "noise" or a folder
+        of images; `images`, the number of those taken, of `input_size` (height, width), and normalised by `mean` and
+        `std`, whose length is the number of their channels
     batch_size, progress : as in `erf.measure`
     trust : as in `load_factory`; the settings have no say in it
 
@@ -62,18 +62,18 @@ def measure_model(
 
 
 def load_images(settings: dict) -> torch.Tensor:
-    """The images of `settings` as `measure_model` has them, float32 (count, channels, height, width)."""
-    count, size, seed = settings["count"], tuple(settings["input_size"]), settings["seed"]
+    """The images of `settings` as `measure_model` has them, float32 (images, channels, height, width)."""
+    count, size, seed = settings["images"], tuple(settings["input_size"]), settings["seed"]
     mean, std = settings["mean"], settings["std"]
     if len(mean) != len(std):
         raise InputError(
             f"a mean for {len(mean)} channels and a std for {len(std)}: give one of each for every channel"
         )
-    if settings["images"] == "noise":
+    if settings["source"] == "noise":
         return images.noise(count, size, seed, len(mean))
     if len(mean) not in images.MODES:
         raise InputError(f"images of a folder have 3 channels, or 1, not the {len(mean)} of mean and std")
-    return images.from_folder(Path(settings["images"]), count, size, mean, std, seed)
+    return images.from_folder(Path(settings["source"]), count, size, mean, std, seed)
 
 
 def is_untrained(model: nn.Module) -> bool:

@@ -53,6 +53,42 @@ def radial_profile(impact: np.ndarray, position: tuple[float, float]) -> tuple[n
     return distances, means
 
 
+def disc_coverage(shape: tuple[int, int], position: tuple[float, float], radius: float) -> np.ndarray:
+    """Share of each pixel of a map of `shape` (H, W) that lies within `radius` pixels of the unit: (H, W), from 0 to 1.
+
+    A pixel at the disc's edge counts by how far its middle lies inside, one pixel wide: the share of a Gaussian's
+    impact is right to 1 / (24 sigma^2).
+    """
+    distance = np.hypot.outer(*_offsets(np.empty(shape), position))
+    return (radius - distance + 0.5).clip(0, 1)
+
+
+def share_within(impact: np.ndarray, position: tuple[float, float], radius: float) -> float:
+    """Share of the summed impact (H, W) within `radius` pixels of the unit; NaN for an empty map.
+
+    Of a Gaussian it is 1 - exp(-radius^2 / (2 sigma^2)). Of impact spread evenly over a square receptive field it is
+    pi/64 within a quarter of half the square's side, and pi/16 within half of it.
+    """
+    total = impact.sum()
+    return float((impact * disc_coverage(impact.shape, position, radius)).sum() / total) if total > 0 else math.nan
+
+
+def radius_holding(impact: np.ndarray, position: tuple[float, float], share: float) -> float:
+    """Radius (pixels) of the disc around the unit that holds `share` of the summed impact (H, W); NaN for an empty map.
+
+    The impact of a pixel counts half at its own distance, between which the share is interpolated. Of a Gaussian half
+    of the impact lies within 1.177 sigma. InputError for a share that is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"the share of the impact must lie between 0 and 1, not {share}")
+    if not impact.any():
+        return math.nan
+    distances, ring = np.unique(np.hypot.outer(*_offsets(impact, position)), return_inverse=True)
+    held = np.bincount(ring.ravel(), impact.ravel())
+    middle = held.cumsum() - held / 2
+    return float(np.interp(share * held.sum(), middle, distances))
+
+
 def _offsets(impact: np.ndarray, position: tuple[float, float]) -> list[np.ndarray]:
     """Distances (pixels) of the rows and of the columns from the unit."""
     return [np.abs(np.arange(side) - centre) for side, centre in zip(impact.shape, position, strict=True)]

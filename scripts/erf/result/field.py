@@ -140,15 +140,15 @@ class ReceptiveField:
 
     @property
     def size(self) -> float:
-        """ERF size (pixels): sqrt of the number of pixels with more than `threshold` of the centre's impact.
+        """ERF size (pixels): sqrt of the area with more than `threshold` of the centre's impact.
 
-        Luo et al. (NIPS 2016) define it so, for a threshold of 4.55 %. NaN if the centre has no impact. Of a signed
-        map the magnitude counts.
+        Luo et al. (NIPS 2016) count pixels above 4.55 %; here pixels on the contour count by the share of them that
+        lies inside. NaN if the centre has no impact. Of a signed map the magnitude counts.
         """
         return self.size_at()
 
     def size_at(self, threshold: float | None = None, reference: str | None = None) -> float:
-        """ERF size (pixels): sqrt of the number of pixels with more than `threshold` of the reference impact.
+        """ERF size (pixels): sqrt of the area with more than `threshold` of the reference impact.
 
         threshold : between 0 and 1; the field's own if None
         reference : "centre" or "maximum"; the field's own if None

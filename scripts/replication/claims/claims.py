@@ -10,8 +10,19 @@ from dataclasses import dataclass, field
 
 from erf.errors import InputError
 from replication.claims.measures import MEASURES, OBSTACLES, NotRunError, Results
-from replication.claims.verdicts import NOT_COMPARABLE, NOT_RUN, Part, Region, because, overall, weakest
+from replication.claims.verdicts import (
+    NOT_COMPARABLE,
+    NOT_RUN,
+    UNDECIDED,
+    Part,
+    Region,
+    because,
+    overall,
+    weakest,
+)
 from replication.drawing.labels import with_interval
+
+KINDS = ("identity", "theory", "empirical")  # only a bug breaks it; forced by theory; only a measurement tells
 
 
 @dataclass(frozen=True)
@@ -20,12 +31,15 @@ class Claim:
 
     id: str
     topic: str
+    kind: str
     statement: str
     paper: str
     source: str
     figure: str
     measure: str
     accept: dict
+    why: str
+    against: str
     of: dict = field(default_factory=dict)
     digits: int = 3
     unit: str = ""
@@ -33,6 +47,8 @@ class Claim:
     obstacle: str = ""
 
     def __post_init__(self):
+        if self.kind not in KINDS:
+            raise InputError(f"claim {self.id}: there is no kind {self.kind!r}, but {', '.join(KINDS)}")
         if self.measure not in MEASURES:
             raise InputError(f"claim {self.id}: there is no measure {self.measure!r}, but {', '.join(MEASURES)}")
         if self.obstacle and self.obstacle not in OBSTACLES:
@@ -92,9 +108,10 @@ def claims_of(entries: list[dict]) -> list[Claim]:
 
 def check(claim: Claim, results: Results) -> dict:
     """The claim with its verdict, as plain values: `measured`, `low` and `high` of the part that speaks most against
-    it, all `parts` with their own verdicts, and the `reason`. NaN where nothing is known."""
-    told = {name: getattr(claim, name) for name in ("id", "topic", "statement", "paper", "source", "figure")}
-    told |= {name: getattr(claim, name) for name in ("unit", "digits", "accepted", "note")}
+    it, all `parts` with their own verdicts, the `reason`, and what the verdict would be `otherwise`. NaN where nothing
+    is known."""
+    told = {name: getattr(claim, name) for name in ("id", "topic", "kind", "statement", "paper", "source", "figure")}
+    told |= {name: getattr(claim, name) for name in ("unit", "digits", "accepted", "why", "against", "note")}
     told |= {"region": [claim.region.low, claim.region.high]}
     try:
         results = results.of(claim.figure)
@@ -103,7 +120,18 @@ def check(claim: Claim, results: Results) -> dict:
             raise NotRunError("no network or training of this configuration is what the claim is about")
     except NotRunError as missing:
         nothing = dict.fromkeys(("measured", "low", "high"), math.nan)
-        return {**told, **nothing, "parts": [], "part": "", "verdict": NOT_RUN, "because": "", "reason": str(missing)}
+        return {
+            **told,
+            **nothing,
+            "parts": [],
+            "part": "",
+            "verdict": NOT_RUN,
+            "because": "",
+            "otherwise": "",
+            "reason": str(missing),
+        }
+    except InputError as damaged:
+        raise InputError(f"claim {claim.id}: {damaged}") from damaged
     verdicts = [claim.region.verdict(part) for part in parts]
     obstacle = OBSTACLES[claim.obstacle](results, claim.region, **claim.of) if claim.obstacle else ""
     worst = weakest(parts, claim.region)
@@ -117,8 +145,19 @@ def check(claim: Claim, results: Results) -> dict:
         "parts": [vars(part) | {"verdict": verdict} for part, verdict in zip(parts, verdicts, strict=True)],
         "verdict": verdict,
         "because": because(verdict, verdicts),
+        "otherwise": otherwise(claim, parts, verdict),
         "reason": obstacle or reason(claim, parts),
     }
+
+
+def otherwise(claim: Claim, parts: list[Part], verdict: str) -> str:
+    """What the verdict would be without the obstacle, or by the estimates alone where intervals leave it open; "" where
+    neither stands in the way."""
+    if verdict == NOT_COMPARABLE:
+        return overall([claim.region.verdict(part) for part in parts])
+    if verdict == UNDECIDED:
+        return overall([claim.region.by_estimate(part) for part in parts])
+    return ""
 
 
 def reason(claim: Claim, parts: list[Part]) -> str:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from erf.errors import InputError
 from erf.system.files import checked
+from replication.claims.verdicts import NOT_REPRODUCED, PARTLY, REPRODUCED, UNDECIDED, VERDICTS
 from replication.drawing.labels import with_interval
+
+OTHERWISE = {  # what the verdict would be without the obstacle, or by the estimates alone
+    REPRODUCED: "would hold",
+    PARTLY: "would hold in part",
+    UNDECIDED: "would be undecided",
+    NOT_REPRODUCED: "would fail",
+}
+KIND_TITLES = {"empirical": "empirical", "theory": "forced by theory", "identity": "identities"}
 
 
 def read_checked(path: Path) -> list[dict]:
@@ -14,8 +23,8 @@ def read_checked(path: Path) -> list[dict]:
     checked(path)
     try:
         claims = json.loads(path.read_text(encoding="utf-8"))
-        wanted = {"id", "topic", "statement", "paper", "parts", "verdict", "because", "region", "digits"}
-        wanted |= {"unit", "measured", "low", "high"}
+        wanted = {"id", "topic", "kind", "statement", "paper", "parts", "verdict", "because", "otherwise"}
+        wanted |= {"unit", "digits", "region", "measured", "low", "high"}
         if not claims or not all(claim.keys() >= wanted for claim in claims):
             raise ValueError("not a list of claims")
     except (ValueError, AttributeError, TypeError) as error:
@@ -36,5 +45,16 @@ def ours(claim: dict) -> str:
 
 
 def verdict_of(claim: dict) -> str:
-    """The verdict as printed: "partly (undecided)"."""
-    return claim["verdict"] + (f" ({claim['because']})" if claim["because"] else "")
+    """The verdict as printed: "partly (mixed)", "undecided (would hold)"."""
+    told = claim["because"] or OTHERWISE.get(claim["otherwise"], "")
+    return claim["verdict"] + (f" ({told})" if told else "")
+
+
+def counts_by_kind(claims: list[dict]) -> dict[str, dict[str, int]]:
+    """How many claims of each kind have each verdict, in the order of both."""
+    found = {}
+    for kind, title in KIND_TITLES.items():
+        verdicts = [claim["verdict"] for claim in claims if claim["kind"] == kind]
+        if verdicts:
+            found[title] = {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
+    return found

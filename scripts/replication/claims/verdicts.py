@@ -1,21 +1,26 @@
 """Verdicts: measurements, with their intervals, held against the region of values that a claim's rule accepts.
 
-The rule is the same for every claim; `config/claims.yaml` has their regions.
+The rule is the same for every claim; `config/claims.yaml` has their regions. The estimate counts beside its interval.
 
-- reproduced: all intervals lie in the region
-- partly: an interval reaches into the region and out of it, or there are too few runs or seeds for one, so that nothing
-  is decided; or some measurements are reproduced and others are not
+- reproduced: all estimates lie in the region, with their whole intervals
+- partly: some measurements are reproduced, and others are not, or leave it open
+- undecided: an interval reaches into the region and out of it, or there are too few runs or seeds for one
 - not reproduced: an interval lies outside, and no measurement is reproduced
 - not comparable: measured, but in conditions that are not the claim's, or set and not found
 - not run: there is no result
+
+What is undecided or not comparable tells, too, what the verdict would be otherwise: by the estimates alone, or without
+the obstacle.
 """
 
 import math
 from dataclasses import dataclass
 
-REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
+from erf.errors import InputError
+
+REPRODUCED, PARTLY, UNDECIDED, NOT_REPRODUCED = "reproduced", "partly", "undecided", "not reproduced"
 NOT_COMPARABLE, NOT_RUN = "not comparable", "not run"
-VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_COMPARABLE, NOT_RUN)
+VERDICTS = (REPRODUCED, PARTLY, UNDECIDED, NOT_REPRODUCED, NOT_COMPARABLE, NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Part:
 
     low, high : its 95 % interval; the value itself where nothing varies, NaN where too little was run for one
     value : NaN where there is none, `absent` says why
+
+    InputError for an estimate outside of its own interval, of which one must be damaged.
     """
 
     label: str
@@ -31,6 +38,14 @@ class Part:
     low: float = math.nan
     high: float = math.nan
     absent: str = "no value"
+
+    def __post_init__(self):
+        slack = 1e-9 * abs(self.value)  # of rounding
+        if self.value < self.low - slack or self.value > self.high + slack:
+            raise InputError(
+                f"{self.label}: the estimate {self.value:.6g} lies outside of its own interval, "
+                f"{self.low:.6g} to {self.high:.6g}: the table is damaged; delete it and run again"
+            )
 
     @classmethod
     def exact(cls, label: str, value: float) -> "Part":
@@ -57,7 +72,11 @@ class Region:
             return NOT_COMPARABLE
         if part.low in self and part.high in self:  # NaN lies in no region
             return REPRODUCED
-        return NOT_REPRODUCED if part.high < self.low or part.low > self.high else PARTLY
+        return NOT_REPRODUCED if part.high < self.low or part.low > self.high else UNDECIDED
+
+    def by_estimate(self, part: Part) -> str:
+        """The verdict if the estimate were the truth."""
+        return self.verdict(Part.exact(part.label, part.value))
 
     def words(self, digits: int) -> str:
         """ "above 1.00", "0.55 to 0.57"."""
@@ -71,19 +90,17 @@ class Region:
 
 def overall(verdicts: list[str]) -> str:
     """Of all parts of a claim: what they agree in, and not reproduced where one part is not and no part is. A part
-    without a value leaves undecided what the others say."""
+    without a value leaves open what the others say."""
     telling = {verdict for verdict in verdicts if verdict != NOT_COMPARABLE}
-    if NOT_REPRODUCED in telling and REPRODUCED not in telling:
-        return NOT_REPRODUCED
-    if telling == {REPRODUCED} and NOT_COMPARABLE in verdicts:
-        return PARTLY
-    if len(telling) == 1:
-        return telling.pop()
-    return PARTLY if telling else NOT_COMPARABLE
+    if not telling:
+        return NOT_COMPARABLE
+    if REPRODUCED not in telling:
+        return NOT_REPRODUCED if NOT_REPRODUCED in telling else UNDECIDED
+    return REPRODUCED if set(verdicts) == {REPRODUCED} else PARTLY
 
 
 def because(verdict: str, verdicts: list[str]) -> str:
-    """Why a claim is partly reproduced: "undecided", or "mixed" where a part of it is not reproduced."""
+    """Why a claim is partly reproduced: "mixed" where a part of it is not reproduced, or else "undecided"."""
     if verdict != PARTLY:
         return ""
     return "mixed" if NOT_REPRODUCED in verdicts else "undecided"

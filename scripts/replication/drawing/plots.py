@@ -39,6 +39,7 @@ SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
 VERDICT_STYLES = {  # colour and marker, since a print may be grey; dark enough for text on white
     "reproduced": ("#00664d", "o"),
     "partly": ("#8a5a00", "D"),
+    "undecided": ("#5b4b8a", "d"),
     "not reproduced": ("#a8320a", "X"),
     "not comparable": ("#555555", "s"),
     "not run": ("#777777", "_"),

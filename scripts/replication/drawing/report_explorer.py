@@ -42,7 +42,8 @@ def measured_map(field: ReceptiveField) -> dict:
 
 def explorer_data(fields: list[ReceptiveField]) -> dict:
     """What the explorer needs beside its formulas."""
-    shown = [field for field in fields if field.settings["centre_light"] == 0 and field.dead < field.settings["runs"]]
+    even = [field for field in fields if not field.settings["centre_light"] and not field.settings.get("taps")]
+    shown = [field for field in even if field.dead < field.settings["runs"]]
     shown = [field for field in shown if field.settings["depth"] <= LIMITS["depth"]]
     shown.sort(key=lambda field: (-field.settings["width"], -field.settings["runs"]))
     colours = (colormaps[MAP_COLOURS](np.arange(256), bytes=True)[:, :3]).tolist()

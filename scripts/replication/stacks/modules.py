@@ -18,7 +18,7 @@ ACTIVATIONS = {  # module, and the gain of random weights for it; torch has none
     "tanh": (nn.Tanh, nn.init.calculate_gain("tanh")),
     "sigmoid": (nn.Sigmoid, nn.init.calculate_gain("sigmoid")),
 }
-WEIGHTS = ("uniform", "random")
+WEIGHTS = ("uniform", "fixed", "random")
 
 
 class ResidualStack(nn.Module):
@@ -68,11 +68,14 @@ def build_stack(
     Parameters
     ----------
     channels : of every layer, the input included
-    weights : "uniform" or "random"
+    weights : "uniform", "fixed" or "random"
         uniform: every weight 1 / (kernel^2 * channels), so that each layer's kernel sums to one (Eq. 1).
+        fixed: `Conv.profile` / channels, the same in all channels. torch's convolution does not flip kernels, so that
+        the weight in a kernel's first row and column is that of the first pixel of its window.
         random: normal with zero mean and standard deviation gain / sqrt(fan-in), with the gain of the activation in
         front (`ACTIVATIONS`), 1 without: it keeps the gradient's energy from layer to layer, where there is no
-        activation or a ReLU. A layer's `centre_light` shifts the variance to the kernel's rim.
+        activation or a ReLU. A layer's `centre_light` shifts the variance to the kernel's rim, its taps to where they
+        are large.
     unit : "before" or "after" its own activation
     generators : one for each run, source of its random weights and dropout masks; None is torch's global one.
         The runs are groups of the same convolutions: one pass computes them all, and none depends on the others.
@@ -95,11 +98,15 @@ def build_stack(
         options = {**sides, "groups": runs, "bias": False, "dtype": dtype}
         conv = nn.utils.skip_init(nn.Conv2d, runs * channels, runs * outputs, **options)
         fan_in = channels * layer.kernel**2
-        profile = torch.from_numpy(centre_light_variances(layer.kernel, layer.centre_light) ** 0.5)
+        shares = torch.from_numpy(layer.profile)
+        light = torch.from_numpy(centre_light_variances(layer.kernel, layer.centre_light))
+        profile = (layer.kernel**2 * shares * light) ** 0.5 if layer.taps else light**0.5
         for run, generator in enumerate(generators):
             own = conv.weight.data[run * outputs : (run + 1) * outputs]
             if weights == "uniform":
                 own.fill_(1 / fan_in)
+            elif weights == "fixed":
+                own.copy_((shares / channels).expand_as(own))
             else:  # drawn in float64, as are inputs and masks: a run is the same in either precision
                 spread = (gain / fan_in**0.5) * profile
                 own.copy_(torch.randn(own.shape, generator=generator, dtype=torch.float64) * spread)

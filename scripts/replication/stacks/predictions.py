@@ -8,14 +8,24 @@ import numpy as np
 from erf import theory
 from erf.result.field import GaussianFit, ReceptiveField
 from erf.size import THRESHOLD
+from replication.stacks.moments import moment_statistics
 from replication.stacks.structures import structure_of, theory_stack
+
+
+def drifts(settings: dict) -> bool:
+    """Whether the kernels are skewed, so that the ERF moves away from the middle of the receptive field with depth."""
+    taps = list(settings.get("taps", ()))
+    return taps != taps[::-1]
 
 
 def series_name(settings: dict) -> str:
     """Name in figures and tables of networks that differ in no more than depth: "random + ReLU"."""
     names = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "gelu": "GELU"}
-    activation = settings["activation"]
-    return settings["weights"] + ("" if activation == "none" else f" + {names.get(activation, activation)}")
+    activation, taps = settings["activation"], settings.get("taps", ())
+    profile = f" ({', '.join(f'{tap:g}' for tap in taps)})" if taps else ""
+    return f"{settings['weights']}{profile}" + (
+        "" if activation == "none" else f" + {names.get(activation, activation)}"
+    )
 
 
 def predicted_map(settings: dict) -> np.ndarray:
@@ -38,9 +48,34 @@ def predicted_fit(settings: dict) -> GaussianFit:
     return ReceptiveField.from_runs(expected[None], middle, expected.shape).fit_gaussian()
 
 
+def predicted_moments(settings: dict) -> dict[str, float]:
+    """Of theory's exact map, what `moment_statistics` measures; NaN where there is no theory."""
+    expected = predicted_map(settings)
+    if np.isnan(expected).any():
+        expected = np.zeros((1, 1))
+    middle = tuple((side - 1) / 2 for side in expected.shape)
+    return {name: found[0] for name, found in moment_statistics(expected[None], middle, expected.shape).items()}
+
+
+def limit_moments(settings: dict) -> tuple[float, float]:
+    """Drift and spread (pixels) by the poster's formulas: n (E[X] - (k - 1) / 2) and sqrt(n Var[X]), each layer's in
+    units of its dilation and the earlier strides; means over both axes. They are exact for fixed kernels and for
+    E[g^2], and the limit of many layers for E|g|. NaN where there is no theory."""
+    return _predicted(_limit_moments, settings, (math.nan, math.nan))
+
+
+def _limit_moments(stack: theory.Stack, weights: str, mode: str) -> tuple[float, float]:
+    _, mean, _ = theory.stack_moments(stack)
+    middle = (np.array(theory.stack_rf(stack)) - 1) / 2
+    sigma = np.array(theory.expected_sigma(stack, weights, mode))
+    return float((mean - middle).mean()) + 0.0, float(np.sqrt((sigma**2).mean()))
+
+
 def predicted_size(settings: dict, threshold: float = THRESHOLD) -> float:
-    """Theory's ERF size (pixels) for a measured network without its activation; NaN where there is none."""
-    return _predicted(functools.partial(theory.expected_size, threshold=threshold), settings, math.nan)
+    """Theory's ERF size (pixels) for a measured network without its activation; NaN where there is none. Where the ERF
+    drifts, the threshold is a share of the maximum, as in the measurement."""
+    options = {"threshold": threshold, "reference": "maximum" if drifts(settings) else "centre"}
+    return _predicted(functools.partial(theory.expected_size, **options), settings, math.nan)
 
 
 def cut_off(field: ReceptiveField) -> bool:
@@ -67,6 +102,7 @@ def _predicted(quantity, settings: dict, otherwise):
     weights, mode = settings["weights"], settings["mode"]
     if (weights, mode) == ("random", "signed"):
         return otherwise  # the mean of g is zero: what is measured is noise
-    if (weights, mode, settings["structure"]) == ("uniform", "square", "dropout"):
+    if weights != "random" and (mode, settings["structure"]) == ("square", "dropout"):
         return otherwise  # the masks alone are random: paths share them, and neither rule holds
-    return quantity(theory_stack(structure_of(settings, settings["depth"]), weights), weights, mode)
+    stack = theory_stack(structure_of(settings, settings["depth"]), weights)
+    return quantity(stack, "random" if weights == "random" else "uniform", mode)

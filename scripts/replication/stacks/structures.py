@@ -21,12 +21,27 @@ WITH_SPECIAL_LAYERS = ("subsample", "dilation", "average_pool")
 @dataclass(frozen=True)
 class Conv:
     """centre_light is the strength of `replication.stacks.initialisation.centre_light_variances`, for random
-    weights."""
+    weights. `taps`, one number for each of the kernel's positions along an axis, gives the kernel a profile other than
+    the uniform one: `profile`."""
 
     kernel: int
     stride: int = 1
     dilation: int = 1
     centre_light: float = 0.0
+    taps: tuple[float, ...] = ()
+
+    @property
+    def profile(self) -> np.ndarray:
+        """Fixed weights, or random weights' variances, as shares (kernel, kernel) that sum to one: the outer product of
+        `taps` with itself, or else all equal."""
+        if not self.taps:
+            return theory.uniform_taps(self.kernel)
+        if len(self.taps) != self.kernel:
+            raise InputError(f"a kernel of side {self.kernel} needs {self.kernel} taps, not {len(self.taps)}")
+        if min(self.taps) < 0 or not sum(self.taps) > 0:
+            raise InputError(f"taps are not negative, and not all zero: {list(self.taps)}")
+        shares = np.array(self.taps) / sum(self.taps)
+        return np.outer(shares, shares)
 
 
 @dataclass(frozen=True)
@@ -60,8 +75,10 @@ def structure(
     special_layers: tuple[int, ...] = (),
     dropout: float = 0.5,
     centre_light: float = 0.0,
+    taps: tuple[float, ...] = (),
 ) -> Structure:
-    """Layers of a network of `depth` convolutions, whose random weights are lighter in their middle by `centre_light`.
+    """Layers of a network of `depth` convolutions, whose random weights are lighter in their middle by `centre_light`,
+    and whose kernels have the profile of `taps` along both axes.
 
     plain : nothing else
     subsample : the special layers (counted from 1, input first) have stride 2
@@ -77,7 +94,7 @@ def structure(
     if name == "skip" and depth < 3:
         raise InputError(f"a network with skip connections has at least 3 layers, not {depth}")
     if name == "skip":
-        conv = Conv(kernel, centre_light=centre_light)
+        conv = Conv(kernel, centre_light=centre_light, taps=taps)
         return [*[conv] * ((depth - 1) % 2), *[Block((conv, conv))] * ((depth - 1) // 2), conv]
     layers: Structure = []
     for number in range(1, depth + 1):
@@ -85,7 +102,7 @@ def structure(
         order = sum(other < number for other in special_layers)
         stride = 2 if special and name == "subsample" else 1
         dilation = 2 ** (order + 1) if special and name == "dilation" else 1
-        layers.append(Conv(kernel, stride, dilation, centre_light))
+        layers.append(Conv(kernel, stride, dilation, centre_light, taps))
         if special and name == "average_pool":
             layers.append(AveragePool())
         if name == "dropout" and number < depth:
@@ -101,13 +118,14 @@ def special_layers(settings: dict) -> tuple[int, ...]:
 def structure_of(settings: dict, depth: int) -> Structure:
     """The structure that a network's settings describe, at one of its depths."""
     kind = (settings["structure"], depth, settings["kernel"], special_layers(settings))
-    return structure(*kind, settings["dropout"], settings["centre_light"])
+    return structure(*kind, settings["dropout"], settings["centre_light"], tuple(settings.get("taps", ())))
 
 
 def theory_stack(layers: Structure | tuple, weights: str) -> list[theory.Layer | theory.Residual]:
     """What `erf.theory` computes with.
 
-    weights "uniform": all weights equal, each kernel summing to one; dropout keeps the mean.
+    weights "uniform" or "fixed": each kernel sums to one, its weights all equal or in the proportions of its taps;
+    dropout keeps the mean.
     weights "random": variances, in place of weights, that keep the gradient's energy from layer to layer. What is not
     random enters by its square: a pooling carries 1/side^2 of the energy on, and dropout multiplies it by 1/(1 - rate).
     """
@@ -116,7 +134,7 @@ def theory_stack(layers: Structure | tuple, weights: str) -> list[theory.Layer |
     for layer in layers:
         match layer:
             case Conv(kernel, stride, dilation, centre_light):
-                taps = theory.uniform_taps(kernel)
+                taps = layer.profile
                 if weights == "random":
                     taps = taps * centre_light_variances(kernel, centre_light)
                 stack.append(theory.Layer(taps, stride, dilation))

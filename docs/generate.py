@@ -1,0 +1,336 @@
+"""Write docs/results.md, and the README's tables, from figures/reference: `python docs/generate.py`.
+
+Nothing on that page is typed: verdicts and values come from the kept claims, tables from the kept tables, captions from
+workflow/report/, which the report uses too.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "workflow")]
+
+from erf.result.intervals import mean_interval  # noqa: E402
+from figure_units import layer_name  # noqa: E402
+from lib.figures import FIGURES  # noqa: E402
+from replication.claims.tables import counts_by_kind, number, ours, read_checked, verdict_of  # noqa: E402
+from replication.datasets.table import DATASETS  # noqa: E402
+from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
+from replication.stacks.slopes import BOX  # noqa: E402
+
+CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text(encoding="utf-8"))
+REFERENCE = ROOT / "figures/reference"
+LAPTOP = REFERENCE / "laptop"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def kept_claims() -> list[dict]:
+    """The claims as judged on the kept tables (figures/reference/judge.py)."""
+    return read_checked(REFERENCE / "claims.json")
+
+
+def summary() -> str:
+    """How many claims of each kind have each verdict, in sentences; then the empirical ones that are not reproduced."""
+    claims, lines = kept_claims(), []
+    for kind, counts in counts_by_kind(claims).items():
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        name = {"identities": "identities", "forced by theory": "claims that theory forces"}.get(kind, f"{kind} claims")
+        lines.append(f"- Of {sum(counts.values())} {name}: {told}.")
+    failed = [f"{claim['statement']} ({ours(claim)})" for claim in claims if claim["verdict"] == "not reproduced"]
+    return "\n".join(lines) + (f"\n\nNot reproduced: {'; '.join(failed)}." if failed else "")
+
+
+def finding(claim: dict) -> str:
+    """One claim, what was found, and by which rule, in plain sentences."""
+    heading = f"**{claim['statement']}** ({claim['kind']}; the paper: {claim['paper']}). *{capital(verdict_of(claim))}*"
+    if not claim["parts"]:
+        return f"{heading}: {claim['reason']}."
+    parts = "; ".join(part_of(claim, part) for part in claim["parts"])
+    rule = f"Accepted is {claim['accepted']}: {claim['why']}. Against it would count {claim['against']}."
+    obstacle = f" {capital(claim['reason'])}." if claim["verdict"] == "not comparable" else ""
+    note = f" {claim['note']}" if claim["note"] else ""
+    return f"{heading}: {parts}.{obstacle} {rule}{note}"
+
+
+def part_of(claim: dict, part: dict) -> str:
+    label = f"{part['label']}: " if part["label"] else ""
+    if part["value"] is None:
+        return label + part["absent"]
+    interval = with_interval(part["value"], number(part["low"]), number(part["high"]), claim["digits"])
+    return f"{label}{interval} {claim['unit']}".strip()
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def findings() -> str:
+    """All claims, by topic."""
+    claims = kept_claims()
+    topics = dict.fromkeys(claim["topic"] for claim in claims)
+    sections = []
+    for topic in topics:
+        lines = [f"- {finding(claim)}" for claim in claims if claim["topic"] == topic]
+        sections.append(f"### {capital(topic)}\n\n" + "\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def figure_sections() -> str:
+    """Every kept figure with its caption and its tables, in the report's order."""
+    sections = []
+    for name, figure in FIGURES.items():
+        kept = [folder / f"{name}.png" for folder in (REFERENCE, REFERENCE / "short", LAPTOP)]
+        path = next((path for path in kept if path.exists()), None)
+        if path is None:
+            continue
+        picture = f"![{figure.title}](../{path.relative_to(ROOT).as_posix()})"
+        tables = [make() for make in SHOWN_WITH.get(name, [])]
+        early = EARLIER if path.parent == LAPTOP and name not in BY_PROTOCOL else ""
+        parts = [f"### {figure.title}", caption(name), early, picture, *tables]
+        sections.append("\n\n".join(filter(None, parts)))
+    return "\n\n".join(sections)
+
+
+def caption(name: str) -> str:
+    """A figure's caption, as Markdown."""
+    text = (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith(".. "))
+    text = re.sub(r"`([^`<]+) <([^>]+)>`_", r"[\1](\2)", text.replace("``", "`").replace("\\|", "|"))
+    return " ".join(text.split())
+
+
+def slope_table() -> str:
+    """Slopes by weights, quantity and range of depths, with theory's."""
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("variant == 'abs'")
+    if "range" not in slopes:  # older tables leave no depths out
+        slopes["range"] = slopes["depths"]
+    slopes = slopes.set_index(["network", "quantity", "range"])
+    ranges = slopes.index.unique("range")
+    header = ["slope against depth of", "weights"]
+    for depths in ranges:
+        header += [f"{depths.replace('-', '–')} layers [95 %]", "theory"]
+    rows = []
+    for quantity, name, paper in (("size", "ERF size", "0.56"), ("ratio", "ERF size / RF size", "−0.43")):
+        for network in ("uniform", "random", "relu"):
+            row = [name, slopes.loc[(network, quantity, ranges[0]), "weights"]]
+            for depths in ranges:
+                found = slopes.loc[(network, quantity, depths)]
+                used = "" if found["depths"] == depths else f", {found['depths'].replace('-', '–')} layers"
+                row.append(with_interval(found["slope"], found["low"], found["high"], 3) + used)
+                row.append(with_interval(found["theory"], np.nan, np.nan, 3))
+            rows.append([*row, paper])
+    return table([*header, "paper"], rows)
+
+
+def structure_table() -> str:
+    """ERF sizes of the structures as multiples of the plain stack's."""
+    ratios = pd.read_csv(REFERENCE / "structures.csv").set_index(["structure", "series"])
+    paper = {"subsample": "larger", "average_pool": "", "dilation": "larger", "skip": "smaller", "dropout": "the same"}
+    rows = []
+    for name, claim in paper.items():
+        row = [name.replace("_", " ")]
+        for series in ("random", "random + ReLU"):
+            found = ratios.loc[(name, series)]
+            row.append(with_interval(found["ratio"], found["ratio_low"], found["ratio_high"], 3))
+        theory = with_interval(ratios.loc[(name, "random"), "theory_ratio"], np.nan, np.nan, 3)
+        rows.append([*row, theory, claim])
+    return table(["15 layers", "random [95 %]", "random + ReLU [95 %]", "theory", "paper"], rows)
+
+
+def growth_table() -> str:
+    """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
+    erf, scores = (pd.read_csv(REFERENCE / f"short/{name}.csv") for name in ("erf", "test"))
+    erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
+    rows = []
+    for name, here in erf[erf["snapshot"] != "best"].groupby("name", sort=False):
+        row = [DATASETS[here["dataset"].iloc[0]].title, f"{here['residual_scale'].iloc[0]:g}"]
+        for quantity in ("sigma", "size"):
+            by_seed = here.pivot_table(index="seed", columns="epoch", values=quantity)
+            before, after = by_seed[by_seed.columns.min()], by_seed[by_seed.columns.max()]
+            ratio = np.exp(mean_interval(np.log(after / before)))
+            row += [f"{before.mean():.1f} → {after.mean():.1f}", over_seeds(tuple(ratio), len(by_seed), 3)]
+        own = scores[scores["name"] == name]
+        score = 100 * own["test_mean_iou"].fillna(own["test_accuracy"])
+        rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own))])
+    header = ["", "γ", "σ, pixels", "after / before", "ERF size, pixels", "after / before", "test score", "seeds"]
+    return table(header, rows)
+
+
+def scores_of(training: str) -> pd.Series:
+    """Test score of an earlier training by seed: mean IoU where there is one, or else accuracy."""
+    found = pd.read_csv(LAPTOP / "test.csv").query("name == @training").set_index("seed")
+    return found["test_mean_iou"].fillna(found["test_accuracy"])
+
+
+def convergence_table() -> str:
+    """ERF diameters and test scores from three starts."""
+    found = pd.read_csv(LAPTOP / "convergence.csv").query("seed == 'mean'")
+    starts = pd.read_csv(LAPTOP / "erf.csv").query("centre_light == 0").set_index(["dataset", "residual_scale"])["name"]
+    rows = []
+    for dataset in DATASETS:
+        for (quantity, start), group in found.query("dataset == @dataset").groupby(["quantity", "start"], dropna=False):
+            epochs = group.set_index("epoch").sort_index()
+            digits, name = (1, f"{start:g}") if quantity == "diameter" else (2, "largest over smallest start")
+            row = [DATASETS[dataset].title, name]
+            for epoch in (0, 3, epochs.index[-1]):
+                mean = epochs.loc[epoch]
+                row.append(over_seeds((mean["value"], mean["low"], mean["high"]), mean["seeds"], digits))
+            scores = [] if np.isnan(start) else 100 * scores_of(starts[(dataset, start)].iloc[0])
+            rows.append([*row, f"{over_seeds(mean_interval(scores), len(scores))} %" if len(scores) else ""])
+    header = [
+        "ERF diameter, pixels [95 %]",
+        "γ",
+        "before training",
+        "after 3 epochs",
+        "after the last epoch",
+        "test score",
+    ]
+    return table(header, rows)
+
+
+def initialization_table() -> str:
+    """Epochs to a validation score from centre-light weights, relative to He's."""
+    found = pd.read_csv(LAPTOP / "initialization.csv", dtype={"seed": str}).query("panel == 'epochs'")
+    means = found.query("seed == 'mean'")
+    rows = []
+    for row in means.query("strength > 0").itertuples():
+        he = means.query("strength == 0 and series == @row.series and score == @row.score").iloc[0]
+        word = "mean IoU" if row.series == "camvid" else "accuracy"
+        change = over_seeds(tuple(100 * value for value in (row.change, row.low, row.high)), row.seeds, 0)
+        missed = f"reached by {he['reached']:.0f} and {row.reached:.0f} of {row.seeds:.0f} seeds"
+        cells = missed if np.isnan(row.change) else f"{change} %"
+        rows.append(
+            [
+                DATASETS[row.series].title,
+                f"{word} {row.score:g}",
+                f"{he['epochs']:.1f}".replace("nan", "never"),
+                cells,
+                f"{row.seeds:.0f}",
+            ]
+        )
+    return table(["", "validation score", "epochs, He", "centre-light: change [95 %]", "seeds"], rows)
+
+
+def units_table() -> str:
+    """What the trained networks' ERF is elsewhere, beside that of the middle unit and that before training."""
+    found = pd.read_csv(LAPTOP / "units.csv").query("snapshot == 'best'")
+    keys = ["dataset", "varied", "choice"]
+    runs = pd.read_csv(LAPTOP / "units_by_seed.csv")
+    runs["choice"] = runs["choice"].map(layer_name)
+    sizes = runs.pivot_table(index=[*keys, "seed"], columns="snapshot", values="size")
+    growth = (sizes["best"] / sizes["epoch_000"]).groupby(keys)
+    rows = []
+    for row in found.itertuples():
+        here = growth.get_group((row.dataset, row.varied, row.choice))
+        bound = "at least " if row.clipped and row.size < row.theoretical_rf else ""
+        size = bound + over_seeds((row.size, row.low, row.high), row.seeds)
+        ratio = over_seeds((row.ratio, row.ratio_low, row.ratio_high), row.seeds, 2)
+        what = ["middle unit of the top", ""] if row.varied == "reference" else [row.varied, row.choice]
+        rows.append([DATASETS[row.dataset].title, *what, size, ratio, over_seeds(mean_interval(here), len(here), 2)])
+    header = ["", "varied", "to", "ERF size, pixels [95 %]", "over the middle unit's", "over its own before training"]
+    return table(header, rows)
+
+
+def reach_table() -> str:
+    """How far cues are learnt, beside the radii."""
+    found = pd.read_csv(LAPTOP / "reach.csv").query("seed == 'mean' and distance != distance")
+    rows = []
+    for (network, steps), group in found.groupby(["network", "steps"], sort=False):
+        values = group.set_index("quantity")
+        row = [network, f"{steps}", f"{values.loc['theoretical_radius', 'value']:.0f}"]
+        for quantity in ("erf_radius_untrained", "erf_radius_learnt", "frontier"):
+            mean = values.loc[quantity]
+            row.append(over_seeds((mean["value"], mean["low"], mean["high"]), mean["seeds"]))
+        rows.append([*row[:-1], row[-1] + (" (censored)" if values.loc["frontier", "censored"] else "")])
+    header = [
+        "network",
+        "steps",
+        "theoretical radius",
+        "ERF radius before",
+        "after, cue at the frontier",
+        "cues learnt up to",
+    ]
+    return table(header, rows)
+
+
+def sample_table() -> str:
+    """How far the slopes of one-channel networks scatter, and how often both are the paper's."""
+    samples = pd.read_csv(REFERENCE / "slope_samples.csv").dropna(subset="size")
+    rows = []
+    for (depths, weights, variant), found in samples.groupby(["depths", "weights", "variant"], sort=False):
+        kind = {"abs": "size of the mean map", "per run": "mean of the runs' sizes"}[variant]
+        slopes, large, pairs = found["size"], (found["size"] >= BOX["size"][0]).sum(), found["pair"].sum()
+        row = [depths.replace("-", "–"), weights, kind, f"{slopes.mean():.3f}", f"{slopes.std():.3f}"]
+        rows.append([*row, *(f"{hits} of {len(found)}" for hits in (large, pairs))])
+    header = [f"1 channel, {samples['runs'].iloc[0]} runs; layers", "weights", "slope of the", "mean"]
+    return table([*header, "standard deviation", "0.56 or more", "both, 0.56 and −0.43"], rows)
+
+
+def measure_table() -> str:
+    """`make bench`: measuring against the public scripts' way."""
+    rows = []
+    for found in pd.read_csv(REFERENCE / "measure.csv").itertuples():
+        row = [found.model, f"{found.side}²", f"{found.seconds_baseline:.2f}", f"{found.seconds_erf:.2f}"]
+        row += [f"{found.speed_ratio:.1f}", f"{found.memory_ratio:.2f}"]
+        rows.append([*row, f"{found.error_baseline:.0e}", f"{found.error_erf:.0e}"])
+    times = ["seconds, whole", "seconds, `erf`", "times faster", "memory, of the whole's"]
+    return table(["model", "image", *times, "rounding, whole", "rounding, `erf`"], rows)
+
+
+EARLIER = "*From earlier trainings, before docs/protocol.md: a quarter of the width, few epochs, two or three seeds.*"
+BY_PROTOCOL = ("reach",)
+SHOWN_WITH = {  # tables that stand below a figure
+    "structures": [structure_table],
+    "growth": [slope_table],
+    "sensitivity": [sample_table],
+    "before_after": [growth_table],
+    "convergence": [convergence_table],
+    "units": [units_table],
+    "initialization": [initialization_table],
+    "reach": [reach_table],
+}
+IN_README = {"verdicts": summary, "bench": measure_table}  # between <!-- name --> and <!-- end -->
+
+
+def results_page() -> str:
+    """docs/results.md."""
+    return f"""# Results
+
+`python docs/generate.py` wrote this page from the tables in `figures/reference/`. Values have 95 % intervals. The rules
+are in `config/claims.yaml`; [protocol.md](protocol.md) says when each was written.
+
+## Verdicts
+
+{summary()}
+
+![Every claim with the paper's value, the one found here, and the verdict](../figures/reference/scorecard.png)
+
+{findings()}
+
+## Figures
+
+{figure_sections()}
+"""
+
+
+def readme(text: str) -> str:
+    """The README with what is generated in it made anew."""
+    for name, make in IN_README.items():
+        start, end = f"<!-- {name} -->", "<!-- end -->"
+        before, rest = text.split(start, 1)
+        text = f"{before}{start}\n{make()}\n{end}{rest.split(end, 1)[1]}"
+    return text
+
+
+if __name__ == "__main__":
+    (ROOT / "docs/results.md").write_text(results_page(), encoding="utf-8")
+    path = ROOT / "README.md"
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
