@@ -14,7 +14,6 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from erf.result.field import ReceptiveField
-from erf.result.intervals import positive_interval
 from replication.commands.cli import command, figure_arguments
 from replication.drawing.labels import with_interval
 from replication.drawing.plots import (
@@ -31,6 +30,7 @@ from replication.drawing.plots import (
     use_style,
 )
 from replication.stacks.predictions import predicted_fit, predicted_map, predicted_sigma, predicted_size, series_name
+from replication.statistics.ratios import size_ratio
 
 
 def cross_section(relative: np.ndarray) -> np.ndarray:
@@ -54,10 +54,7 @@ def sizes_table(fields: list[ReceptiveField]) -> pd.DataFrame:
             "ratio_high": np.nan,
         }
         if linear:
-            row["ratio"] = field.size / linear.size
-            if field is not linear and len(field.bootstrap) and len(linear.bootstrap):  # drawn independently
-                interval = positive_interval(row["ratio"], field.bootstrap / linear.bootstrap)
-                row["ratio_low"], row["ratio_high"] = interval
+            row["ratio"], row["ratio_low"], row["ratio_high"] = size_ratio(field, linear)
         rows.append(row)
     return pd.DataFrame(rows)
 

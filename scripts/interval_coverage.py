@@ -40,9 +40,9 @@ from growth_slopes import rows_of
 from measure_network import run_maps, shape_row
 from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.drawing.labels import counted
-from replication.stacks.gaussianity import box_share
 from replication.stacks.predictions import cut_off, series_name
-from replication.stacks.ratios import size_ratio
+from replication.statistics.gaussianity import box_share
+from replication.statistics.ratios import size_ratio
 
 Estimate = tuple[float, float, float]  # value, low, high
 NONE: Estimate = (math.nan, math.nan, math.nan)

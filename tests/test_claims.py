@@ -30,7 +30,7 @@ from replication.claims.verdicts import (
     weakest,
 )
 from replication.stacks import predictions
-from replication.stacks.gaussianity import departure, kurtosis
+from replication.statistics.gaussianity import departure, kurtosis
 
 ENTRIES = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
 CLAIMS = {claim.id: claim for claim in claims_of(ENTRIES)}

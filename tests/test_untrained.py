@@ -21,7 +21,7 @@ from erf.result.intervals import percentile_interval
 from erf.theory import log_log_slope
 from lib import safekeeping
 from replication.stacks.predictions import predicted_cut_off
-from replication.stacks.slopes import is_pair
+from replication.statistics.slopes import is_pair
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from erf.result.intervals import mean_interval
 from replication.claims.verdicts import Part, Region
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import ENOUGH_SEEDS, counted, with_interval
-from replication.stacks.gaussianity import LIMITS
+from replication.statistics.gaussianity import LIMITS
 
 PAPER_DEPTHS = (5, 10, 20, 40)
 RANDOM = ("random", "random + ReLU")
