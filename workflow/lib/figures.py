@@ -152,7 +152,6 @@ FIGURES = {  # in the report's order
         "Where the ERF lies and how wide it is: moments add",
         shows=("networks",),
         reads={"fields": network_fields, "tables": network_tables("networks")},
-        group="figures",
         told_apart_by=("weights", "kernel", "taps"),
         alike=("activation", "structure", "reading", "centre_light"),
     ),
