@@ -21,7 +21,7 @@ from lib.figures import FIGURES  # noqa: E402
 from replication.claims.tables import counts_by_kind, number, ours, read_checked, verdict_of  # noqa: E402
 from replication.datasets.table import DATASETS  # noqa: E402
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
-from replication.stacks.slopes import BOX  # noqa: E402
+from replication.statistics.slopes import BOX  # noqa: E402
 
 CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text(encoding="utf-8"))
 REFERENCE = ROOT / "figures/reference"

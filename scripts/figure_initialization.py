@@ -32,7 +32,7 @@ from replication.drawing.plots import (
     use_style,
 )
 from replication.stacks.predictions import predicted_size
-from replication.stacks.ratios import size_ratio
+from replication.statistics.ratios import size_ratio
 from replication.trained.tables import read_metrics, read_sizes
 
 COLOURS = dict(zip(DATASETS, (AFTER, SCORE, VERTICAL, HORIZONTAL), strict=False))

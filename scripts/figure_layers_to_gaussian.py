@@ -19,7 +19,7 @@ from erf.result.field import ReceptiveField
 from erf.theory import uniform_map
 from replication.commands.cli import command, figure_arguments, read_table
 from replication.drawing.plots import COLOURS, MARKERS, THEORY_LINES, WIDTH, error_bars, save, use_style
-from replication.stacks.gaussianity import LIMITS, departure, kurtosis, shape_class
+from replication.statistics.gaussianity import LIMITS, departure, kurtosis, shape_class
 
 MEASURES = ("unexplained", "kurtosis", "departure")
 LABELS = {"unexplained": "1 − R²", "kurtosis": "excess kurtosis", "departure": "departure of the profile's log"}

@@ -24,8 +24,8 @@ from erf.size import E2, THRESHOLD
 from erf.theory import gaussian_size
 from replication.commands.cli import command, figure_arguments, read_table
 from replication.drawing.plots import WIDTH, draw_hollow, drawn_fields, error_bars, save, use_style
-from replication.stacks.moments import map_moments, rf_radius
 from replication.stacks.predictions import drifts
+from replication.statistics.moments import map_moments, rf_radius
 
 PALETTE = sns.color_palette("colorblind")
 MARKS = "osDv^Phpd"

@@ -30,7 +30,7 @@ from replication.drawing.plots import (
     use_style,
 )
 from replication.stacks.predictions import predicted_fit, predicted_map, predicted_sigma, predicted_size, series_name
-from replication.stacks.ratios import size_ratio
+from replication.statistics.ratios import size_ratio
 
 
 def cross_section(relative: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from erf.size import E2, centre_impact, erf_size
 from erf.theory import log_log_slope, moments, uniform_map
 from replication.commands.cli import command, figure_arguments, read_table
 from replication.drawing.plots import COLOURS, SLOPES, WIDTH, save, use_style
-from replication.stacks.slopes import BOX, is_pair, pair_is_possible, rf_slope
+from replication.statistics.slopes import BOX, is_pair, pair_is_possible, rf_slope
 
 # Variances of random weights propagate like uniform weights, and the mean |g| is the root of the mean g² (section 2.2).
 MODES = {"uniform |g| or random g²": np.abs, "random |g|": np.sqrt}

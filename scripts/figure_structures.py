@@ -32,7 +32,7 @@ from replication.drawing.plots import (
     use_style,
 )
 from replication.stacks.predictions import predicted_fit, predicted_sigma, predicted_size, series_name
-from replication.stacks.ratios import size_ratio
+from replication.statistics.ratios import size_ratio
 
 PLAIN_OUTLINE = "#ff3030"  # shows on the map's dark and bright ends
 

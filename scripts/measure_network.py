@@ -29,16 +29,7 @@ from erf.system.seeds import seed_for, torch_generator
 from erf.theory import stack_rf
 from replication.commands.cli import add_settings, command, new_parser, read_table, write_table
 from replication.commands.kept import former
-from replication.stacks.gaussianity import (
-    box_share_without_noise,
-    departure,
-    departure_without_noise,
-    kurtosis,
-    kurtosis_without_noise,
-    r2_without_noise,
-)
 from replication.stacks.modules import build_stack
-from replication.stacks.moments import map_moments, moment_statistics
 from replication.stacks.predictions import (
     drifts,
     limit_moments,
@@ -50,6 +41,15 @@ from replication.stacks.predictions import (
     series_name,
 )
 from replication.stacks.structures import special_layers, structure_of, theory_stack
+from replication.statistics.gaussianity import (
+    box_share_without_noise,
+    departure,
+    departure_without_noise,
+    kurtosis,
+    kurtosis_without_noise,
+    r2_without_noise,
+)
+from replication.statistics.moments import map_moments, moment_statistics
 
 VARIANTS = {  # how runs become one map, and what the threshold is a share of: (mode, runs made equal first, reference)
     "abs": ("abs", False, "centre"),

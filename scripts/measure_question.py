@@ -29,7 +29,6 @@ from erf.size import THRESHOLD, erf_size
 from erf.system.seeds import torch_generator
 from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.stacks import signed
-from replication.stacks.gaussianity import means_without_one
 from replication.stacks.passes import (
     backward,
     coin_gates,
@@ -39,6 +38,7 @@ from replication.stacks.passes import (
     permuted_gates,
     with_mean,
 )
+from replication.statistics.gaussianity import means_without_one
 
 COLUMNS = ("question", "activation", "width", "depth", "kernel", "runs", "dead")
 COLUMNS += ("condition", "place", "quantity", "value", "low", "high", "theory")

@@ -18,7 +18,7 @@ from erf.result.field import ReceptiveField, save_fields
 from erf.size import E2
 from erf.system.seeds import seed_for
 from replication.commands.cli import command, write_table
-from replication.stacks.moments import PARTS, rf_radius
+from replication.statistics.moments import PARTS, rf_radius
 from replication.trained import command as measuring_command
 from replication.trained.kernels import predicted_sigma
 from replication.trained.snapshots import batch_size, load_network

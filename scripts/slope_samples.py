@@ -23,7 +23,7 @@ from erf.theory import log_log_slope
 from measure_network import run_maps
 from replication.commands.cli import add_settings, command, new_parser, write_table
 from replication.stacks.predictions import series_name
-from replication.stacks.slopes import is_pair
+from replication.statistics.slopes import is_pair
 
 
 def sample(name: str, settings: dict, ranges: list[list[int]]) -> list[dict]:

@@ -219,6 +219,9 @@ def test_the_summary_names_its_numbers_as_the_tables_do():
     assert shared == set(row) - {"dataset", "residual_scale", "centre_light", "seed", "snapshot", "epoch"} - {
         "extent",
         "sigma_kernels",
+        "share_quarter",
+        "share_half",
+        "radius_half",
         "theoretical_rf",  # rf_height and rf_width
     }
     for name in shared:

@@ -19,9 +19,9 @@ from erf.result.field import ReceptiveField
 from erf.size import E2, erf_size
 from erf.system.seeds import torch_generator
 from replication.stacks.modules import build_stack
-from replication.stacks.moments import map_moments, moment_statistics, rf_radius
 from replication.stacks.predictions import drifts, limit_moments, predicted_moments, predicted_size, series_name
 from replication.stacks.structures import Conv, structure
+from replication.statistics.moments import map_moments, moment_statistics, rf_radius
 
 SKEWED = [0.6, 0.3, 0.1]
 

@@ -8,6 +8,7 @@ import yaml
 from scipy import stats
 
 from conftest import ROOT
+from replication.claims.claims import region_of
 
 TEXT = (ROOT / "docs/protocol.md").read_text()
 SMALLEST = 1.05  # ratio from which on the ERF has grown
@@ -77,3 +78,30 @@ def test_the_rules_are_the_claims():
             assert claim["accept"] == {"above": SMALLEST} and claim["of"] == {"dataset": dataset, "start": start}
     assert claims["cifar10_accuracy"]["accept"] == {"above": 88.5} and "obstacle" not in claims["cifar10_accuracy"]
     assert claims["camvid_after"]["accept"] == {"near": [150, 15]}
+
+
+CLAIMS = {claim["id"]: claim for claim in yaml.safe_load((ROOT / "config/claims.yaml").read_text(encoding="utf-8"))}
+TRAINED = {"training"}  # topics of the first protocol
+UNPLANNED = {  # claims on which nothing random bears but old trainings, or whose protocol is the paper's alone
+    *("growth_slope", "initialisation_speed", "noise_or_images", "usable_reach"),
+}
+
+
+def test_every_claim_on_untrained_networks_has_a_plan():
+    wanted = {
+        name
+        for name, claim in CLAIMS.items()
+        if claim["topic"] not in TRAINED and claim["kind"] != "identity" and name not in UNPLANNED
+    }
+    assert {row[0].strip("`") for row in table("untrained claim")} == wanted
+
+
+@pytest.mark.parametrize("row", table("untrained claim"), ids=lambda row: row[0])
+def test_the_power_of_an_untrained_claim_is_that_of_its_interval(row):
+    """The estimate is normal about the expected one; its t interval has to lie in the accepted region."""
+    expected, error, runs, told = float(row[1]), float(row[2]), int(row[3]), float(row[4])
+    accepted = region_of(row[0], CLAIMS[row[0].strip("`")]["accept"])
+    half = stats.t.ppf(0.975, runs - 1) * error
+    low, high = (stats.norm.cdf((end - expected) / error) for end in (accepted.low + half, accepted.high - half))
+    assert told == pytest.approx(high - low, abs=0.006)
+    assert told >= 0.8

@@ -8,7 +8,8 @@ import pytest
 from erf import theory
 from erf.result.field import ReceptiveField
 from erf.result.intervals import jackknife
-from replication.stacks.gaussianity import (
+from replication.stacks.predictions import predicted_map
+from replication.statistics.gaussianity import (
     LIMITS,
     box_share,
     box_share_without_noise,
@@ -20,7 +21,6 @@ from replication.stacks.gaussianity import (
     r2_without_noise,
     shape_class,
 )
-from replication.stacks.predictions import predicted_map
 
 MIDDLE = (20, 20)
 GAUSSIAN = theory.gaussian_map((5.0, 5.0), (41, 41), MIDDLE)

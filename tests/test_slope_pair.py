@@ -11,7 +11,7 @@ from erf.size import E2, THRESHOLD
 from erf.theory import Layer as TheoryLayer
 from erf.theory import expected_map, finite_depth_slopes, log_log_slope, uniform_taps
 from replication.drawing.plots import SLOPES
-from replication.stacks.slopes import BOX, is_pair, pair_is_possible, rf_slope
+from replication.statistics.slopes import BOX, is_pair, pair_is_possible, rf_slope
 
 DEEP = [20, 40, 80, 160]
 

@@ -21,7 +21,7 @@ from erf.result.intervals import percentile_interval
 from erf.theory import log_log_slope
 from lib import safekeeping
 from replication.stacks.predictions import predicted_cut_off
-from replication.stacks.slopes import is_pair
+from replication.statistics.slopes import is_pair
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def test_a_sample_is_an_experiment_of_its_own(tmp_path):
     assert shallow["size"] - shallow["ratio"] == pytest.approx(np.log2(9 / 5))
     name = "thin, sample 1"
     fields, _ = measure_network.measure_network(name, settings | {"depths": [4, 8]})
-    rows = table[table["sample"] == 1].set_index("variant")
+    rows = table[(table["sample"] == 1) & (table["depths"] == "4-8")].set_index("variant")
     sizes = np.array([field.size for field in fields])
     assert rows.loc["abs", "size"] == pytest.approx(np.log2(sizes[1] / sizes[0]))
     assert rows.loc["abs", "ratio"] == pytest.approx(np.log2(sizes[1] / 17 / (sizes[0] / 9)))

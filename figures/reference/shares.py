@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "scripts"))
 
 from erf.result.contribution import radius_holding, share_within  # noqa: E402
-from replication.stacks.moments import PARTS, map_moments, rf_radius  # noqa: E402
+from replication.statistics.moments import PARTS, map_moments, rf_radius  # noqa: E402
 
 
 def shares(folder: Path) -> pd.DataFrame:

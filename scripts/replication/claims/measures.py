@@ -13,7 +13,7 @@ from erf.result.intervals import mean_interval
 from replication.claims.verdicts import Part, Region
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import ENOUGH_SEEDS, counted, with_interval
-from replication.stacks.gaussianity import LIMITS
+from replication.statistics.gaussianity import LIMITS
 
 PAPER_DEPTHS = (5, 10, 20, 40)
 RANDOM = ("random", "random + ReLU")
@@ -123,6 +123,32 @@ def fractions(results: Results) -> list[Part]:
             label = f"{series}, {layers(row)}"
             parts.append(Part(label, *bounds(row, row.ratio, row.low / row.rf, row.high / row.rf)))
     return parts
+
+
+def moment_ratios(
+    results: Results, weights: Sequence[str], variant: str, depths: Sequence[int] = PAPER_DEPTHS
+) -> list[Part]:
+    """Drift of the map from the unit, and variance about its own mean, over n E[X] and n Var[X] of the kernels."""
+    rows = results["networks"].query("structure == 'plain' and variant == @variant and depth in @depths")
+    rows = rows[rows["series"].str.split(" ").str[0].isin(weights) & ~rows["series"].str.contains("+", regex=False)]
+    parts = []
+    for row in rows.itertuples():
+        for name in ("drift", "spread"):
+            limit = getattr(row, f"limit_{name}")
+            if limit:
+                values = [getattr(row, f"{name}{end}") / limit for end in ("", "_low", "_high")]
+                low, high = sorted(values[1:]) if row.runs > 1 else (values[0], values[0])
+                parts.append(Part(f"{row.network}, {layers(row)}, {name}", values[0], low, high))
+    return parts
+
+
+def foveal_shares(results: Results) -> list[Part]:
+    """Share of the impact within a quarter of the RF's radius, at the largest of the paper's depths."""
+    return [
+        Part(f"{series}, {layers(row)}", *bounds(row, row.share_quarter, row.share_quarter_low, row.share_quarter_high))
+        for series in ("uniform", *RANDOM)
+        for row in plain_stacks(results, series).query("depth == @PAPER_DEPTHS[-1]").itertuples()
+    ]
 
 
 def structure_shapes(results: Results, structure: str, shape: str) -> list[Part]:
@@ -382,6 +408,8 @@ MEASURES = {
         energy_sizes,
         fractions,
         plain_shapes,
+        moment_ratios,
+        foveal_shares,
         structure_shapes,
         structure_ratios,
         box_shares,

@@ -8,8 +8,8 @@ import numpy as np
 from erf import theory
 from erf.result.field import GaussianFit, ReceptiveField
 from erf.size import THRESHOLD
-from replication.stacks.moments import moment_statistics
 from replication.stacks.structures import structure_of, theory_stack
+from replication.statistics.moments import moment_statistics
 
 
 def drifts(settings: dict) -> bool:

@@ -1,0 +1,1 @@
+"""What is computed from the maps of untrained networks: shape, moments, ratios of sizes, slopes."""
