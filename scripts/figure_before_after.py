@@ -79,6 +79,7 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
         draw_plane(panels[0], images[training], means, stages["best"][0])
         dataset = stages["best"][0].settings["training"]["dataset"]
         panels[0].set_ylabel(training_title(training, dataset, len(stages["best"])))
+        panels[0].text(0.02, 0.02, DATASETS[dataset].credit, transform=panels[0].transAxes, fontsize=4.5, color="0.3")
         for panel, (stage, group) in zip(panels[1:], stages.items(), strict=True):
             shown = draw_map(panel, means[stage], group[0].position, smoothing(means[stage]))
             diameter = mean_interval([field.diameter for field in group])

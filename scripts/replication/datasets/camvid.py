@@ -13,4 +13,5 @@ CAMVID = Dataset(
     network="ResNetCamVid",
     program="train_segmenter",
     full_scale=(64, 100),
+    credit="Brostow et al. 2009, CC BY-NC 4.0",
 )

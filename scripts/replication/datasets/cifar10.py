@@ -13,4 +13,5 @@ CIFAR10 = Dataset(
     network="ResNetCifar",
     program="train_classifier",
     full_scale=(64, 30),
+    credit="Krizhevsky 2009",
 )

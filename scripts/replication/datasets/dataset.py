@@ -37,6 +37,7 @@ class Dataset:
     program : that trains; the rule has the same name
     full_scale : width and epochs from which absolute values are compared with the paper's: a choice of ours, since
         the paper's own are not known
+    credit : what stands below a photograph of it, its licence among that
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     network: str
     program: str
     full_scale: tuple[int, int]
+    credit: str = ""
 
 
 def content_digest(arrays: Iterable[np.ndarray]) -> str:
