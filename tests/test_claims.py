@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -668,3 +669,22 @@ def test_the_scorecard_has_every_measurement_in_its_table(tmp_path):
     texts = [text.get_text() for text in axes.texts]
     for claim in checked:
         assert claim["statement"] in texts and verdict_of(claim) in texts
+
+
+def test_no_text_of_the_scorecard_runs_into_the_next():
+    """On the kept claims, which are those that are printed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    import figure_scorecard
+    from replication.drawing.plots import use_style
+
+    use_style()
+    figure, _ = figure_scorecard.draw(json.loads((ROOT / "figures/reference/claims.json").read_text(encoding="utf-8")))
+    FigureCanvasAgg(figure).draw()
+    lines = {}
+    for text in figure.axes[0].texts:
+        lines.setdefault(round(text.get_position()[1], 3), []).append(text.get_window_extent())
+    for boxes in lines.values():
+        boxes.sort(key=lambda box: box.x0)
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        assert boxes[-1].x1 <= figure.bbox.x1

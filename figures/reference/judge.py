@@ -46,6 +46,9 @@ def kept_results() -> Results:
         for name, path in TABLES.items()
         if (HERE / path).exists()
     }
+    # The paper's initialisation is not among the figures of the untrained networks.
+    light = pd.read_csv(HERE / "laptop/networks.csv").query("centre_light > 0")
+    tables["networks"] = pd.concat([tables["networks"], light], ignore_index=True)
     shown = configuration("laptop").networks_shown()
     short = configuration("short")
     return Results(tables, {name: short.trained_by(name) for name in short.paper_trainings()}, shown)

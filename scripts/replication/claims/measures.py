@@ -135,7 +135,7 @@ def moment_ratios(
     for row in rows.itertuples():
         for name in ("drift", "spread"):
             limit = getattr(row, f"limit_{name}")
-            if limit:
+            if abs(limit) > 1e-9:  # a symmetric kernel does not drift, but for rounding
                 values = [getattr(row, f"{name}{end}") / limit for end in ("", "_low", "_high")]
                 low, high = sorted(values[1:]) if row.runs > 1 else (values[0], values[0])
                 parts.append(Part(f"{row.network}, {layers(row)}, {name}", values[0], low, high))
