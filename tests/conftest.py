@@ -324,7 +324,7 @@ def model_settings(**changes) -> dict:
 SMALL = {
     "name": "small",
     "device": "cpu",
-    "network_defaults": {"depths": [5, 10], "runs": 4, "width": 4},
+    "network_defaults": {"depths": [5, 10, 12], "runs": 4, "width": 4},
     "networks": {name: {"depths": [6], "runs": 4} for name in ("linear_20", "tanh_20", "relu_20", "centre_light_100")}
     | {
         name: {"depths": [4], "runs": 4, "special_layers": [2, 3]}
@@ -332,7 +332,7 @@ SMALL = {
     }
     | {"random": {"more_runs": {"depths": [5], "runs": 6}}, "relu": {"more_runs": {"depths": []}}}
     | {name: {"depths": [3, 4]} for name in ("uniform_kernel_2", "skewed", "random_skewed")},
-    "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10]]}
+    "slopes": {"networks": ["uniform", "random", "relu", "relu_1_channel"], "depths": [[5, 10, 12]]}
     | {"samples": {"networks": ["relu_1_channel"], "depths": [[3, 5], [4, 6]], "counts": [2, 1]}},
     "question_defaults": {"depth": 4, "runs": 6},
     "questions": {

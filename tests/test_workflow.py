@@ -246,7 +246,12 @@ SETTINGS = [
         1,
         {"measure_network", "figure_nonlinearity", "figure_layers_to_gaussian"} | CLAIMS,
     ),
-    (("slopes", "depths"), [[5, 10]], [[10, 5]], {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS),
+    (
+        ("slopes", "depths"),
+        [[5, 10, 12]],
+        [[12, 5, 10]],
+        {"growth_slopes", "figure_growth", "figure_sensitivity"} | CLAIMS,
+    ),
     (("questions", "gates", "widths"), [4], [3], {"measure_question", "figure_reviewers"} | REPORT),
     (
         ("slopes", "samples", "counts"),
