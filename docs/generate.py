@@ -300,6 +300,17 @@ SHOWN_WITH = {  # tables that stand below a figure
 IN_README = {"verdicts": summary, "bench": measure_table}  # between <!-- name --> and <!-- end -->
 
 
+def coverage_table() -> str:
+    """How often the 95 % intervals hold the truth, by `make coverage`; bold where it is not about 95 times of 100."""
+    rows = []
+    for found in pd.read_csv(REFERENCE / "interval_coverage.csv").itertuples():
+        share = f"{100 * found.coverage:.1f} %"
+        told = share if 0.93 <= found.coverage <= 0.97 else f"**{share}**"
+        between = f"{100 * found.coverage_low:.1f} to {100 * found.coverage_high:.1f}"
+        rows.append([found.kind, found.case, str(found.experiments), told, between])
+    return table(["interval of", "in", "experiments", "holds the truth", "between, %"], rows)
+
+
 def results_page() -> str:
     """docs/results.md."""
     return f"""# Results
@@ -318,6 +329,13 @@ are in `config/claims.yaml`; [protocol.md](protocol.md) says when each was writt
 ## Figures
 
 {figure_sections()}
+
+## How often the intervals hold the truth
+
+Whole experiments were repeated with new networks (`make coverage`). Bold are the intervals that hold the truth less
+often than in 93 of 100 experiments, or more often than in 97.
+
+{coverage_table()}
 """
 
 
