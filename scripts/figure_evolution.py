@@ -1,5 +1,8 @@
 """Figure: the ERF during training. Size (and diameter) and sigma at every snapshot, beside the validation score.
 
+Beside the measured sigma stands the one that follows from the energies of the kernels alone. Where the two part, the
+ERF changes by how channels align or gates open, and not by how far kernels spread.
+
 Hollow dots are cut off by the receptive field or the image.
 
 Reads tables of measure_snapshots and of the trainings; takes seconds.
@@ -26,6 +29,7 @@ QUANTITIES = {
     "diameter": ("ERF diameter", AFTER),
     "sigma_rows": ("vertical σ", VERTICAL),
     "sigma_columns": ("horizontal σ", HORIZONTAL),
+    "sigma_kernels": ("σ by kernels alone", "0.35"),
     "score": ("validation score", SCORE),
 }
 
@@ -38,7 +42,8 @@ def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
     """
     erf = read_sizes(sizes).query("snapshot != 'best'")
     keys = ["training", "dataset", "seed", "epoch"]
-    runs = erf.melt([*keys, "clipped"], [name for name in QUANTITIES if name != "score"], "quantity", "value")
+    measured = [name for name in QUANTITIES if name in erf]  # tables of older code have no sigma_kernels
+    runs = erf.melt([*keys, "clipped"], measured, "quantity", "value")
     own = erf[[*keys, "low", "high"]].assign(quantity="size")
     runs = runs.merge(own, "left", [*keys, "quantity"])
     scores = read_metrics(metrics).rename(columns={"score": "value"}).assign(quantity="score", clipped=False)
@@ -57,6 +62,8 @@ def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
     for name in names:
         label, colour = QUANTITIES[name]
         here = table[table["quantity"] == name]
+        if here.empty:
+            continue
         runs = here[here["seed"] != "mean"]
         bars = error_bars(runs["value"], runs["low"], runs["high"])  # NaN where a run has no interval of its own
         axes.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
@@ -81,7 +88,7 @@ def draw(table: pd.DataFrame):
         dataset = here["dataset"].iloc[0]
         top, middle, bottom = axes[:, column]
         draw_quantities(top, here, ["size"])
-        draw_quantities(middle, here, ["sigma_rows", "sigma_columns"])
+        draw_quantities(middle, here, ["sigma_rows", "sigma_columns", "sigma_kernels"])
         draw_quantities(bottom, here, ["score"])
         seeds = here[here["seed"] != "mean"]["seed"].nunique()
         top.set(title=training_title(name, dataset, seeds), ylabel="ERF size (pixels)")
@@ -90,7 +97,7 @@ def draw(table: pd.DataFrame):
         middle.set(ylabel="σ of the map (pixels)")
         bottom.set(ylabel=f"validation {DATASETS[dataset].score_title}", xlabel="epoch", ylim=(0, 1))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, 1 + len(names)))
     return figure, table
 
 

@@ -109,7 +109,7 @@ def draw_ratios(axes, table: pd.DataFrame, colours: dict) -> None:
     places, labels = zip(*names, strict=True)
     axes.set_yticks(places, labels=labels, fontsize="small")
     axes.locator_params(axis="x", nbins=4)
-    axes.set(ylim=(y - 0.4, -0.6), xlabel="ratio to the network unchanged", title="Other gates, batch norm")
+    axes.set(ylim=(y - 0.4, -0.6), xlabel="ratio to the unchanged", title="Other gates, batch norm")
 
 
 def draw(table: pd.DataFrame):

@@ -22,8 +22,8 @@ from replication.drawing.plots import VERDICT_STYLES, WIDTH, save, use_style
 
 LINE = 0.2  # inches
 # Shares of the width.
-COLUMNS = {"statement": 0.0, "kind": 0.335, "paper": 0.4, "ours": 0.49, "strip": 0.7, "verdict": 0.795}
-STRIP = (0.7, 0.78)
+COLUMNS = {"statement": 0.0, "kind": 0.345, "paper": 0.41, "ours": 0.502, "strip": 0.69, "verdict": 0.763}
+STRIP = (0.69, 0.753)
 
 
 def tabulate(claims: list[dict]) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def draw(claims: list[dict]):
     figure.subplots_adjust(left=0.01, right=0.995, top=0.995, bottom=0.005)
     axes.set(xlim=(0, 1), ylim=(lines - 0.3, -0.7))
     axes.set_axis_off()
-    text = {"va": "center", "fontsize": 6.5}
+    text = {"va": "center", "fontsize": 6}
     heads = {"kind": "kind", "paper": "paper", "ours": "here [95 %]", "strip": "accepted", "verdict": "verdict"}
     for name, title in heads.items():
         axes.text(COLUMNS[name], 0, title, color="0.35", **text)

@@ -135,9 +135,12 @@ def shape_rows(case: str, fields: list[ReceptiveField], shapes: list[dict]) -> l
         return field_of(mean, fields[0]).fit_gaussian()
 
     squared = truth_of(lambda mean: departure(mean, position, fit(mean)) ** 2, maps)  # which has the bias
-    explained = truth_of(lambda mean: fit(mean).r2, maps)
     truths = {
-        "R2": ("r2", "r2", tuple(min(value, 1.0) for value in explained)),  # as the published intervals
+        "R2": (
+            "r2",
+            "r2",
+            tuple(min(value, 1.0) for value in truth_of(lambda mean: fit(mean).r2, maps)),
+        ),
         "box share": ("box_share", "box", truth_of(lambda mean: box_share(mean, position), maps)),
         "kurtosis": (
             "kurtosis",

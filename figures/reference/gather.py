@@ -35,7 +35,7 @@ TABLES = {  # by name here: where they lie under results/
     "units_by_seed": "units/*/seed_*.csv",
     "reach_by_seed": "reach/*/seed_*.csv",
 }
-LARGEST = 2**20  # bytes of a figure's table: those of maps are larger, and not kept
+LARGEST = 2**18  # bytes of a figure's table: those of maps are larger, and not kept
 DEEPEST = 40  # layers of the networks whose maps are kept
 UNTRAINED = ("paper", "untrained")  # whose results lie in this folder itself
 ORIGIN = ("script", "finished", "seconds", "commit", "processor", "cores", "GPU", "Python", "torch", "numpy")

@@ -241,7 +241,11 @@ class Run:
     def claims_facts(self) -> dict:
         """What claims are told of the configuration: settings of the trainings that the paper has, the networks that
         each figure shows, and the command that makes a figure."""
-        trainings = {name: self.configuration.trained_by(name) for name in self.configuration.paper_trainings()}
+        configuration = self.configuration
+        trainings = {
+            name: {**configuration.trained_by(name), "seeds": configuration.seeds("trainings", name)}
+            for name in configuration.paper_trainings()
+        }
         return {"trainings": trainings, "shown": self.configuration.networks_shown(), "command": self.remade_by()}
 
     def report_facts(self) -> dict:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from erf.result.intervals import mean_interval
 from replication.claims.verdicts import Part, Region
@@ -128,15 +129,19 @@ def fractions(results: Results) -> list[Part]:
 def moment_ratios(
     results: Results, weights: Sequence[str], variant: str, depths: Sequence[int] = PAPER_DEPTHS
 ) -> list[Part]:
-    """Drift of the map from the unit, and variance about its own mean, over n E[X] and n Var[X] of the kernels."""
+    """Drift of the map from the unit, and variance about its own mean, over n E[X] and n Var[X] of the kernels.
+
+    Stacks of uniform kernels of side 3 are `uniform_sigmas`' own, those of plain random weights `energy_sizes`'.
+    """
     rows = results["networks"].query("structure == 'plain' and variant == @variant and depth in @depths")
     rows = rows[rows["series"].str.split(" ").str[0].isin(weights) & ~rows["series"].str.contains("+", regex=False)]
+    rows = rows[~rows["series"].isin(["uniform", "random"]) | (rows["kernel"] != 3)]
     parts = []
     for row in rows.itertuples():
-        for name in ("drift", "spread"):
-            limit = getattr(row, f"limit_{name}")
-            if limit:
-                values = [getattr(row, f"{name}{end}") / limit for end in ("", "_low", "_high")]
+        for name, column, power in (("drift", "drift", 1), ("variance", "spread", 2)):  # spread is its root
+            limit = getattr(row, f"limit_{column}")
+            if abs(limit) > 1e-9:  # a symmetric kernel does not drift, but for rounding
+                values = [(getattr(row, f"{column}{end}") / limit) ** power for end in ("", "_low", "_high")]
                 low, high = sorted(values[1:]) if row.runs > 1 else (values[0], values[0])
                 parts.append(Part(f"{row.network}, {layers(row)}, {name}", values[0], low, high))
     return parts
@@ -244,13 +249,18 @@ GROWING = {"sigma": "σ", "size": "ERF size"}  # the primary outcomes of docs/pr
 
 def growth_ratios(results: Results, dataset: str, start: float) -> list[Part]:
     """σ (root mean square of both axes) and ERF size at the last epoch over those before training, paired by seed: the
-    geometric mean, its interval that of the mean logarithm."""
+    geometric mean, its interval that of the mean logarithm. Without the interval until all planned seeds are in."""
     parts = []
     for _, here in trainings_of(results, "sizes", dataset, start):
         here = here.assign(sigma=((here["sigma_rows"] ** 2 + here["sigma_columns"] ** 2) / 2) ** 0.5)
         for quantity, label in GROWING.items():
             before, after = before_and_after(results, here, quantity)
-            parts.append(seeds_part(label, len(before), *np.exp(mean_interval(np.log(after / before)))))
+            mean = np.exp(mean_interval(np.log(after / before)))
+            planned = len(results.trainings[here["training"].iloc[0]].get("seeds", before))
+            if len(before) < planned:  # a look at some of them decides nothing
+                parts.append(Part(f"{label}, {len(before)} of {planned} seeds", mean[0]))
+            else:
+                parts.append(seeds_part(label, len(before), *mean))
     return parts
 
 
@@ -288,8 +298,9 @@ def saving_of_a_run(results: Results) -> list[Part]:
     """Change, per cent, in the epochs to a validation score of the one run that saves most, beside the run of the same
     seed from He's weights.
 
-    A saving as large as the paper's decides only if runs from He's weights do not differ as much among themselves; a
-    smaller one only if it is the best of `ENOUGH_PAIRS` pairs of runs.
+    A saving as large as the paper's decides only if it is more than chance: it is the best of many, so its t interval,
+    with the scatter of runs from He's weights, is at a level of 95 % for all of them together (Bonferroni). A smaller
+    one decides only if it is the best of `ENOUGH_PAIRS` pairs of runs.
     """
     table = results["initialization"].query("panel == 'epochs'")
     runs = table[table["seed"].astype(str) != "mean"]
@@ -297,30 +308,35 @@ def saving_of_a_run(results: Results) -> list[Part]:
     if pairs.empty:
         return [Part("", np.nan, absent="no score was reached from both initialisations")] if len(runs) else []
     best = pairs.loc[pairs["change"].idxmin()]
-    he = runs[(runs["strength"] == 0) & runs["epochs"].notna()].groupby(["series", "score"])["epochs"]
-    chance = 100 * (he.min() / he.max() - 1).min()
+    he = runs.query("strength == 0 and series == @best.series and score == @best.score")["epochs"].dropna()
+    apart = np.sqrt(2) * np.log(he).std()  # of the logarithms of two runs
+    reach = stdtrit(len(he) - 1, 1 - 0.025 / len(pairs)) * apart if len(he) > 1 else np.nan
+    high = 100 * np.expm1(np.log1p(best["change"]) + reach)
     count = len(pairs[["series", "seed"]].drop_duplicates())
     value = 100 * best["change"]
-    label = (
-        f"seed {best['seed']}, {DATASETS[best['series']].title} to {DATASETS[best['series']].score_title} "
-        f"{best['score']:g}; {counted(count, 'pair')} of runs; between two runs from He's weights up to {chance:.0f} %"
-    )
-    decided = value < chance if value <= BIG_SAVING else count >= ENOUGH_PAIRS
+    score = f"{DATASETS[best['series']].title} to {DATASETS[best['series']].score_title} {best['score']:g}"
+    most = f"{high:.0f} %".replace("-", "\N{MINUS SIGN}")
+    label = f"the best of {counted(len(pairs), 'comparison')} in {counted(count, 'pair')} of runs"
+    label += f" (seed {best['seed']}, {score}; with chance up to {most})"
+    decided = high < 0 if value <= BIG_SAVING else count >= ENOUGH_PAIRS
     return [Part.exact(label, value) if decided else Part(label, value)]
 
 
 def answers(results: Results, question: str, quantity: str, condition: str | None = None) -> list[Part]:
     """A quantity of one of the reviewers' questions, on networks of `ANSWERED` channels."""
     rows = answer_rows(results, question, quantity, condition)
-    return [Part(answer_label(row), row.value, row.low, row.high) for row in rows.itertuples()]
+    return [Part(answer_label(row), *answer(row)) for row in rows.itertuples()]
 
 
 def answers_beside_theory(results: Results, question: str, quantity: str, condition: str | None = None) -> list[Part]:
     """The same, over theory's."""
     rows = answer_rows(results, question, quantity, condition)
-    return [
-        Part(answer_label(row), *np.array([row.value, row.low, row.high]) / row.theory) for row in rows.itertuples()
-    ]
+    return [Part(answer_label(row), *answer(row) / row.theory) for row in rows.itertuples()]
+
+
+def answer(row) -> np.ndarray:
+    """A value with its interval; uniform weights have one run, and no chance in it."""
+    return np.array([row.value, row.value, row.value] if row.runs == 1 else [row.value, row.low, row.high])
 
 
 def answer_rows(results: Results, question: str, quantity: str, condition: str | None) -> pd.DataFrame:
@@ -342,8 +358,12 @@ def frontiers(results: Results) -> list[Part]:
     radius = means[means["quantity"] == "theoretical_radius"].set_index(["network", "steps"])["value"]
     parts = []
     for row in means[means["quantity"] == "frontier"].itertuples():
-        values = np.array([row.value, row.low, row.high]) / radius[row.network, row.steps]
-        parts.append(seeds_part(f"{row.network}, {row.steps} steps", row.seeds, *values))
+        label, values = f"{row.network}, {row.steps} steps", np.array([row.value, row.low, row.high])
+        values = values / radius[row.network, row.steps]
+        if row.censored:  # some seed learnt the farthest cue, or not the nearest one
+            parts.append(Part(f"{label}, at the end of the distances tried", values[0]))
+        else:
+            parts.append(seeds_part(label, row.seeds, *values))
     return parts
 
 

@@ -11,8 +11,8 @@ from replication.drawing.labels import with_interval
 
 OTHERWISE = {  # what the verdict would be without the obstacle, or by the estimates alone
     REPRODUCED: "would hold",
-    PARTLY: "would hold in part",
-    UNDECIDED: "would be undecided",
+    PARTLY: "mixed",
+    UNDECIDED: "open",
     NOT_REPRODUCED: "would fail",
 }
 KIND_TITLES = {"empirical": "empirical", "theory": "forced by theory", "identity": "identities"}
