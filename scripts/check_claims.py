@@ -41,7 +41,7 @@ def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
 
 TABLES = {  # by the argument that names the files: what makes them, and how they are read
     "networks": ("measure_network", reader("network", "variant", "r2", "kurtosis", "departure", "box_share")),
-    "slopes": ("growth_slopes", reader("weights", "quantity", "slope", "theory")),
+    "slopes": ("growth_slopes", reader("weights", "quantity", "slope", "theory", "range")),
     "structures": ("figure_structures", reader("structure", "series", "ratio")),
     "convolution": ("figure_convolution", reader("panel", "kernel", "fourier", "value")),
     "initialization": ("figure_initialization", reader("panel", "series", "strength", "change")),

@@ -160,13 +160,21 @@ def good_results() -> Results:
     network("random + ReLU", 20, centre_light=1.0)
 
     slopes = [
-        {"weights": series, "variant": "abs", "reading": "before", "width": channels, "depths": depths, "kernel": 3}
+        {
+            "weights": series,
+            "variant": "abs",
+            "reading": "before",
+            "width": channels,
+            "depths": depths,
+            "range": asked,
+            "kernel": 3,
+        }
         | {"quantity": quantity, "slope": near + off, "low": near + off - 0.004, "high": near + off + 0.004}
         | {"theory": 0.505 if quantity == "size" else -0.485}
         for series in ("random", "random + ReLU")
         for channels, off in ((16, 0.0), (1, 0.3))
         for quantity, near in (("size", 0.51), ("ratio", -0.48))
-        for depths in ("10-40", "20-160")
+        for asked, depths in (("5-40", "10-40"), ("20-160", "20-160"))
     ]
     structures = [
         {"structure": name, "series": series, "ratio": ratio, "ratio_low": ratio - 0.01, "ratio_high": ratio + 0.01}

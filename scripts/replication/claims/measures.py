@@ -181,7 +181,7 @@ def slope_rows(results: Results, series: Sequence[str] = RANDOM, deepest: bool =
     if "kernel" in table:  # older tables have no others
         table = table[table["kernel"] == 3]
     if deepest:
-        last = table["depths"].str.split("-").str[-1].astype(int)
+        last = table["range"].str.split("-").str[-1].astype(int)
         table = table[last == last.max()]
     return table[table["width"] == table.groupby("weights")["width"].transform("max")]
 
@@ -199,7 +199,7 @@ def slopes(results: Results, deepest: bool = False) -> list[Part]:
 def slopes_beside_theory(results: Results, series: str) -> list[Part]:
     """By how much the slopes are above theory's, at the shallowest range of depths, which has the least noise."""
     table = slope_rows(results, [series])
-    last = table["depths"].str.split("-").str[-1].astype(int)
+    last = table["range"].str.split("-").str[-1].astype(int)
     rows = table[last == last.min()].itertuples()
     return [Part(slope_label(row), *(np.array([row.slope, row.low, row.high]) - row.theory)) for row in rows]
 
