@@ -122,7 +122,7 @@ def good_values(schema: dict, value: object, root: dict) -> Iterator:
             yield "a" * longest
         case {"type": "array"}:
             yield value[: schema.get("minItems", 0)]
-            value = value or [0.5]  # only taps are empty in the paper's configuration
+            value = value or [1]  # taps and more_runs.depths are empty in the paper's configuration
             for item in good_values(schema["items"], value[-1], root):
                 kept = value[:-1] or [schema["contains"]["const"]] if "contains" in schema else value[:-1]
                 if item not in kept or not schema.get("uniqueItems"):

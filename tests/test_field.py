@@ -49,7 +49,7 @@ def test_the_size_of_a_gaussian_is_its_formulas(threshold, size, middle):
 def test_the_size_of_a_box_is_its_side(side):
     impact = np.zeros((side + 4, side + 4))
     impact[2 : 2 + side, 2 : 2 + side] = 1
-    assert erf_size(impact, (2, 2)) == pytest.approx(side, abs=0.03)
+    assert erf_size(impact, (2, 2)) == side
     assert erf_size(impact[2:-2, 2:-2], (0, 0)) == side  # which the map cuts off
 
 
@@ -131,10 +131,10 @@ def test_size_at_other_references():
 
 @given(impact=MAPS, thresholds=st.tuples(st.floats(1e-6, 0.999), st.floats(1e-6, 0.999)).map(sorted))
 def test_a_higher_threshold_never_gives_a_larger_size(impact, thresholds):
-    """But for a hundredth of a pixel: in noise, the plane through a pixel tilts as its threshold rises."""
+    """But for a twentieth of a pixel: in noise, the plane through a pixel tilts as its threshold rises."""
     low, high = thresholds
     for reference in ("centre", "maximum"):
-        assert field_of(impact).size_at(high, reference) <= field_of(impact).size_at(low, reference) + 0.01
+        assert field_of(impact).size_at(high, reference) <= field_of(impact).size_at(low, reference) + 0.05
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.1, 4.55, math.nan])

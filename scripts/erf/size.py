@@ -47,7 +47,7 @@ def erf_size(
     maps (..., H, W) of non-negative impacts; returns (...), NaN where the centre has none. reference "maximum" takes
     the strongest pixel's impact in place of the centre's. InputError for a threshold that is not between 0 and 1.
 
-    From 8 pixels on, a Gaussian's size is right to 0.1 %; a box's is its side to a few hundredths of a pixel.
+    From 8 pixels on, a Gaussian's size is right to 0.1 %; a box's is its side.
 
     >>> from erf.theory import gaussian_map, gaussian_size
     >>> impact = gaussian_map(sigma=2.5, shape=(31, 31), position=(15, 15))
@@ -109,8 +109,9 @@ def _shares_inside(maps, levels, threshold, which, rows, columns) -> np.ndarray:
         values = maps[which, np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1)]
         return np.log(np.clip(values / levels[which], threshold, 1 / threshold))
 
-    middle, above, below, left, right = logs(0, 0), logs(-1, 0), logs(1, 0), logs(0, -1), logs(0, 1)
-    mean = middle + (above + below + left + right - 4 * middle) / 24
+    middle, above, below, left, right = around = [logs(*step) for step in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))]
+    smooth = np.abs(around).max(0) < -(1 - 1e-9) * math.log(threshold)  # there is no step
+    mean = middle + smooth * (above + below + left + right - 4 * middle) / 24
     slopes = np.abs([below - above, right - left]) / 2
     steep, flat = slopes.max(0), slopes.min(0)
     # The plane is above zero in a part of the pixel that a straight line cuts off: across it, or only a corner.

@@ -87,8 +87,9 @@ const ERF = (() => {
     const inside = at(0, 0) > level;
     if ([-1, 0, 1].every((down) => [-1, 0, 1].every((right) => at(down, right) > level === inside))) return inside ? 1 : 0;
     const log = (down, right) => Math.min(Math.max(Math.log(at(down, right) / level), -limit), limit);
-    const [above, below, left, right] = [log(-1, 0), log(1, 0), log(0, -1), log(0, 1)];
-    const mean = log(0, 0) + (above + below + left + right - 4 * log(0, 0)) / 24;
+    const [middle, above, below, left, right] = [log(0, 0), log(-1, 0), log(1, 0), log(0, -1), log(0, 1)];
+    const smooth = [middle, above, below, left, right].every((value) => Math.abs(value) < (1 - 1e-9) * limit); // no step
+    const mean = middle + (smooth ? (above + below + left + right - 4 * middle) / 24 : 0);
     const slopes = [Math.abs(below - above) / 2, Math.abs(right - left) / 2];
     const steep = Math.max(...slopes), flat = Math.min(...slopes), distance = Math.abs(mean);
     let beyondHalf = 0.5;

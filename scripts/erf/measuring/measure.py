@@ -93,7 +93,7 @@ def measure(
     ...     weight = torch.nn.init.constant_(layer.weight, 1 / 9)
     >>> field = erf.measure(model, torch.randn(4, 1, 32, 40))
     >>> round(field.size, 2), field.theoretical_rf
-    (8.19, (11.0, 11.0))
+    (8.2, (11.0, 11.0))
     >>> field.map.shape, field.position
     ((32, 40), (16.0, 20.0))
     """
