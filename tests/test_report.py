@@ -437,7 +437,7 @@ def test_measured_maps_stand_beside_the_theory_of_the_same_settings(opened, fini
     assert len(drawn) == len(captions) and all(middle > 1.5 * corner for middle, corner in drawn)
     move_to(opened, {**SETTINGS[0], "depth": 11, "weights": "random"})
     found = opened.find_element("id", "measured").text
-    assert found.startswith("No network with these settings was measured here.") and "5, 6, 10 layers" in found
+    assert found.startswith("No network with these settings was measured here.") and "5, 6, 10, 12 layers" in found
     # A stride of 1 is no stride: the stack is a plain one.
     move_to(opened, {**SETTINGS[8], "depth": 10, "stride": 1})
     assert [one.text for one in opened.find_elements("css selector", "#measured figcaption")] == captions

@@ -157,7 +157,7 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
         slopes["slope"].tolist(), rel=1e-5, nan_ok=True
     )
     thin = load_fields(folder / "results/small/networks/relu_1_channel.npz")
-    deepest = next(f for f in thin if (f.settings["depth"], f.settings["variant"]) == (10, "abs"))
+    deepest = next(f for f in thin if (f.settings["depth"], f.settings["variant"]) == (12, "abs"))
     shown = sensitivity.query("panel == 'sizes' and network == 'relu_1_channel'").set_index("variant")
     assert shown.loc["per run", "value"] == pytest.approx(np.nanmean(deepest.run_sizes), rel=1e-5)
     assert shown.loc["abs", "dead"] == deepest.dead
