@@ -121,10 +121,12 @@ def good_values(schema: dict, value: object, root: dict) -> Iterator:
         case {"type": "string", "maxLength": longest} if re.fullmatch(schema["pattern"], "a" * longest):
             yield "a" * longest
         case {"type": "array"}:
-            yield value[: schema.get("minItems", 0)]
+            wanted = [part["contains"]["const"] for part in (schema, *schema.get("allOf", [])) if "contains" in part]
+            fewest = value[: schema.get("minItems", 0)]
+            yield fewest if all(one in fewest for one in wanted) else wanted
             value = value or [1]  # taps and more_runs.depths are empty in the paper's configuration
             for item in good_values(schema["items"], value[-1], root):
-                kept = value[:-1] or [schema["contains"]["const"]] if "contains" in schema else value[:-1]
+                kept = [*value[:-1], *(one for one in wanted if one not in value[:-1])]
                 if item not in kept or not schema.get("uniqueItems"):
                     yield [*kept, item]
         case {"type": "object"}:
