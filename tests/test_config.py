@@ -191,7 +191,7 @@ def bad_numbers(schema: dict) -> Iterator:
 
 
 def bad_lists(schema: dict, value: list, root: dict) -> Iterator[tuple[Position, object]]:
-    value = value or [0.5]
+    value = value or [1]
     if schema.get("minItems"):
         yield (), value[: schema["minItems"] - 1]
     if "maxItems" in schema:
