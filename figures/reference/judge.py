@@ -49,12 +49,7 @@ def kept_results() -> Results:
     # The paper's initialisation is not among the figures of the untrained networks.
     light = pd.read_csv(HERE / "laptop/networks.csv").query("centre_light > 0")
     tables["networks"] = pd.concat([tables["networks"], light], ignore_index=True)
-    shown = configuration("laptop").networks_shown()
-    short = configuration("short")
-    trainings = {
-        name: {**short.trained_by(name), "seeds": short.seeds("trainings", name)} for name in short.paper_trainings()
-    }
-    return Results(tables, trainings, shown)
+    return Results(tables, configuration("short").judged_trainings(), configuration("laptop").networks_shown())
 
 
 def judged() -> list[dict]:

@@ -84,15 +84,12 @@ def _areas_above(maps: np.ndarray, levels: np.ndarray, threshold: float) -> np.n
 
 def _on_contour(inside: np.ndarray) -> np.ndarray:
     """Pixels of `inside` (n, H, W) of which some neighbour lies on the other side."""
-    some, all_of_them = inside, inside
-    for axis in (1, 2):
-        edges = [(1, 1) if a == axis else (0, 0) for a in range(3)]
-        padded = [np.pad(side, edges, mode="edge") for side in (some, all_of_them)]
-        length = inside.shape[axis]
-        shifted = [[np.take(p, range(k, k + length), axis) for k in range(3)] for p in padded]
-        some = np.logical_or.reduce(shifted[0])
-        all_of_them = np.logical_and.reduce(shifted[1])
-    return some & ~all_of_them
+    padded = np.pad(inside, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    some = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    some = some[:, :, :-2] | some[:, :, 1:-1] | some[:, :, 2:]
+    every = padded[:, :-2] & padded[:, 1:-1] & padded[:, 2:]
+    every = every[:, :, :-2] & every[:, :, 1:-1] & every[:, :, 2:]
+    return some & ~every
 
 
 def _shares_inside(maps, levels, threshold, which, rows, columns) -> np.ndarray:

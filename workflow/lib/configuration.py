@@ -103,6 +103,12 @@ class Configuration:
         """Names of the trainings that the paper has, if they are among the targets."""
         return self["figures"]["before_after"]["trainings"] if "before_after" in self.targets else []
 
+    def judged_trainings(self) -> dict[str, dict]:
+        """Of each of the paper's trainings what it depends on, and its planned seeds."""
+        return {
+            name: {**self.trained_by(name), "seeds": self.seeds("trainings", name)} for name in self.paper_trainings()
+        }
+
     def used_datasets(self) -> list[str]:
         """Names of the datasets of the trainings that the targets show, in the table's order."""
         found = {self.dataset_of(name) for name in self.used("trainings")}

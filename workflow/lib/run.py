@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from snakemake.io import contains_wildcard, expand
@@ -28,6 +28,13 @@ JUDGED_FIGURES = ("structures", "convolution", "initialization", "reviewers", "r
 def as_json(settings: object) -> str:
     """Settings as a program reads them; sorted, so that their order in the configuration triggers nothing."""
     return json.dumps(settings, sort_keys=True, indent=1, ensure_ascii=False)
+
+
+def options(reads: Iterable[str], *words: str) -> Callable:
+    """For `params:`, words of a command: those given, and each of the options with the files that are its inputs."""
+    return lambda wildcards, input: shlex.join(
+        [*words, *(word for option in reads for word in (f"--{option}", *input[option]))]
+    )
 
 
 def untracked(value: object) -> Callable:
@@ -132,11 +139,7 @@ class Run:
         reads, settings = FIGURES[figure].reads, FIGURES[figure].settings(self.configuration["figures"][figure])
         given = self.given(f"figures/{figure}", settings) if settings else {}
         words = ["--settings", given["settings_file"]] if given else []
-        return given | {
-            "options": lambda wildcards, input: shlex.join(
-                words + [word for option in reads for word in (f"--{option}", *input[option])]
-            )
-        }
+        return given | {"options": options(reads, *words)}
 
     def slope_samples(self, network: str) -> dict:
         """What the repeated experiments with a network depend on."""
@@ -232,21 +235,14 @@ class Run:
 
     def claims_options(self) -> dict:
         """For `params:`, the options of check_claims, and the settings among them."""
-        return self.given("check_claims", self.claims_facts()) | {
-            "options": lambda wildcards, input: shlex.join(
-                [word for option in self.claims_tables() if input[option] for word in (f"--{option}", *input[option])]
-            )
-        }
+        return self.given("check_claims", self.claims_facts()) | {"options": options(self.claims_tables())}
 
     def claims_facts(self) -> dict:
         """What claims are told of the configuration: settings of the trainings that the paper has, the networks that
         each figure shows, and the command that makes a figure."""
         configuration = self.configuration
-        trainings = {
-            name: {**configuration.trained_by(name), "seeds": configuration.seeds("trainings", name)}
-            for name in configuration.paper_trainings()
-        }
-        return {"trainings": trainings, "shown": self.configuration.networks_shown(), "command": self.remade_by()}
+        shown = configuration.networks_shown()
+        return {"trainings": configuration.judged_trainings(), "shown": shown, "command": self.remade_by()}
 
     def report_facts(self) -> dict:
         """What the report says of the configuration: its figures in their order there, commands, seeds, settings."""

@@ -68,8 +68,8 @@ def layers(row) -> str:
 
 
 def bounds(row, value: float, low: float, high: float) -> tuple[float, float, float]:
-    """A network's value with its interval; uniform weights are the same in every run."""
-    return (value, value, value) if row.series == "uniform" else (value, low, high)
+    """A network's value with its interval; weights that are not random are the same in every run."""
+    return (value, low, high) if row.series.startswith("random") else (value, value, value)
 
 
 def plain_shapes(results: Results, series: str, shape: str, depths: Sequence[int] = PAPER_DEPTHS) -> list[Part]:
@@ -116,14 +116,18 @@ def energy_sizes(results: Results, depths: Sequence[int] = PAPER_DEPTHS) -> list
     return [Part(layers(row), *np.array([row.size, row.low, row.high]) / row.theory_size) for row in rows.itertuples()]
 
 
+def deepest_stacks(results: Results) -> Iterator:
+    """Rows of the plain stacks at the largest of the paper's depths, with each kind of weights."""
+    for series in ("uniform", *RANDOM):
+        yield from plain_stacks(results, series).query("depth == @PAPER_DEPTHS[-1]").itertuples()
+
+
 def fractions(results: Results) -> list[Part]:
     """Of the theoretical receptive field that the ERF has, at the largest of the paper's depths."""
-    parts = []
-    for series in ("uniform", "random", "random + ReLU"):
-        for row in plain_stacks(results, series).query("depth == @PAPER_DEPTHS[-1]").itertuples():
-            label = f"{series}, {layers(row)}"
-            parts.append(Part(label, *bounds(row, row.ratio, row.low / row.rf, row.high / row.rf)))
-    return parts
+    return [
+        Part(f"{row.series}, {layers(row)}", *bounds(row, row.ratio, row.low / row.rf, row.high / row.rf))
+        for row in deepest_stacks(results)
+    ]
 
 
 def moment_ratios(
@@ -142,17 +146,20 @@ def moment_ratios(
             limit = getattr(row, f"limit_{column}")
             if abs(limit) > 1e-9:  # a symmetric kernel does not drift, but for rounding
                 values = [(getattr(row, f"{column}{end}") / limit) ** power for end in ("", "_low", "_high")]
-                low, high = sorted(values[1:]) if row.runs > 1 else (values[0], values[0])
-                parts.append(Part(f"{row.network}, {layers(row)}, {name}", values[0], low, high))
+                parts.append(
+                    Part(f"{row.network}, {layers(row)}, {name}", *bounds(row, values[0], *sorted(values[1:])))
+                )
     return parts
 
 
 def foveal_shares(results: Results) -> list[Part]:
     """Share of the impact within a quarter of the RF's radius, at the largest of the paper's depths."""
     return [
-        Part(f"{series}, {layers(row)}", *bounds(row, row.share_quarter, row.share_quarter_low, row.share_quarter_high))
-        for series in ("uniform", *RANDOM)
-        for row in plain_stacks(results, series).query("depth == @PAPER_DEPTHS[-1]").itertuples()
+        Part(
+            f"{row.series}, {layers(row)}",
+            *bounds(row, row.share_quarter, row.share_quarter_low, row.share_quarter_high),
+        )
+        for row in deepest_stacks(results)
     ]
 
 
@@ -177,13 +184,15 @@ def box_shares(results: Results) -> list[Part]:
 def slope_rows(results: Results, series: Sequence[str] = RANDOM, deepest: bool = False) -> pd.DataFrame:
     """Slopes of the ERF's size against depth of the widest plain stacks, for every range of depths or the deepest."""
     table = results["slopes"].query("variant == 'abs' and reading == 'before' and quantity == 'size'")
-    table = table[table["weights"].isin(series)]
-    if "kernel" in table:  # older tables have no others
-        table = table[table["kernel"] == 3]
+    table = table[table["weights"].isin(series) & (table["kernel"] == 3)]
     if deepest:
-        last = table["range"].str.split("-").str[-1].astype(int)
-        table = table[last == last.max()]
+        table = table[last_depth(table) == last_depth(table).max()]
     return table[table["width"] == table.groupby("weights")["width"].transform("max")]
+
+
+def last_depth(table: pd.DataFrame) -> pd.Series:
+    """Of the range of depths that was asked for."""
+    return table["range"].str.split("-").str[-1].astype(int)
 
 
 def slope_label(row) -> str:
@@ -199,8 +208,7 @@ def slopes(results: Results, deepest: bool = False) -> list[Part]:
 def slopes_beside_theory(results: Results, series: str) -> list[Part]:
     """By how much the slopes are above theory's, at the shallowest range of depths, which has the least noise."""
     table = slope_rows(results, [series])
-    last = table["range"].str.split("-").str[-1].astype(int)
-    rows = table[last == last.min()].itertuples()
+    rows = table[last_depth(table) == last_depth(table).min()].itertuples()
     return [Part(slope_label(row), *(np.array([row.slope, row.low, row.high]) - row.theory)) for row in rows]
 
 
