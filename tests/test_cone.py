@@ -1,7 +1,6 @@
 """What is computed of a part of each layer is what is computed of all of it."""
 
 import functools
-import re
 import warnings
 
 import numpy as np
@@ -18,8 +17,9 @@ from erf import naive
 from erf.errors import InputError
 from erf.graph.convolutions import convolved
 from erf.measuring import probe
-from erf.measuring.theoretical import traced
+from erf.measuring.recorded import record
 from erf.tracing.cone import Cone
+from erf.tracing.isolation import LeftAlone
 
 
 @pytest.fixture(autouse=True)
@@ -252,27 +252,14 @@ def table_of(length: int) -> torch.Tensor:
     return torch.arange(length, dtype=torch.float64)
 
 
-def test_a_cache_outside_of_modules_is_left_alone_and_never_makes_a_wrong_map():
-    """The trace fills it with tensors without data, unless the model has run before."""
+def test_a_cache_outside_of_modules_is_filled_with_its_values():
     table_of.cache_clear()
-    model, image = Apply(lambda x: x * table_of(x.shape[-1])), torch.randn(1, 2, 30, 34, dtype=torch.float64)
-    with pytest.warns(UserWarning, match="has kept some: clear it, and run the model once"):
-        field = erf.measure(model, image)
-    for crop in (True, False):
-        with pytest.raises(InputError, match="has kept some: clear it, and run the model once"):
-            erf.measure(model, image, crop=crop)
-    table_of.cache_clear()
-    expected = naive.impact_map(model, image)  # runs it
-    for found in (field, erf.measure(model, image), erf.measure(model, image, crop=False)):
+    model, images = Apply(lambda x: x * table_of(x.shape[-1])), torch.randn(3, 2, 30, 34, dtype=torch.float64)
+    fields = [erf.measure(model, images, crop=crop) for crop in (True, True, False)]
+    expected = naive.impact_map(model, images)
+    for found in fields:
         np.testing.assert_allclose(found.map, expected, rtol=1e-12)
-    assert cropped(field) and table_of.cache_info().currsize == 1 and table_of(34)[3] == 3
-
-
-def test_what_keeps_tensors_outside_of_modules_is_warned_of():
-    kept = []
-    model = Apply(lambda x: kept.append(x) or x.tanh())
-    with pytest.warns(UserWarning, match="something outside of its modules, such as a hook or a cache, has kept"):
-        erf.theoretical_rf(model, input_shape=(2, 20, 20))
+    assert cropped(fields[0]) and table_of.cache_info().currsize == 1 and table_of(34)[3] == 3
 
 
 def test_a_number_that_the_model_holds_is_known():
@@ -304,7 +291,7 @@ class Remembering(nn.Module):
         return self.conv(x * self.table * self.kept["more"] * self.new)
 
 
-def test_a_model_that_remembers_is_not_given_tensors_without_data():
+def test_a_model_that_remembers_is_left_as_it_was():
     model = Remembering()
     erf.theoretical_rf(model, input_shape=(2, 20, 20))
     assert (model.table, model.kept, model.sizes) == (None, {"deep": ([], {})}, [])
@@ -312,28 +299,30 @@ def test_a_model_that_remembers_is_not_given_tensors_without_data():
     equal_to_whole(model)
 
 
-@pytest.mark.parametrize(
-    "what, reason",
-    [
-        (lambda x: x * 2 if x.sum() > 0 else x * 3, "the values of a tensor decide what is done"),
-        (lambda x: Doubled.apply(x), "autograd.Function"),
-    ],
-)
-def test_what_cannot_be_followed_is_measured_as_it_is(what, reason):
-    field = equal_to_whole(Apply(what))
-    assert re.search(reason, field.settings["sees_all"])
+def test_what_cannot_be_followed_is_measured_as_it_is():
+    field = equal_to_whole(Apply(lambda x: x * 2 if x.sum() > 0 else x * 3), (3, 2, 30, 34))
+    assert "the values of a tensor decide what is done" in field.settings["sees_all"]
     assert field.theoretical_rf == (np.inf, np.inf)
     assert field.map.any()
 
 
-class Doubled(torch.autograd.Function):
+class Rounded(torch.autograd.Function):
+    """Several operations, none of which has the gradient that the function gives."""
+
     @staticmethod
     def forward(ctx, x):
-        return x * 2
+        return (F.avg_pool2d(x, 3, 1, 1) * 4).round() / 4
 
     @staticmethod
     def backward(ctx, gradient):
         return gradient * 2
+
+
+def test_a_gradient_that_is_not_torchs_is_the_models_own():
+    model, images = Apply(Rounded.apply), torch.randn(3, 2, 30, 34, dtype=torch.float64)
+    field = equal_to_whole(model, (3, 2, 30, 34))
+    assert field.theoretical_rf == (5, 5) and not cropped(field)
+    np.testing.assert_allclose(erf.measure(model, images).map, 2 * erf.measure(model.conv, images).map, rtol=1e-12)
 
 
 def test_where_a_part_cannot_be_computed_the_whole_is_and_a_warning_says_so(monkeypatch):
@@ -416,8 +405,10 @@ def test_a_convolution_and_what_follows_it_become_one_operation(what):
     torch.manual_seed(0)
     model = Block(function).eval().requires_grad_(False)
     assert cropped(equal_to_whole(model, (4, 2, 30, 34)))
-    graph, _ = traced(model, torch.zeros(1, 2, 30, 34, dtype=torch.float64), None)
-    assert len([operation for operation in graph.operations if operation.name not in ("clone", "detach")]) == count
+    (found,), _ = record(model, torch.zeros(1, 2, 30, 34, dtype=torch.float64), [None], None, LeftAlone(model))
+    assert (
+        len([operation for operation in found.graph.operations if operation.name not in ("clone", "detach")]) == count
+    )
 
 
 def test_norms_with_no_epsilon_or_of_another_precision_than_their_convolution():
@@ -440,8 +431,10 @@ def test_hooks_on_tensors_are_heeded():
             return x
 
     hooked, image = Hooked(), torch.randn(1, 2, 30, 34, dtype=torch.float64)
-    np.testing.assert_allclose(erf.measure(hooked, image).map, 5 * erf.measure(hooked.conv, image).map, rtol=1e-12)
-    assert "hooks" in erf.theoretical_rf(hooked, input_shape=(2, 30, 34)).sees_all
+    for _ in range(2):
+        found, plain = erf.measure(hooked, image), erf.measure(hooked.conv, image)
+        np.testing.assert_allclose(found.map, 5 * plain.map, rtol=1e-12)
+    assert found.theoretical_rf == (3, 3) and not cropped(found)
 
 
 def test_scripted_models_are_measured_as_they_are():

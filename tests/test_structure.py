@@ -13,8 +13,9 @@ from dags import dags, pairs, positive_copy
 from erf import naive
 from erf.errors import InputError
 from erf.measuring.layer import evaluating
-from erf.measuring.theoretical import traced
+from erf.measuring.recorded import record
 from erf.models.torchvision_import import import_torchvision
+from erf.tracing.isolation import LeftAlone
 from replication.training.resnets import ResNetCifar
 
 
@@ -22,8 +23,8 @@ def traced_windows(model, shape, layer=None):
     """Where the units of the output look, and the middle unit."""
     images = torch.zeros(1, *shape, dtype=next(model.parameters(), torch.empty(0)).dtype)
     with evaluating(model):
-        _, fields = traced(model, images, layer)
-    return fields, fields.plane.chosen("center")
+        (found,), _ = record(model, images, [layer], None, LeftAlone(model))
+    return found.fields, found.fields.plane.chosen("center")
 
 
 def pixels_seen(model, shape, unit, axis) -> list[int]:

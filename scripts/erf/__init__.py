@@ -20,7 +20,7 @@ _HOMES = {
     "ReceptiveField": "erf.result.field",
     "InputError": "erf.errors",
     "TheoreticalRF": "erf.measuring.theoretical",
-    "theoretical_rf": "erf.measuring.theoretical",
+    "theoretical_rf": "erf.measuring.recorded",
 }
 __all__ = [
     "InputError",

@@ -1,4 +1,4 @@
-"""Which dimensions of a tensor lie along an image's rows and columns."""
+"""Which dimensions of a tensor lie along an image's axes, rows and columns, and which along its batch of samples."""
 
 from math import prod
 
@@ -8,7 +8,10 @@ ROWS, COLUMNS = 0, 1
 AXES = (ROWS, COLUMNS)
 
 
-PLAIN = None  # neither rows nor columns: samples, channels
+SAMPLES = -1  # a batch is recorded with one sample; how many there are shows when it is computed
+
+
+PLAIN = None  # channels and the like
 
 
 # A layout has, for each dimension of a tensor, the factors that it is the product of, outermost first: (axis, size).
@@ -28,7 +31,7 @@ def plain(shape) -> Layout:
 
 
 def axis_of(dimension: tuple[Factor, ...]) -> int | None:
-    """ROWS or COLUMNS for a dimension that lies along this axis and nothing else, PLAIN for any other."""
+    """ROWS, COLUMNS or SAMPLES for a dimension that lies along it and nothing else, PLAIN for any other."""
     return dimension[0][0] if len(dimension) == 1 else PLAIN
 
 
@@ -42,7 +45,12 @@ def length_of(dimension: tuple[Factor, ...]) -> int:
 
 def sizes_of(layout: Layout) -> dict[int, int]:
     """Lengths of the axes that a tensor has."""
-    return {axis: size for dimension in layout for axis, size in dimension if axis is not PLAIN}
+    return {axis: size for dimension in layout for axis, size in dimension if axis not in (PLAIN, SAMPLES)}
+
+
+def has_samples(layout: Layout) -> bool:
+    """Whether the first dimension of a tensor is that of samples, and nothing else."""
+    return bool(layout) and axis_of(layout[0]) == SAMPLES
 
 
 def whole_of(layout: Layout) -> Windows:
@@ -75,6 +83,9 @@ def regrouped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
         if left != 1:
             return None
         result.append(tuple(_merged(taken)) or ((PLAIN, 1),))
+    if pending == [(SAMPLES, 1)] and result:  # a batch of one sample, which may stand anywhere
+        result[-1] = (*result[-1], *pending)
+        pending = []
     return None if pending else tuple(result)
 
 
@@ -88,12 +99,18 @@ def _merged(factors: list[Factor]) -> list[Factor]:
     return merged
 
 
-def cropped_shape(layout: Layout, windows: Windows) -> list[int]:
-    """The shape of a tensor that is cropped to windows."""
-    return [
-        prod(windows[axis][1] - windows[axis][0] + 1 if axis in windows else size for axis, size in dimension)
-        for dimension in layout
-    ]
+def cropped_shape(layout: Layout, windows: Windows, samples: int = 1) -> list[int]:
+    """The shape of a tensor of so many samples that is cropped to windows."""
+    lengths = {axis: last - first + 1 for axis, (first, last) in windows.items()} | {SAMPLES: samples}
+    return [prod(lengths.get(axis, size) for axis, size in dimension) for dimension in layout]
+
+
+def samples_of(shape, layout: Layout, windows: Windows) -> int:
+    """How many samples a tensor of this shape has, which is cropped to windows."""
+    for length, dimension, one in zip(shape, layout, cropped_shape(layout, windows), strict=True):
+        if any(axis == SAMPLES for axis, _ in dimension):
+            return length // one
+    return 1
 
 
 def fitted(layout: Layout, shape: tuple[int, ...]) -> Layout:

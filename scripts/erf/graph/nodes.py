@@ -1,15 +1,17 @@
 """A model as a graph: operations, and the tensors that they make and use."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 
 import torch
 
-from erf.graph.axes import Layout, Windows, axis_of, cropped_shape, sizes_of, whole_of
-from erf.graph.torch_private import OpOverload, declared_arguments, tree_leaves, tree_map
+from erf.graph.axes import SAMPLES, Layout, Windows, axis_of, cropped_shape, sizes_of, whole_of
+from erf.graph.torch_private import OpOverload, declared_arguments
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Value:
     """One tensor of the graph, without its data."""
 
@@ -41,7 +43,7 @@ class Value:
         return self.made_by is not None and self.made_by.constant
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Operand:
     """Use of a value by an operation; `detached` if no gradient goes back through it (detach, no_grad)."""
 
@@ -49,7 +51,7 @@ class Operand:
     detached: bool
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Operation:
     """`function` of `args` and `kwargs`, in which an Operand stands for each tensor that was computed."""
 
@@ -61,12 +63,16 @@ class Operation:
     outputs: list[Value | None] = field(default_factory=list)
 
     def __post_init__(self):
-        leaves = tree_leaves((self.args, self.kwargs))
-        self.operands = [leaf for leaf in leaves if isinstance(leaf, Operand)]
+        self.operands: list[Operand] = []
+        mapped((self.args, self.kwargs), self._note)
         self.image_operands = [operand for operand in self.operands if not operand.value.constant]
         self.constant = not self.image_operands
 
-    @property
+    def _note(self, leaf: "Operand | torch.Tensor"):
+        if isinstance(leaf, Operand):
+            self.operands.append(leaf)
+
+    @functools.cached_property
     def name(self) -> str:
         return self.function.overloadpacket.__name__
 
@@ -75,12 +81,8 @@ class Operation:
 
     def argument(self, name: str):
         """An argument by its name in the operation's schema; its default if it was not given, None if there is none."""
-        for position, declared in enumerate(declared_arguments(self.function)):
-            if declared.name == name:
-                if position < len(self.args):
-                    return self.args[position]
-                return self.kwargs.get(name, declared.default_value)
-        return None
+        position, default = declared_arguments(self.function).get(name, (len(self.args), None))
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
 
     def cost(self, wanted: Windows) -> int:
         """Multiplications for the crop `wanted` of the result of a convolution or a product; else its elements."""
@@ -94,21 +96,18 @@ class Operation:
 
     def call(self, replace) -> list:
         """Perform it, with `replace(leaf)` in place of every tensor and Operand; returns a list of its results."""
-
-        def replaced(leaf):
-            return replace(leaf) if isinstance(leaf, Operand | torch.Tensor) else leaf
-
-        args, kwargs = tree_map(replaced, (self.args, self.kwargs))
+        args, kwargs = mapped((self.args, self.kwargs), replace)
         return as_list(self.function(*args, **kwargs))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """The operations by which a model computes its output from a batch of images."""
 
     images: Value
     operations: list[Operation]  # each after those whose results it uses
     output: Value
+    own_gradients: bool = False  # of functions that are not torch's: what seems detached need not be
 
     @property
     def repeatable(self) -> bool:
@@ -120,14 +119,26 @@ class Graph:
         )
 
     @property
-    def mixes_samples(self) -> bool:
-        """Whether a norm takes its statistics from the batch, so that samples may depend on each other."""
-        return any(operation.argument("training") is True for operation in self.operations if "norm" in operation.name)
+    def keeps_samples(self) -> bool:
+        """Whether the samples of a batch stay apart in each result, so that several can be computed at once."""
+        made = (operation.outputs[0].layout for operation in self.operations if not operation.constant)
+        return all(any(axis == SAMPLES for dimension in layout for axis, _ in dimension) for layout in made)
 
     @property
     def elements(self) -> int:
         """How many numbers are computed for the batch that was traced."""
         return sum(prod(operation.outputs[0].shape) for operation in self.operations if not operation.constant)
+
+
+def mapped(value, replace: Callable):
+    """A copy of arguments with `replace(leaf)` in place of every tensor and Operand in them."""
+    if isinstance(value, torch.Tensor | Operand):
+        return replace(value)
+    if isinstance(value, tuple | list):
+        return type(value)([mapped(one, replace) for one in value])
+    if isinstance(value, dict):
+        return {name: mapped(one, replace) for name, one in value.items()}
+    return value
 
 
 def as_list(results) -> list:

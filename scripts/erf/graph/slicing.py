@@ -1,24 +1,27 @@
 """How tensors are cropped to windows, and the memory order in which convolutions are fastest."""
 
+from math import prod
+
 import torch
 
-from erf.graph.axes import Layout, Windows, cropped_shape
+from erf.graph.axes import SAMPLES, Layout, Windows, cropped_shape
 
 
 def crop(tensor: torch.Tensor, layout: Layout, have: Windows, need: Windows) -> torch.Tensor:
     """Crop a tensor, which holds the windows `have`, to the windows `need` inside them; other axes stay whole."""
     if all(need.get(axis, window) == window for axis, window in have.items()):
         return tensor
+    samples = tensor.numel() // prod(cropped_shape(layout, have))
     slices, shape = [], []  # of the factors, each as a dimension
     for dimension in layout:
         for axis, size in dimension:
-            start, end = have.get(axis, (0, size - 1))
+            start, end = have.get(axis, (0, (samples if axis == SAMPLES else size) - 1))
             first, last = need.get(axis, (start, end))
             slices.append(slice(first - start, last - start + 1))
             shape.append(end - start + 1)
     if len(shape) == tensor.dim():
         return sliced(tensor, slices)
-    return sliced(tensor.reshape(shape), slices).reshape(cropped_shape(layout, {**have, **need}))
+    return sliced(tensor.reshape(shape), slices).reshape(cropped_shape(layout, {**have, **need}, samples))
 
 
 def sliced(tensor: torch.Tensor, slices: list[slice]) -> torch.Tensor:

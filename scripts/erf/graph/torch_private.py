@@ -3,51 +3,69 @@
 Names with an underscore in front, names in modules with one, and what torch's objects have of that kind.
 """
 
+import functools
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    FakeTensorMode,
-    unset_fake_temporarily,
-)
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = [
-    "NAME_OF_LOGGER",
     "READ_NUMBER",
     "BatchNorm",
-    "DataDependentOutputException",
-    "DynamicOutputShapeException",
-    "FakeTensor",
-    "FakeTensorMode",
     "OpOverload",
     "TorchDispatchMode",
+    "TorchFunctionMode",
+    "Traits",
     "declared_arguments",
     "has_backward_hooks",
-    "has_data",
+    "has_hooks",
     "overload_name",
-    "tree_leaves",
-    "tree_map",
-    "unset_fake_temporarily",
+    "traits_of",
 ]
 
-NAME_OF_LOGGER = "torch._subclasses.fake_tensor"
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default  # tensor.item()
 
 
-def declared_arguments(function: OpOverload) -> list:
-    """The arguments of an operation as it declares them, each with `name` and `default_value`."""
-    return function._schema.arguments
+@functools.cache
+def declared_arguments(function: OpOverload) -> dict[str, tuple[int, object]]:
+    """The position and the default of each argument that an operation declares, by its name."""
+    declared = function._schema.arguments
+    return {one.name: (position, one.default_value) for position, one in enumerate(declared)}
 
 
-def has_data(tensor: torch.Tensor) -> bool:
-    """False for a tensor that was made while a model was traced, of which the shape alone is known."""
-    return not (isinstance(tensor, FakeTensor) or torch._is_functional_tensor(tensor))
+@dataclass(frozen=True)
+class Traits:
+    """What an operation does to the memory of the tensors that it is given.
+
+    written : position of the argument that it writes into; None if it writes into none
+    pure : the operation that gives as a new tensor what it writes; None if there is none
+    views : whether its results share memory with its first argument
+    """
+
+    written: int | None
+    pure: OpOverload | None
+    views: bool
+
+
+@functools.cache
+def traits_of(function: OpOverload) -> Traits:
+    schema = function._schema
+    written = [i for i, given in enumerate(schema.arguments) if given.alias_info and given.alias_info.is_write]
+    if not written:
+        return Traits(None, None, any(given.alias_info is not None for given in schema.returns))
+    name = function.overloadpacket.__name__
+    packet = getattr(getattr(torch.ops, function.namespace), name.removesuffix("_"), None)
+    pure = getattr(packet, overload_name(function), None) if name.endswith("_") and len(written) == 1 else None
+    return Traits(written[0], pure, False)
+
+
+def has_hooks(tensor: torch.Tensor) -> bool:
+    """Whether hooks see or change the gradient of a tensor."""
+    return bool(tensor._backward_hooks)
 
 
 def overload_name(function: OpOverload) -> str:

@@ -1,7 +1,7 @@
 """A layer of a model: how it is found, and how its output is computed by the model itself."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -44,8 +44,33 @@ class _Reached(BaseException):
 
 def layer_output(model: nn.Module, images: torch.Tensor, layer: str | None) -> torch.Tensor:
     """Output of the submodule `layer` at its first use, or of the model if None; InputError if it is no tensor."""
+    return layer_outputs(model, images, [layer])[0]
+
+
+def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str | None]) -> list[torch.Tensor]:
+    """Outputs of several submodules in one pass, which ends with the last of them; as `layer_output` gives each."""
+    modules = dict(model.named_modules()) if layers != [None] else {}
+    for layer in layers:
+        if layer is not None:
+            _require_layer(layer, modules)
+    seen: dict[str | None, object] = {}
+    wanted = set(layers)
+
+    def keep(layer):
+        def hook(module, inputs, output):
+            if layer not in seen:
+                # A copy: an in-place activation right after the layer would otherwise change what was read.
+                seen[layer] = output.clone() if isinstance(output, torch.Tensor) else output
+                if len(seen) == len(wanted):
+                    raise _Reached
+
+        return hook
+
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in wanted - {None}]
     try:
-        output = model(images) if layer is None else _submodule_output(model, images, layer)
+        seen[None] = model(images)
+    except _Reached:
+        pass
     except InputError:
         raise
     except Exception as error:
@@ -53,34 +78,24 @@ def layer_output(model: nn.Module, images: torch.Tensor, layer: str | None) -> t
             raise
         size, reason = " x ".join(map(str, images.shape)), (str(error).strip().splitlines() or [""])[0][:300]
         raise InputError(f"the model fails on images of {size}: {type(error).__name__}: {reason}") from error
-    if not isinstance(output, torch.Tensor):
-        content = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
-        raise NoPlane(f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor: choose a layer")
-    return output
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer in layers:
+        if layer not in seen:
+            raise InputError(f"layer {layer!r} is not used when the model runs: choose another")
+        if not isinstance(output := seen[layer], torch.Tensor):
+            content = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
+            raise NoPlane(f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor: choose a layer")
+    return [seen[layer] for layer in layers]
 
 
-def _submodule_output(model: nn.Module, images: torch.Tensor, layer: str) -> torch.Tensor:
-    modules = dict(model.named_modules())
+def _require_layer(layer: str, modules: dict[str, nn.Module]) -> None:
     if not isinstance(layer, str):
         raise InputError(f"a layer is given by its name, such as {list(modules)[-1]!r}, not by {type(layer).__name__}")
     if layer not in modules:
         first = f": the model has {', '.join(list(modules)[1:6])}, ..."
         raise InputError(f"unknown layer {layer!r}{did_you_mean(layer, modules) or first}")
-    seen = []
-
-    def stop(module, inputs, output):
-        # A copy: an in-place activation right after the layer would otherwise change what was read.
-        seen.append(output.clone() if isinstance(output, torch.Tensor) else output)
-        raise _Reached
-
-    handle = modules[layer].register_forward_hook(stop)
-    try:
-        model(images)
-    except _Reached:
-        return seen[0]
-    finally:
-        handle.remove()
-    raise InputError(f"layer {layer!r} is not used when the model runs: choose another")
 
 
 def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from erf.errors import InputError
 from erf.measuring.layer import device_and_dtype
 from erf.measuring.precision import measuring_mode
-from erf.measuring.probe import Channels, Pair, Probe, Unit, describe_not_finite
+from erf.measuring.probe import Channels, Pair, Probe, Target, Unit, describe_not_finite
 from erf.result.field import ReceptiveField
 
 MODES = {
@@ -28,7 +28,7 @@ Images = torch.Tensor | np.ndarray
 def measure(
     model: nn.Module,
     images: Images | Iterable[Images],
-    layer: str | None = None,
+    layer: str | list[str | None] | None = None,
     unit: str | Pair | list[Pair] = "center",
     channels: str | int = "sum",
     mode: str = "abs",
@@ -38,7 +38,7 @@ def measure(
     crop: bool = True,
     rng: np.random.Generator | None = None,
     progress: bool = False,
-) -> ReceptiveField | list[ReceptiveField]:
+) -> ReceptiveField | list[ReceptiveField] | list[list[ReceptiveField]]:
     """Measure the effective receptive field (ERF) of one unit of a layer, averaged over images.
 
     The impact of a pixel p on the unit is the magnitude of the partial derivative dy/dx(p) of the unit's value y (Luo,
@@ -52,8 +52,9 @@ def measure(
     image, to rounding. If an operation sees the whole image (attention, squeeze-and-excitation, global pooling), the
     whole image is computed, and `settings["sees_all"]` names the operation.
 
-    To find the windows, the model first runs on tensors without data. If something outside of its modules keeps them,
-    such as a function with `functools.lru_cache`, a warning says so. To avoid that, run the model once beforehand.
+    The windows follow from the operations that the model performs on the first image, which are recorded. They are kept
+    for later calls, as long as the model lives. The first crop is checked against the whole image: if their gradients
+    differ, the whole image is computed, and a warning says so.
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ def measure(
         all images have one size, and of a batch that is a tuple the first entry is taken. Images are moved to the
         model's device and dtype: for a map in double precision, give `model.double()`.
     layer : name of the submodule, as in `model.named_modules()`, whose output holds the unit; None for the model's own
-        output. The output is a map (N, K, h, w) or (N, h, w, K), or tokens (N, [class tokens +] h * w, K).
+        output; or a list of these, which share a forward pass. The output is a map (N, K, h, w) or (N, h, w, K), or
+        tokens (N, [class tokens +] h * w, K).
     unit : (row, column) in that output, "center" for (h // 2, w // 2), or a list of such pairs
     channels : "sum" adds all K channels of the unit; an integer takes one; "each" takes another one for every image
     mode : which function of the gradient is averaged: "abs", "square", "signed", or "positive" (negative values count
@@ -76,7 +78,8 @@ def measure(
 
     Returns
     -------
-    ReceptiveField, whose map is float64 (H, W), in the images' pixels. A list of them for a list of units.
+    ReceptiveField, whose map is float64 (H, W), in the images' pixels. A list of them for a list of units, and a
+    list for a list of layers: by layer, and in that by unit.
 
     Raises
     ------
@@ -98,28 +101,37 @@ def measure(
     ((32, 40), (16.0, 20.0))
     """
     units = unit if isinstance(unit, list) and unit else [unit]
-    found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in units]
+    layers = layer if isinstance(layer, list) and layer else [layer]
+    found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in layers for _ in units]
     total = len(images) if isinstance(images, Images) else None
     with tqdm(total=total, unit=" images", disable=not progress) as bar:
-        for batch in _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng):
+        for batch in _gradients(model, images, layers, units, channels, layout, batch_size, crop, rng):
             for own, (gradient, where) in zip(found, batch, strict=True):
                 own.append((impact_maps(gradient, mode), where))
-            bar.update(len(gradient))
+            bar.update(len(batch[0][0]))
     if not all(found):
         raise InputError("there are no images")
     fields = []
-    for own in found:
+    for number, own in enumerate(found):
         if len({where.window for _, where in own}) > 1:
             own = [_in_the_whole(*one) for one in own]
         runs, where = np.concatenate([maps for maps, _ in own]), own[0][1]
-        settings = {"layer": layer, "unit": list(where.index), "channels": channels, "mode": mode, "images": len(runs)}
+        settings = {
+            "layer": layers[number // len(units)],
+            "unit": list(where.index),
+            "channels": channels,
+            "mode": mode,
+            "images": len(runs),
+        }
         settings |= {"window": [list(ends) for ends in where.window], "sees_all": where.sees_all}
         fields.append(_field(runs, where, settings, rng))
         if fields[-1].dead == len(runs):
             raise InputError(
                 f"the unit is dead in all {len(runs)} images (zero gradient): read it before its activation"
             )
-    return fields if isinstance(unit, list) else fields[0]
+    by_layer = [fields[first : first + len(units)] for first in range(0, len(fields), len(units))]
+    by_layer = by_layer if isinstance(unit, list) else [one for (one,) in by_layer]
+    return by_layer if isinstance(layer, list) else by_layer[0]
 
 
 def _in_the_whole(maps: np.ndarray, where: Unit) -> tuple[np.ndarray, Unit]:
@@ -163,35 +175,22 @@ def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
     return MODES[mode](gradient.cpu().double()).mean(1).numpy()  # not every device has float64
 
 
-def _gradients(model, images, layer, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
-    """For each batch, a list with the gradient and the window of each unit."""
-    picks = [Channels(channels, rng) for _ in units]
-    probes: dict[int, Probe] = {}  # by the number of images
-    size = None
+def _gradients(model, images, layers, units, channels, layout, batch_size, crop, rng) -> Iterator[list]:
+    """For each batch, a list with the gradient and the window of each unit of each layer."""
+    targets = [Target(number, unit, Channels(channels, rng)) for number in range(len(layers)) for unit in units]
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise InputError(f"batch_size must be a whole number from 1, not {batch_size!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
-
-    def probe(batch: torch.Tensor) -> Probe:
-        if len(batch) not in probes:
-            probes[len(batch)] = Probe(model, batch, layer, layout, crop)
-        return probes[len(batch)]
-
+    place, probe = device_and_dtype(model), None
     for chunk in _chunks(images):
-        place = device_and_dtype(model)
         device = place.get("device", chunk.device).type
-        if size is None:
+        while len(chunk):
             with measuring_mode(model, device):
-                first = probe(chunk[: batch_size or 1].to(**place))  # the probe of one image tells how many may be
-                size = 1 if first.mixes_samples else batch_size or first.batch_size(units)
-        for batch in chunk.split(size):
-            with measuring_mode(model, device):
-                batch = batch.to(**place)
-                here = probe(batch)
-                found = [
-                    (here.gradient(batch, unit, pick), here.unit(unit)) for unit, pick in zip(units, picks, strict=True)
-                ]
+                probe = probe or Probe(model, layers, targets, layout, crop)
+                count = probe.next_batch(chunk, batch_size)
+                batch, chunk = chunk[:count].to(**place), chunk[count:]
+                found = probe.gradients(batch)
             yield found
 
 

@@ -78,11 +78,11 @@ def plane_of(
     """
     if not shape or shape[0] != samples:
         raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
-    dimension_of = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis is not None}
+    dimension_of = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis in AXES}
     if len(dimension_of) == len(AXES) and len(shape) > 2:
         sizes = sizes_of(known)
         dimensions = tuple(dict.fromkeys((dimension_of[ROWS], dimension_of[COLUMNS])))
-        if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]] if axis is not None] == [ROWS, COLUMNS]:
+        if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]] if axis in AXES] == [ROWS, COLUMNS]:
             return Plane(sizes[ROWS], sizes[COLUMNS], dimensions)
         raise NoPlane(f"{described(layer)} gives tokens that do not lie row after row: choose a layer")
     if given not in (None, "channels_first", "channels_last") and not isinstance(given, tuple | list):

@@ -1,6 +1,9 @@
 """Gradients of one unit: which units, which channels, and how a batch is measured."""
 
+import contextlib
+import dataclasses
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,21 +11,29 @@ import torch
 from torch import nn
 
 from erf.errors import InputError, is_out_of_memory
-from erf.graph.torch_private import has_backward_hooks, has_data
-from erf.measuring.layer import layer_output
+from erf.graph.torch_private import has_backward_hooks
+from erf.measuring.layer import device_and_dtype, layer_output, layer_outputs
 from erf.measuring.plane import described
-from erf.measuring.theoretical import traced
+from erf.measuring.recorded import NO_GRADIENT, Pass, Record, known_records, record
 from erf.system.seeds import seed_for
 from erf.tracing.cone import Cone
-from erf.tracing.isolation import KEPT
+from erf.tracing.isolation import LeftAlone
+from erf.tracing.norms import SoundNorms
+from erf.tracing.record import Recorder
 
-AT_ONCE = {"cpu": 2**27, "gpu": 2**30}  # bytes of activations for which a batch is chosen
+# Bytes of activations for which a batch is chosen: of crops, and of whole images, whose batches save less time.
+AT_ONCE = {"cpu": 2**27, "gpu": 2**30}
+WHOLE_AT_ONCE = {"cpu": 2**25, "gpu": 2**30}
 
 
 LARGEST_BATCH = 64
 
 
 WORTHWHILE = 0.87  # of the arithmetic for the whole image: the cone is computed apart if it takes a smaller share
+
+
+# By how much the gradient of a cone may differ from the model's, as a share; in float32 rounding closes gates of ReLUs.
+AGREEMENT = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
 Pair = tuple[int, int]
@@ -58,116 +69,231 @@ class Channels:
         self.rng = rng or np.random.default_rng(seed_for(0, "channels"))
         self.drawn: list[int] = []
 
-    def of(self, values: torch.Tensor) -> torch.Tensor:
-        """The scalar to differentiate, for values (n, K). Samples are independent in evaluation mode, so that one sum
-        serves the whole batch."""
+    def weights(self, values: torch.Tensor) -> torch.Tensor:
+        """Of each value, for values (n, K), in the sum that is differentiated. Samples are independent in evaluation
+        mode, so that one sum serves the whole batch."""
         samples, count = values.shape
+        weights = torch.zeros_like(values, requires_grad=False)
         if self.choice == "sum":
-            return values.sum()
+            return weights.fill_(1)
         if self.choice == "each":
             while len(self.drawn) < samples:  # all of them before any comes again
                 self.drawn += self.rng.permutation(count).tolist()
             chosen, self.drawn = self.drawn[:samples], self.drawn[samples:]
-            return values[range(samples), chosen].sum()
+            weights[range(samples), chosen] = 1
+            return weights
         if isinstance(self.choice, int | np.integer) and not isinstance(self.choice, bool) and 0 <= self.choice < count:
-            return values[:, self.choice].sum()
+            weights[:, self.choice] = 1
+            return weights
         raise InputError(f"unknown channels {self.choice!r}: 'sum', 'each' or a number from 0 to {count - 1}")
 
 
+@dataclass
+class Target:
+    """A unit that is measured: of which layer (by its number), which unit, and which of its channels."""
+
+    layer: int
+    unit: str | Pair
+    channels: Channels
+    sum_checked: bool = False
+
+
 class Probe:
-    """Gradients of units of a layer with respect to batches of images of one shape, in evaluation mode."""
+    """Gradients of units of layers with respect to images of one shape, in evaluation mode."""
 
-    def __init__(self, model: nn.Module, images: torch.Tensor, layer: str | None, layout, crop: bool):
-        self.model, self.layer = model, layer
-        self.graph, self.fields = traced(model, images, layer, layout)
-        self.plane = self.fields.plane
-        # A backward hook is seen by the model alone.
-        usable = crop and self.graph is not None and self.graph.repeatable and not has_backward_hooks(model)
-        self.mixes_samples = self.graph is not None and self.graph.mixes_samples
-        self.croppable = self.graph if usable else None
-        self.sum_checked = False
-        self.cones: dict[Pair, Cone | None] = {}
+    def __init__(self, model: nn.Module, layers: Sequence[str | None], targets: list[Target], layout, crop: bool):
+        self.model, self.layers, self.targets, self.layout = model, list(layers), targets, layout
+        self.crop = crop and not has_backward_hooks(model)  # such a hook is seen by the model alone
+        self.guard = LeftAlone(model)
+        self.records: list[Record] | None = None
 
-    def cone(self, index: Pair) -> Cone | None:
-        """The cone of a unit; None if the whole image costs little more."""
-        if self.croppable is None:
-            return None
-        if index not in self.cones:
-            axes = self.croppable.output.sizes
-            cone = Cone(self.croppable, {axis: (index[axis],) * 2 for axis in axes})
-            self.cones[index] = cone if cone.share < WORTHWHILE else None
-        return self.cones[index]
-
-    def unit(self, unit: str | Pair) -> Unit:
-        index = self.plane.chosen(unit)
-        cone = self.cone(index)
-        window = tuple((0, side - 1) for side in self.fields.image) if cone is None else cone.window
-        return Unit(index, *self.fields.field(index), self.fields.image, window, self.fields.sees_all)
-
-    def batch_size(self, units: list) -> int:
-        """Images at once whose activations stay within AT_ONCE; the probe is one for a single image."""
-        if self.graph is None:
+    def next_batch(self, images: torch.Tensor, given: int | None) -> int:
+        """How many of the images, (n, C, H, W) on any device, go into the next pass."""
+        if self.records is None:
+            place = device_and_dtype(self.model)
+            self.records = known_records(self.model, images[:1].to(**place), self.layers, self.layout)
+            if self.records is None:
+                return 1  # the pass that is recorded
+            for one in self.records:
+                for cone in one.cones.values():
+                    cone.forget()
+        if any(one.one_by_one for one in self.records):
             return 1
-        cones = [self.cone(self.plane.chosen(unit)) for unit in units]
-        elements = max(self.graph.elements if cone is None else cone.elements for cone in cones)
-        limit = AT_ONCE["cpu" if self.graph.images.device.type == "cpu" else "gpu"]
-        return int(np.clip(limit // (1 + elements * self.graph.images.dtype.itemsize), 1, LARGEST_BATCH))
+        return given or min(self._at_once(images, target) for target in self.targets)
 
-    def gradient(self, images: torch.Tensor, unit: str | Pair, channels: "Channels") -> torch.Tensor:
-        """(n, C, h, w) in the unit's window, of images (n, C, H, W) on the model's device."""
-        values, source = self.values(images, unit)
-        if not has_data(values):
-            raise InputError(KEPT)
-        gradient = _backwards(channels.of(values), source) if values.requires_grad else None
-        if gradient is None:
-            raise InputError("the unit does not depend on the input by any gradient: choose another layer")
-        if not (gradient.isfinite().all() and values.isfinite().all()):
-            raise InputError(describe_not_finite(self.model, images, self.layer))
-        if channels.choice == "sum" and not self.sum_checked:
-            self.sum_checked = True
-            self.check_sum(gradient, values, images, unit)
-        return gradient
+    def _at_once(self, images: torch.Tensor, target: Target) -> int:
+        """Images whose activations stay within the memory that pays."""
+        record, cone = self.records[target.layer], self.cone(target)
+        device = device_and_dtype(self.model).get("device", images.device).type
+        kind = "cpu" if device == "cpu" else "gpu"
+        elements = record.graph.elements if cone is None else cone.elements
+        limit = (WHOLE_AT_ONCE if cone is None else AT_ONCE)[kind]
+        return int(np.clip(limit // (1 + elements * images.dtype.itemsize), 1, LARGEST_BATCH))
 
-    def values(self, images: torch.Tensor, unit: str | Pair) -> tuple[torch.Tensor, torch.Tensor]:
-        """The unit's values (n, K), and the images, cropped to the window on which they depend."""
-        index = self.plane.chosen(unit)
-        cone = self.cone(index)
-        # A copy: the caller's images keep their own graph and get no gradient.
-        source = images[:, :, *self.unit(unit).slices].detach().clone().requires_grad_()
-        if cone is None:
-            output = layer_output(self.model, source.clone(), self.layer)  # the first operation may be in place
-            return self.plane.values(output, index), source
+    def cone(self, target: Target) -> Cone | None:
+        """The cone of a unit; None if the whole image costs little more, or nothing less is known."""
+        record = self.records[target.layer]
+        if not self.crop or record.not_croppable or record.graph.images.dtype not in (torch.float32, torch.float64):
+            return None
+        index = record.fields.plane.chosen(target.unit)
+        if index not in record.cones:
+            axes = record.graph.output.sizes
+            record.cones[index] = Cone(record.graph, {axis: (index[axis],) * 2 for axis in axes})
+        cone = record.cones[index]
+        return cone if cone.share < WORTHWHILE else None
+
+    def unit(self, target: Target) -> Unit:
+        record = self.records[target.layer]
+        index, cone = record.fields.plane.chosen(target.unit), self.cone(target)
+        window = tuple((0, side - 1) for side in record.fields.image) if cone is None else cone.window
+        return Unit(index, *record.fields.field(index), record.fields.image, window, record.fields.sees_all)
+
+    def gradients(self, images: torch.Tensor) -> list[tuple[torch.Tensor, Unit]]:
+        """Of each target the gradient, (n, C, h, w), in its unit's window, by images (n, C, H, W) on its device."""
+        if self.records is None:
+            try:
+                self.records, first = record(self.model, images, self.layers, self.layout, self.guard)
+                found = self._of_pass(images, first, self.targets)
+                for one in self.records:
+                    one.needs_sound_norms = first.norms.needed
+                return found
+            finally:
+                self.guard.put_back()
+        cropped = [target for target in self.targets if self.cone(target)]
+        found = {id(target): self._of_cone(images, target) for target in cropped}
+        whole = [target for target in self.targets if found.get(id(target)) is None]
+        if whole:
+            found |= dict(zip(map(id, whole), self._of_model(images, whole), strict=True))
+        return [found[id(target)] for target in self.targets]
+
+    def _of_model(self, images: torch.Tensor, targets: list[Target]) -> list[tuple[torch.Tensor, Unit]]:
+        source = images.detach().clone().requires_grad_()
+        itself = any(one.changes_itself for one in self.records)
+        with contextlib.ExitStack() as modes:
+            if itself:
+                modes.callback(self.guard.put_back)
+                modes.enter_context(Recorder(self.guard.before_write))
+            elif any(one.needs_sound_norms for one in self.records):
+                modes.enter_context(SoundNorms())
+            outputs = layer_outputs(self.model, source.clone(), self.layers)
+        return self._of_pass(images, Pass(source, outputs), targets)
+
+    def _of_pass(self, images, found: Pass, targets: list[Target]) -> list[tuple[torch.Tensor, Unit]]:
+        """The gradients of a pass of the model; of one image, what its cone will be checked by is kept."""
+        results = []
+        for number, target in enumerate(targets):
+            record, unit, cone = self.records[target.layer], self.unit(target), self.cone(target)
+            values = record.fields.plane.values(found.outputs[target.layer], unit.index)
+            weights = target.channels.weights(values)
+            gradient = self._backwards(values, weights, found.source, number < len(targets) - 1 or self._sum(target))
+            self._require_finite(gradient, values, images, target)
+            self._check_sum(gradient, values, images, target, found.source, number < len(targets) - 1)
+            if cone is not None:
+                inside = gradient[:, :, *unit.slices]
+                if inside.count_nonzero() != gradient.count_nonzero():
+                    self._refuse_crop(record, "its gradient reaches beyond what theory says")
+                    unit = self.unit(target)
+                elif record.to_check is None and not record.checked:
+                    kept = (images[:1, :, *unit.slices], inside[:1], values[:1].detach(), weights[:1])
+                    record.to_check = (unit.index, *(one.clone() for one in kept))
+            results.append((gradient[:, :, *unit.slices], unit))
+        return results
+
+    def _of_cone(self, images: torch.Tensor, target: Target) -> tuple[torch.Tensor, Unit] | None:
+        """None if the cone is not to be trusted: then the model does it."""
+        record, unit = self.records[target.layer], self.unit(target)
         try:
-            output = cone.run(source)
+            if not record.checked and not self._check(record, images, target):
+                return None
+            values, source = self._values_of_cone(record, unit.index, images[:, :, *unit.slices])
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or isinstance(error, InputError):
                 raise
-            warnings.warn(f"measured on the whole image, since a crop of it failed: {error}", stacklevel=2)
-            self.croppable = None
-            return self.values(images, unit)
-        index, plane = self.plane.cropped(index, cone.graph.output.sizes)
+            if len(images) > 1:
+                record.one_by_one = True
+                return self._one_by_one(images, target)
+            self._refuse_crop(record, str(error))
+            return None
+        weights = target.channels.weights(values)
+        gradient = self._backwards(values, weights, source, self._sum(target))
+        self._require_finite(gradient, values, images, target)
+        self._check_sum(gradient, values, images, target, source, False)
+        return gradient, unit
+
+    def _one_by_one(self, images: torch.Tensor, target: Target) -> tuple[torch.Tensor, Unit] | None:
+        found = [self._of_cone(image, target) for image in images.split(1)]
+        return None if None in found else (torch.cat([gradient for gradient, _ in found]), found[0][1])
+
+    def _values_of_cone(self, record: Record, index: Pair, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The unit's values (n, K), and the images' window, of which they are a function."""
+        cone, source = record.cones[index], crop.detach().clone().requires_grad_()
+        output = cone.run(source)
+        index, plane = record.fields.plane.cropped(index, cone.graph.output.sizes)
         return plane.values(output, index), source
 
-    def check_sum(self, gradient: torch.Tensor, values: torch.Tensor, images: torch.Tensor, unit: str | Pair) -> None:
+    def _check(self, record: Record, images: torch.Tensor, target: Target) -> bool:
+        """Whether a cone gives what the model gives, for the image that was recorded, or for one of these."""
+        for _ in range(2):
+            if record.to_check is None:  # the weights have changed since, or there was no cone
+                self._of_model(images[:1], [dataclasses.replace(target, channels=Channels("sum", None))])
+            if record.not_croppable:
+                return False
+            index, crop, expected, values, weights = record.to_check
+            found, source = self._values_of_cone(record, index, crop)
+            gradient = self._backwards(found, weights, source, False)
+            error = max(_distance(gradient, expected), _distance(found, values))
+            record.to_check = None
+            if error <= AGREEMENT[gradient.dtype]:
+                record.checked = True
+                return True
+        self._refuse_crop(record, f"it gives another gradient, by {100 * error:.2g} %")
+        return False
+
+    def _refuse_crop(self, record: Record, reason: str) -> None:
+        warnings.warn(f"measured on the whole image, since a crop of it failed: {reason}", stacklevel=2)
+        record.not_croppable = reason
+
+    def _backwards(self, values: torch.Tensor, weights, source: torch.Tensor, again: bool) -> torch.Tensor:
+        gradient = None
+        if values.requires_grad:
+            try:
+                (gradient,) = torch.autograd.grad(values, source, weights, retain_graph=again, allow_unused=True)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                raise InputError(f"the model has no gradient: {str(error).splitlines()[0]}") from error
+        if gradient is None:
+            raise InputError(NO_GRADIENT)
+        return gradient
+
+    def _require_finite(self, gradient, values, images: torch.Tensor, target: Target) -> None:
+        if not (gradient.isfinite().all() and values.isfinite().all()):
+            raise InputError(describe_not_finite(self.model, images, self.layers[target.layer]))
+
+    @staticmethod
+    def _sum(target: Target) -> bool:
+        """Whether it is still to be seen that the channels' sum is not constant."""
+        return not target.sum_checked and isinstance(target.channels.choice, str) and target.channels.choice == "sum"
+
+    def _check_sum(self, gradient, values, images, target: Target, source: torch.Tensor, again: bool) -> None:
         """InputError if the channels' sum has no gradient but rounding, though the channels have."""
+        if not self._sum(target):
+            return
+        target.sum_checked = True
         largest = gradient.abs().max()
         if largest * images.abs().max() > 1e-3 * values.abs().max():
             return
-        values, source = self.values(images, unit)
-        signs = torch.arange(values.shape[1], device=values.device) % 2 * 2 - 1
-        other = _backwards((values * signs).sum(), source).abs().max()
+        signs = (torch.arange(values.shape[1], device=values.device) % 2 * 2 - 1).to(values.dtype)
+        other = self._backwards(values, signs.expand_as(values), source, again).abs().max()
         if other > 0 and largest <= 1000 * torch.finfo(values.dtype).eps * other:
             words = "the sum over channels is constant, as it is behind a layer norm or a softmax"
             raise InputError(f"{words}: take channels='each', or one by its number")
 
 
-def _backwards(value: torch.Tensor, source: torch.Tensor) -> torch.Tensor | None:
-    try:
-        return torch.autograd.grad(value, source, allow_unused=True)[0]
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise InputError(f"the model has no gradient: {str(error).splitlines()[0]}") from error
+def _distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Summed difference, as a share of what is expected."""
+    found, expected = found.detach(), expected.detach()
+    return float((found - expected).abs().sum() / expected.abs().sum().clamp_min(torch.finfo(expected.dtype).tiny))
 
 
 def describe_not_finite(model: nn.Module, source: torch.Tensor, layer: str | None) -> str:

@@ -28,6 +28,9 @@ class Convolution(Sliding):
         names = ("stride", "padding", "dilation")
         return kernel, *(pair(self.operation.argument(name))[self.spatial_index(axis)] for name in names)
 
+    def forget(self):
+        self.kept = None
+
     def parameters(self, fetch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight and bias, in the order in memory with which convolutions are fastest."""
         if self.kept is None:

@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 import torch
 
-from erf.graph.axes import PLAIN, cropped_shape, fitted, has_each_axis_once, is_plain, length_of, plain
+from erf.graph.axes import (
+    PLAIN,
+    cropped_shape,
+    fitted,
+    has_each_axis_once,
+    has_samples,
+    is_plain,
+    length_of,
+    plain,
+    samples_of,
+)
 from erf.graph.nodes import Operation
 from erf.ops.rule import Everything, Through
 
@@ -33,6 +43,17 @@ class Joined(Through):
             layout[joined] = ((PLAIN, shape[joined]),)
         return tuple(layout)
 
+    def applied(self, crop_of, wanted):
+        """A constant is repeated for each sample."""
+        first = crop_of(self.operation.image_operands[0])
+        samples = len(first) if has_samples(self.found[0]) else 1
+
+        def repeated(leaf):
+            tensor = crop_of(leaf)
+            return tensor if len(tensor) == samples else tensor.expand(samples, *tensor.shape[1:])
+
+        return self.operation.call(repeated)
+
 
 class Multiplied(Through):
     """Products of matrices, of which one may be a constant for each row or column."""
@@ -40,13 +61,27 @@ class Multiplied(Through):
     def layout_of_constant(self, shape):
         return (*fitted(self.found[0][:-2], shape[:-2]), *plain(shape[-2:])) if len(shape) == 3 else None
 
+    def applied(self, crop_of, wanted):
+        """A constant batch of matrices is repeated for each sample."""
+        first = self.operation.image_operands[0]
+        samples = samples_of(crop_of(first).shape, first.value.layout, wanted)
+        batched = self.operation.name in ("bmm", "baddbmm") and samples > 1
+
+        def repeated(leaf):
+            constant = isinstance(leaf, torch.Tensor) or leaf.value.constant
+            return crop_of(leaf).repeat(samples, 1, 1) if constant and batched else crop_of(leaf)
+
+        return self.operation.call(repeated)
+
 
 class Copied(Elementwise):
     """One tensor in the shape and type of another; torch has no gradient for it."""
 
     def applied(self, crop_of, wanted):
         result, source = self.operation.outputs[0], self.operation.args[1]
-        return [crop_of(source).to(result.dtype).expand(cropped_shape(result.layout, wanted))]
+        cropped = crop_of(source).to(result.dtype)
+        samples = len(cropped) if has_samples(result.layout) and cropped.dim() == len(result.layout) else 1
+        return [cropped.expand(cropped_shape(result.layout, wanted, samples))]
 
 
 class Normed(Through):
@@ -75,7 +110,10 @@ class Reshaped(Through):
     """The operation names the shape of its result, which differs for a crop."""
 
     def applied(self, crop_of, wanted):
-        tensor, shape = crop_of(self.operation.args[0]), cropped_shape(self.found[0], wanted)
+        source = self.operation.args[0]
+        tensor = crop_of(source)
+        samples = samples_of(tensor.shape, source.value.layout, wanted)
+        shape = cropped_shape(self.found[0], wanted, samples)
         if list(tensor.shape) == shape:  # or torch would give one sample other strides, which slows what follows
             return [tensor]
         # A crop may lie in memory in a way that allows no view.

@@ -15,17 +15,34 @@ import numpy as np
 import torch
 
 from erf.graph.axes import (
+    SAMPLES,
     Layout,
     Windows,
     has_each_axis_once,
+    has_samples,
     plain,
     sizes_of,
     whole_of,
 )
-from erf.graph.nodes import Operand, Operation
+from erf.graph.nodes import Operand, Operation, as_list, mapped
 from erf.graph.slicing import crop
+from erf.graph.torch_private import declared_arguments
 
 EVERYTHING = np.array([[-math.inf], [math.inf]])
+
+
+# Unknown operations that keep the samples apart, each with the position of the argument that says how many there are.
+KEEPS_SAMPLES = {
+    **dict.fromkeys(("view", "_unsafe_view", "expand"), 1),
+    "native_group_norm": 3,
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "var", "var_mean", "std", "linalg_vector_norm", "logsumexp")),
+    **dict.fromkeys(("_softmax", "_log_softmax", "cumsum", "flip", "roll", "cat", "stack", "slice", "select")),
+    **dict.fromkeys(("split", "split_with_sizes", "index_select", "constant_pad_nd", "im2col", "bmm", "baddbmm")),
+    **dict.fromkeys(("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention")),
+    **dict.fromkeys(("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention")),
+    **dict.fromkeys(("native_layer_norm", "convolution", "avg_pool2d", "grid_sampler_2d", "_fft_r2c", "_fft_c2r")),
+    **dict.fromkeys(("_fft_c2c", "slice_scatter", "select_scatter", "gather", "topk", "sort", "addmm", "mm", "linear")),
+}
 
 
 Fetch = Callable[[Operand | torch.Tensor, Windows], torch.Tensor]  # a tensor, cropped along the axes that it has
@@ -37,6 +54,17 @@ def clipped(window: np.ndarray, size: int) -> tuple[int, int]:
     return int(min(first, last)), int(last)
 
 
+def _dimensions(operation: Operation) -> set[int]:
+    """Those that an operation's argument `dim` or `dims` names, all if it is empty; none without such an argument."""
+    count = len(operation.image_operands[0].value.shape)
+    for name in ("dim", "dims"):
+        if name in declared_arguments(operation.function):
+            chosen = operation.argument(name)
+            chosen = [chosen] if isinstance(chosen, int) else chosen or range(count)
+            return {d % count for d in chosen}
+    return set()
+
+
 class Everything:
     """The op rule of an unknown operation: every result depends on all of every operand."""
 
@@ -45,7 +73,22 @@ class Everything:
 
     def layouts(self, shapes: list[tuple[int, ...]]) -> list[Layout]:
         """Layouts of the results, whose shapes are given."""
-        return [plain(shape) for shape in shapes]
+        if not self._keeps_samples():
+            return [plain(shape) for shape in shapes]
+        first = (((SAMPLES, 1),),)
+        return [(*first, *plain(shape[1:])) if shape[:1] == (1,) else plain(shape) for shape in shapes]
+
+    def _keeps_samples(self) -> bool:
+        """Whether the samples stay apart, and in the first dimension."""
+        operation = self.operation
+        if not all(has_samples(operand.value.layout) for operand in operation.image_operands):
+            return False
+        if torch.Tag.pointwise in operation.function.tags:
+            return True
+        return operation.name in KEEPS_SAMPLES and 0 not in _dimensions(operation)
+
+    def forget(self) -> None:
+        """Drop what follows from the weights, which may have changed."""
 
     def window(self, operand: Operand, axis: int, wanted: np.ndarray) -> np.ndarray:
         """Windows (2, units) of an operand for the windows `wanted` (2, units) of the results, not clipped."""
@@ -57,7 +100,15 @@ class Everything:
 
     def compute(self, fetch: Fetch, wanted: Windows) -> list[torch.Tensor]:
         """The results, cropped to the windows `wanted`; `fetch` gives the operands, cropped as asked."""
-        return self.operation.call(lambda leaf: fetch(leaf, {}))
+        position = KEEPS_SAMPLES.get(self.operation.name)
+        if position is None or not has_samples(self.operation.outputs[0].layout):
+            return self.operation.call(lambda leaf: fetch(leaf, {}))
+        tensor, *rest = self.operation.args
+        tensor = fetch(tensor, {})
+        given = rest[position - 1]
+        rest[position - 1] = len(tensor) if isinstance(given, int) else [len(tensor), *given[1:]]
+        rest = mapped(rest, lambda leaf: fetch(leaf, {}))
+        return as_list(self.operation.function(tensor, *rest))
 
 
 class Through(Everything):

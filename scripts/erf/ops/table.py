@@ -43,6 +43,9 @@ RULES = {
 }
 
 
+REGISTERED: list[str] = []  # names of operations whose rules are the user's
+
+
 def register_rule(name: str, like: str) -> None:
     """Tell the library how an operation that it does not know uses its operands. Until then it assumes that each result
     depends on every pixel, so that nothing is cropped and the theoretical receptive field is infinite.
@@ -62,6 +65,7 @@ def register_rule(name: str, like: str) -> None:
     if like not in known:
         raise InputError(f"there is no op rule for {like!r}{did_you_mean(like, known)}")
     RULES[name.rpartition("::")[2]] = known[like]
+    REGISTERED.append(name)
 
 
 def rule_for(operation: Operation, shapes: list[tuple[int, ...]]) -> Everything:

@@ -62,6 +62,13 @@ class Cone:
             operation.outputs[0].elements(wanted) for operation, wanted in self.windows.items() if operation is not None
         )
 
+    def forget(self) -> None:
+        """Drop what follows from the weights, which may have changed."""
+        self._constants.clear()
+        for operation in self.graph.operations:
+            if operation.rule is not None:
+                operation.rule.forget()
+
     def run(self, images: torch.Tensor) -> torch.Tensor:
         """The graph's output, cropped to the unit, for images (N, C, h, w) that are cropped to `window`."""
         computed = {self.graph.images: images.contiguous(memory_format=fastest_format(images))}

@@ -1,54 +1,13 @@
-"""Isolation of a trace: afterwards the model is as it was, and nothing holds a tensor without data unnoticed."""
+"""Isolation of a measurement: afterwards the model is as it was, whatever it writes into itself when it runs."""
 
 import contextlib
-import gc
-import logging
-import warnings
-import weakref
+import pickle
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
-
-KEPT = (
-    "the model was traced with tensors without data, and something outside of its modules, such as a hook or a cache, "
-    "has kept some: clear it, and run the model once on such images before you measure or use it"
-)
-
-
-class Untraceable(Exception):  # noqa: N818, not a mistake of anybody's
-    """The model cannot be traced; the argument says why."""
-
-
-@contextlib.contextmanager
-def with_gradients() -> Iterator[None]:
-    """Make a model take the path on which gradients exist: while it is traced, its tensors do not ask for them.
-
-    torch's attention takes no short cut without gradients. Hooks on tensors make the model untraceable.
-    """
-
-    def refuse(tensor, hook):
-        raise Untraceable("it has hooks on tensors")
-
-    fast, register = torch.backends.mha.get_fastpath_enabled(), torch.Tensor.register_hook
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch.Tensor.register_hook = refuse
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        torch.Tensor.register_hook = register
-
-
-@contextlib.contextmanager
-def silenced(name: str) -> Iterator[None]:
-    """Silence a logger of torch, whose errors are reported by this library."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 @contextlib.contextmanager
@@ -71,37 +30,80 @@ def names_of_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
             handle.remove()
 
 
-@contextlib.contextmanager
-def left_alone(model: nn.Module) -> Iterator[None]:
-    """Restore what modules keep, such as tables of positions, so that they keep no tensors without data."""
-    modules = (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
-    before: dict[int, tuple] = {}
-    pending = [vars(module) for module in modules]
-    while pending:
-        held = pending.pop()
-        if id(held) not in before and isinstance(held, dict | list | set | tuple):
-            before[id(held)] = held, held if isinstance(held, tuple) else held.copy()
-            pending.extend(held.values() if isinstance(held, dict) else held)
-    try:
-        yield
-    finally:
-        for held, content in before.values():
-            if not isinstance(held, tuple):
-                held.clear()
-                held.extend(content) if isinstance(held, list) else held.update(content)
+class LeftAlone:
+    """What a model holds, put back after it has run: its weights and buffers, and what its modules keep in attributes.
 
-
-@contextlib.contextmanager
-def warned_of_kept_tensors(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """Warn if anything outside of the model's modules, such as a hook or a cache, keeps tensors without data.
-
-    Nothing outside of the model is changed, and so they stay there.
+    held : identities of all tensors among these
     """
-    yield  # an exception that passes, such as Ctrl-C, still holds the tensors of its frames
-    left = [weakref.ref(tensor) for tensor in tensors]
-    tensors.clear()
-    alive = lambda: any(tensor() is not None for tensor in left)  # noqa: E731
-    if alive():
-        gc.collect()
-    if alive():
-        warnings.warn(KEPT, stacklevel=2)
+
+    def __init__(self, model: nn.Module):
+        self._containers: dict[int, tuple] = {}
+        self._weights: list[tuple[torch.Tensor, torch.Tensor]] = []  # with what they share memory with
+        self._written: list[tuple[torch.Tensor, torch.Tensor]] = []  # with a copy
+        self._memory: set[int] | None = None
+        self.held: set[int] = set()
+        self._generators = [random, np.random]
+        pending = [vars(module) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+        while pending:
+            container = pending.pop()
+            if id(container) in self._containers:
+                continue
+            self._containers[id(container)] = container, container if type(container) is tuple else container.copy()
+            for value in container.values() if isinstance(container, dict) else container:
+                if isinstance(value, torch.Tensor):
+                    if id(value) not in self.held:
+                        self.held.add(id(value))
+                        self._weights.append((value, value.data))
+                elif isinstance(value, random.Random | np.random.Generator | np.random.RandomState):
+                    self._generators.append(value)
+                elif type(value) in (dict, list, tuple, set):
+                    pending.append(value)
+
+    @property
+    def random_state(self) -> list:
+        """Of the generators of Python and numpy, those that the model holds included."""
+        return [_state_of(generator) for generator in self._generators]
+
+    @property
+    def changed(self) -> bool:
+        """Whether a weight or a buffer has other values than before."""
+        return bool(self._written) or any(value.data_ptr() != data.data_ptr() for value, data in self._weights)
+
+    def before_write(self, tensor: torch.Tensor) -> None:
+        """Keep a copy of a tensor that is about to be written into, if the model holds its memory."""
+        if self._memory is None:
+            self._memory = {data.untyped_storage().data_ptr() for _, data in self._weights}
+        if tensor.untyped_storage().data_ptr() in self._memory:
+            self._written.append((tensor, tensor.detach().clone()))
+
+    def put_back(self) -> None:
+        with torch.no_grad():
+            for tensor, copy in reversed(self._written):
+                tensor.data.copy_(copy)
+        self._written.clear()
+        for value, data in self._weights:
+            if value.data_ptr() != data.data_ptr():
+                value.data = data
+        for container, content in self._containers.values():
+            if type(container) is tuple or _alike(container, content):
+                continue
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
+
+
+def _state_of(generator):
+    if isinstance(generator, np.random.Generator):
+        return pickle.dumps(generator.bit_generator.state)
+    if hasattr(generator, "getstate"):
+        return generator.getstate()
+    _, key, *rest = generator.get_state()
+    return key.tobytes(), rest
+
+
+def _alike(container: dict | list | set, content: dict | list | set) -> bool:
+    """Whether two containers hold the same objects, in the same order."""
+    if len(container) != len(content):
+        return False
+    if isinstance(container, dict):
+        return all(a is b and x is y for (a, x), (b, y) in zip(container.items(), content.items(), strict=True))
+    return isinstance(container, set) or all(x is y for x, y in zip(container, content, strict=True))

@@ -1,5 +1,7 @@
 """Windows of the image on which units depend."""
 
+import functools
+
 import numpy as np
 
 from erf.graph.nodes import Graph
@@ -19,20 +21,26 @@ def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray
     units = np.tile(np.arange(2.0 * graph.output.sizes.get(axis, 0.5)), (2, 1))
     windows = {graph.output: units if axis in graph.output.sizes else EVERYTHING}
     for operation in reversed(graph.operations):
-        wanted = [windows[value] for value in operation.outputs if value in windows]
-        if operation.constant or not wanted:
+        if operation.constant:
             continue
+        wanted = [windows[value] for value in operation.outputs if value in windows]
+        if not wanted:
+            continue
+        wanted = functools.reduce(_union, wanted)
         for operand in operation.image_operands:
-            window = operation.rule.window(operand, axis, _union(wanted))
+            if operand.detached and not graph.own_gradients:
+                continue
+            window = operation.rule.window(operand, axis, wanted)
             everything = np.isneginf(window[0]).any()
-            if operand.detached or (everything and local):
+            if everything and local:
                 continue
             if everything and axis in operand.value.sizes:
                 culprit = culprit or str(operation)
+            known = windows.get(operand.value)
             window = np.broadcast_to(window, units.shape)
-            windows[operand.value] = _union([window, windows.get(operand.value, window)])
+            windows[operand.value] = window if known is None else _union(window, known)
     return windows.get(graph.images), culprit
 
 
-def _union(windows: list[np.ndarray]) -> np.ndarray:
-    return np.stack([np.min([w[0] for w in windows], 0), np.max([w[1] for w in windows], 0)])
+def _union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first if first is second else np.stack([np.minimum(first[0], second[0]), np.maximum(first[1], second[1])])
