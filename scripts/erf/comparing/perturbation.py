@@ -59,6 +59,14 @@ class Perturbation:
         """Total variation distance between the shares: 0 if the gradient predicts them, 1 if it names other rings."""
         return float(np.abs(self.shares - self.predicted_shares).sum() / 2)
 
+    @property
+    def distance_by_chance(self) -> float:
+        """The distance to expect of a right prediction, from the noise of the draws alone; NaN for one image.
+
+        A normal error with standard deviation s has a mean magnitude of sqrt(2 / pi) s.
+        """
+        return float(np.sqrt(2 / np.pi) * self.error.sum() / self.measured.sum() / 2)
+
 
 def perturbed(
     model: nn.Module,
@@ -96,7 +104,8 @@ def perturbed(
 
     Returns
     -------
-    Perturbation, with `measured` and `predicted` for each ring, and `distance`, one number for both.
+    Perturbation, with `measured` and `predicted` for each ring, and `distance`, one number for both, which says
+    something where it is well above `distance_by_chance`.
 
     Raises
     ------
@@ -173,7 +182,8 @@ def _rings(
         seen = np.logical_and.outer(*(offset <= length / 2 for offset, length in zip(offsets, rf, strict=True)))
         edges = np.linspace(0, np.nextafter(distance[seen].max(), np.inf), rings + 1)  # the last pixel is in the last
     else:
-        edges = np.array(rings, float) if isinstance(rings, list | tuple | np.ndarray) else np.empty(0)
+        listed = isinstance(rings, Sequence | np.ndarray) and not isinstance(rings, str)
+        edges = np.array(rings, float) if listed else np.empty(0)
         if len(edges) < 2 or edges[0] < 0 or (np.diff(edges) <= 0).any():
             raise InputError(f"rings must be a number from 1, or two or more rising radii, not {rings!r}")
     ring = np.searchsorted(edges, distance, side="right") - 1
