@@ -4,14 +4,17 @@ Each function `by_...` below is one script, step by step, without a line of the 
 """
 
 import inspect
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.optimize import leastsq
 from torch import nn
 
 import erf
+from conftest import ROOT
 from erf.comparing import numbers
 from erf.comparing.conventions import CONVENTIONS, NAMES
 from erf.errors import InputError
@@ -389,3 +392,24 @@ def test_every_convention_says_where_it_comes_from_and_is_described():
     for name in NAMES:
         assert f'"{name}" :' in described
         assert name == "luo2016" or len(CONVENTIONS[name].source) > 20
+
+
+def test_the_kept_tables_are_those_of_their_program(monkeypatch):
+    """Of the model one convention, and of the Gaussian all: the whole program takes a minute."""
+    monkeypatch.syspath_prepend(ROOT / "figures/reference")
+    monkeypatch.delitem(sys.modules, "conventions", raising=False)
+    import conventions as program
+
+    kept, scales = (pd.read_csv(ROOT / f"figures/reference/conventions{part}.csv") for part in ("", "_scale"))
+    assert list(dict.fromkeys(kept["convention"])) == list(NAMES)
+    images = program.noise(program.IMAGES, (program.SIDE,) * 2, 0)
+    result = erf.by_convention(program.resnet18(images), images[:1], "voxelnext", program.LAYER)
+    own = program.table({"voxelnext": result})
+    both = kept.merge(own, on=["convention", "number"])
+    assert len(both) == 1 and both["value_x"].tolist() == pytest.approx(both["value_y"].tolist(), rel=0.01)
+
+    gaussian = erf.theory.gaussian_map(**program.GAUSSIAN)
+    transforms = {"luo2016": np.array, "vmamba": numbers.fifth_root, "replknet": numbers.logged}
+    for row in scales[scales["of"] == "gaussian"].itertuples():
+        shown = transforms[row.convention](row.scale * gaussian)
+        assert row.area_50 == pytest.approx(numbers.high_contribution(shown)["area_50"], rel=1e-3)
