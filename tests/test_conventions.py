@@ -15,7 +15,7 @@ from torch import nn
 
 import erf
 from conftest import ROOT
-from erf.comparing import numbers
+from erf.comparing import arithmetic
 from erf.comparing.conventions import CONVENTIONS, NAMES
 from erf.errors import InputError
 from erf.system.seeds import torch_generator
@@ -259,8 +259,10 @@ def test_the_gradients_scale_moves_the_logged_ratio_and_no_other_number(name):
 def test_a_logged_ratio_of_one_gaussian_at_five_scales():
     """The ratios of a Gaussian of sigma 120 at 1024 x 1024 pixels that the project has derived before."""
     gaussian = erf.theory.gaussian_map(120, (1024, 1024), (512, 512))
-    linear = numbers.high_contribution(gaussian)["area_50"]
-    logged = [numbers.high_contribution(numbers.logged(scale * gaussian))["area_50"] for scale in (1, 1e2, 1e4, 1e6)]
+    linear = arithmetic.high_contribution(gaussian)["area_50"]
+    logged = [
+        arithmetic.high_contribution(arithmetic.logged(scale * gaussian))["area_50"] for scale in (1, 1e2, 1e4, 1e6)
+    ]
     assert [round(100 * ratio, 1) for ratio in (linear, *logged)] == [6.1, 7.0, 14.0, 24.5, 33.3]
 
 
@@ -303,9 +305,9 @@ def test_slak_takes_the_area_of_1024_pixels_whatever_the_images_have():
 def test_the_square_of_a_high_image_begins_at_a_negative_column():
     """The script's square then misses mass, and never holds 99 % of it."""
     grid = np.ones((60, 20))
-    assert np.isnan(numbers.high_contribution(grid)["side_99"])
+    assert np.isnan(arithmetic.high_contribution(grid)["side_99"])
     assert by_replknet_the_square(grid, 0.99, grid.size)[1] is np.nan
-    assert not np.isnan(numbers.high_contribution(grid.T)["side_30"])
+    assert not np.isnan(arithmetic.high_contribution(grid.T)["side_30"])
 
 
 def test_an_image_of_nan_is_left_out_as_the_scripts_do():
@@ -409,7 +411,7 @@ def test_the_kept_tables_are_those_of_their_program(monkeypatch):
     assert len(both) == 1 and both["value_x"].tolist() == pytest.approx(both["value_y"].tolist(), rel=0.01)
 
     gaussian = erf.theory.gaussian_map(**program.GAUSSIAN)
-    transforms = {"luo2016": np.array, "vmamba": numbers.fifth_root, "replknet": numbers.logged}
+    transforms = {"luo2016": np.array, "vmamba": arithmetic.fifth_root, "replknet": arithmetic.logged}
     for row in scales[scales["of"] == "gaussian"].itertuples():
         shown = transforms[row.convention](row.scale * gaussian)
-        assert row.area_50 == pytest.approx(numbers.high_contribution(shown)["area_50"], rel=1e-3)
+        assert row.area_50 == pytest.approx(arithmetic.high_contribution(shown)["area_50"], rel=1e-3)

@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "scripts"))
 
 import erf  # noqa: E402
+from erf.comparing.arithmetic import fifth_root, high_contribution, logged  # noqa: E402
 from erf.comparing.conventions import NAMES  # noqa: E402
-from erf.comparing.numbers import fifth_root, high_contribution, logged  # noqa: E402
 from erf.models.batch_norm import calibrate_batch_norm  # noqa: E402
 from erf.models.factory import load_model  # noqa: E402
 from erf.models.images import noise  # noqa: E402

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from erf.comparing import numbers
+from erf.comparing import arithmetic
 from erf.comparing.unit import Layout, checked_images, gradient_of, output_and_plane
 from erf.errors import InputError, did_you_mean
 from erf.graph.torch_private import BatchNorm
@@ -74,7 +74,10 @@ def _square_centre(plane: Plane) -> tuple[int, int]:
 
 
 def _token_centre(plane: Plane) -> tuple[int, int]:
-    """Of an even plane of tokens, the upper left one of the four in the middle."""
+    """Of an even plane of tokens, the upper left one of the four in the middle; of a map, the lower right one.
+
+    For a model that has a `patch_embed`, such as Swin, the script takes the upper left one of a map too.
+    """
     if len(plane.dimensions) > 1:
         return plane.chosen("center")
     if plane.rows != plane.columns:
@@ -92,47 +95,45 @@ CONVENTIONS = {  # beside the paper's, which is `measure`
         "Crall, netharn, netharn/analytic/receptive_field_for.py",
         value=torch.sum,
         pixel=lambda gradient: gradient.abs().mean((0, 1)),
-        shown=numbers.over_maximum,
-        reported=numbers.bounds,
+        shown=arithmetic.over_maximum,
+        reported=arithmetic.bounds,
         without_norms=True,
     ),
     "replknet": Convention(
         "Ding et al., CVPR 2022, erf/visualize_erf.py and erf/analyze_erf.py; WTConv's erf.py computes the same",
         **_RELU,
-        shown=numbers.logged,
-        reported=lambda impact: numbers.high_contribution(numbers.logged(impact)),
+        shown=arithmetic.logged,
+        reported=lambda impact: arithmetic.high_contribution(arithmetic.logged(impact)),
     ),
     "slak": Convention(
         "Liu et al., ICLR 2023, erf/erf_slak51_convnext7_convnext31.py (figure) and erf/analyze_erf.py (numbers)",
         **_RELU,
-        shown=numbers.over_maximum,
-        reported=lambda impact: numbers.high_contribution(numbers.logged(impact), numbers.MEGAPIXEL),
+        shown=arithmetic.over_maximum,
+        reported=lambda impact: arithmetic.high_contribution(arithmetic.logged(impact), arithmetic.MEGAPIXEL),
     ),
     "vmamba": Convention(
         "Liu et al., NeurIPS 2024, analyze/utils.py and analyze/erf.py",
         **_RELU,
-        shown=numbers.fifth_root,
-        reported=lambda impact: numbers.high_contribution(numbers.fifth_root(impact)),
+        shown=arithmetic.fifth_root,
+        reported=lambda impact: arithmetic.high_contribution(arithmetic.fifth_root(impact)),
         unit=_square_centre,
     ),
     "openerf": Convention(
         "Kim, OpenERF 0.6.1, src/openerf/erf.py, metrics.py and fit.py",
         value=torch.mean,
         pixel=lambda gradient: gradient.mean((0, 1)).clamp(min=0),
-        shown=numbers.stretched,
-        reported=numbers.mass_and_gaussian,
+        shown=arithmetic.stretched,
+        reported=arithmetic.mass_and_gaussian,
         unit=_token_centre,
     ),
     "voxelnext": Convention(
         "Chen et al., CVPR 2023, an author's answer in issue 26 of VoxelNeXt",
         value=torch.sum,
         pixel=lambda gradient: gradient[0].norm(dim=0),
-        shown=numbers.brightened,
+        shown=arithmetic.brightened,
         single=True,
     ),
 }
-
-
 NAMES = ("luo2016", *CONVENTIONS)
 
 
@@ -146,8 +147,8 @@ def by_convention(
 ) -> ConventionResult:
     """Map and numbers of a layer's centre unit as a published script computes them, with its choices and its mistakes.
 
-    To compare with a published number, not to measure: most of these numbers depend on the scale of the gradient.
-    `erf.measure` gives numbers that do not.
+    To compare with a published number, not to measure: numbers of a logged map depend on the gradient's scale, and
+    scripts that clamp gradients do not see the pixels that lower the unit. For `erf.measure` neither is so.
 
     The choice of images is part of a published number too. RepLKNet, SLaK and VMamba take 50 images of ImageNet's
     validation set, at 1024 x 1024 pixels; OpenERF takes 1000 in the model's own size; VoxelNeXt takes one sample. Here

@@ -140,7 +140,7 @@ def perturbed(
     if not pixels.all():
         raise InputError(f"ring {int(np.argmin(pixels))} from 0 holds no pixel: give fewer rings, or wider ones")
     pool = images.movedim(1, -1).flatten(0, 2)  # (pixels of all images, C)
-    covariance = torch.atleast_2d(torch.cov(pool.double().cpu().T, correction=0)).numpy()
+    covariance = torch.atleast_2d(torch.cov(pool.cpu().double().T, correction=0)).numpy()
     if not covariance.any():
         raise InputError("all pixels of the images are equal: nothing can be drawn anew")
 
