@@ -1,11 +1,12 @@
-"""Write docs/results.md, and the README's tables, from figures/reference: `python docs/generate.py`.
+"""Write docs/results.md, and the tables of README and docs/conventions.md, from figures/reference.
 
-Nothing on that page is typed: verdicts and values come from the kept claims, tables from the kept tables, captions from
-workflow/report/, which the report uses too.
+`python docs/generate.py`. Nothing on the page of results is typed: verdicts and values come from the kept claims,
+tables from the kept tables, captions from workflow/report/, which the report uses too.
 """
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -299,7 +300,58 @@ SHOWN_WITH = {  # tables that stand below a figure
     "initialization": [initialization_table],
     "reach": [reach_table],
 }
-IN_README = {"verdicts": summary, "bench": measure_table}  # between <!-- name --> and <!-- end -->
+
+
+def convention_sizes() -> str:
+    """What each convention reports of one model, and how large its picture looks."""
+    found = pd.read_csv(REFERENCE / "conventions.csv").set_index(["convention", "number"])["value"]
+    half = "in {side_50:.0f}² px, {area_50:.1f} %"
+    told = {
+        "luo2016": "ERF size {size:.0f} px; σ {sigma_rows:.0f} × {sigma_columns:.0f} px; half of the mass " + half,
+        "netharn": "{height:.0f} × {width:.0f} px; with 95 % of the mass {height_95:.0f} × {width_95:.0f} px",
+        "replknet": f"half of the logged mass {half}; 99 % in {{side_99:.0f}}² px, {{area_99:.1f}} %",
+        "vmamba": f"half of the map's sum {half}; 99 % in {{side_99:.0f}}² px, {{area_99:.1f}} %",
+        "openerf": "fitted σ {sigma_rows:.0f} × {sigma_columns:.0f} px; {mass_40:.0f} % of the mass within 40 px",
+        "voxelnext": "none",
+    }
+    told["slak"] = told["replknet"]
+    rows = []
+    for name in found.index.unique("convention"):
+        own = {key: 100 * value if key.startswith(("area", "mass")) else value for key, value in found[name].items()}
+        rows.append([f"`{name}`", told[name].format(**own), f"{own['seen']:.0f} px"])
+    return table(["convention", "reported", "seen"], rows)
+
+
+def convention_scales() -> str:
+    """Area ratios against the gradient's scale, linear, by the fifth root and by the logarithm."""
+    found = pd.read_csv(REFERENCE / "conventions_scale.csv")
+    ratios = found.pivot_table(index=["of", "convention"], columns="scale", values="area_50")
+    models = {"gaussian": "a Gaussian", "resnet18": "ResNet-18"}
+    transforms = {"luo2016": "linear", "vmamba": "fifth root", "replknet": "logarithm"}
+    rows = [
+        [models[of], transforms[name], *(f"{100 * ratio:.1f} %" for ratio in ratios.loc[(of, name)])]
+        for of in models
+        for name in transforms
+    ]
+    return table(["", "map", *(f"gradient × {scale:,.0f}".replace(",", " ") for scale in ratios)], rows)
+
+
+def noise_table() -> str:
+    """Shares of rings by noise and by the gradient."""
+    found = pd.read_csv(REFERENCE / "conventions_noise.csv")
+    rows = []
+    for row in found.itertuples(index=False):
+        shares = [f"{100 * row.share:.1f} ± {100 * row.error:.1f} %", f"{100 * row.predicted:.1f} %"]
+        rows.append([f"{row.first} to {row.last} px", str(row.pixels), *shares, f"{row.share / row.predicted:.2f}"])
+    whole = found.iloc[0]
+    words = f"Distance between the shares: {whole['distance']:.2f}. By chance alone: {whole['by_chance']:.2f}."
+    header = ["ring", "pixels", "share by noise", "share by the gradient", "ratio"]
+    return f"{table(header, rows)}\n\n{words}"
+
+
+# Between <!-- name --> and <!-- end -->.
+IN_README = {"verdicts": summary, "bench": measure_table}
+IN_CONVENTIONS = {"sizes": convention_sizes, "scales": convention_scales, "noise": noise_table}
 
 
 def coverage_table() -> str:
@@ -341,9 +393,9 @@ often than in 93 of 100 experiments, or more often than in 97.
 """
 
 
-def readme(text: str) -> str:
-    """The README with what is generated in it made anew."""
-    for name, make in IN_README.items():
+def filled(text: str, parts: dict[str, Callable[[], str]]) -> str:
+    """A page with the parts that are generated in it made anew."""
+    for name, make in parts.items():
         start, end = f"<!-- {name} -->", "<!-- end -->"
         before, rest = text.split(start, 1)
         text = f"{before}{start}\n{make()}\n{end}{rest.split(end, 1)[1]}"
@@ -352,5 +404,6 @@ def readme(text: str) -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs/results.md").write_text(results_page(), encoding="utf-8")
-    path = ROOT / "README.md"
-    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, parts in (("README.md", IN_README), ("docs/conventions.md", IN_CONVENTIONS)):
+        path = ROOT / page
+        path.write_text(filled(path.read_text(encoding="utf-8"), parts), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The README and docs/results.md are those of figures/reference, and the commands those of the Makefile."""
+"""The README and the pages under docs/ are those of figures/reference, and the commands those of the Makefile."""
 
 import json
 import re
@@ -29,7 +29,9 @@ def test_what_is_generated_is_up_to_date():
         *(pd.DataFrame(claims).drop(columns=["parts", "region"]) for claims in (judge.judged(), kept)), rtol=1e-9
     )
     assert generate.results_page() == (ROOT / "docs/results.md").read_text(encoding="utf-8")
-    assert generate.readme(README) == README
+    assert generate.filled(README, generate.IN_README) == README
+    conventions = (ROOT / "docs/conventions.md").read_text(encoding="utf-8")
+    assert generate.filled(conventions, generate.IN_CONVENTIONS) == conventions
 
 
 def test_a_finding_that_turns_around_turns_its_sentence(monkeypatch):
@@ -39,7 +41,7 @@ def test_a_finding_that_turns_around_turns_its_sentence(monkeypatch):
         assert verdict_of(claim) in generate.finding(claim)[:1000].lower(), claim["id"]
     turned = [claim | {"verdict": "not reproduced"} if claim["verdict"] == "reproduced" else claim for claim in claims]
     monkeypatch.setattr(generate, "kept_claims", lambda: turned)
-    assert "reproduced" in generate.summary() and generate.readme(README) != README
+    assert "reproduced" in generate.summary() and generate.filled(README, generate.IN_README) != README
     assert not re.search(r"\*Reproduced", generate.findings())
 
 

@@ -7,6 +7,8 @@
     erf.theory.uniform_map(20, 3)           # the closed form to hold it against
 
     erf.naive.impact_map(model, images)     # the definition in 50 lines, which gives the same map
+    erf.by_convention(model, images, "replknet")    # a published script's number, to compare with
+    erf.perturbed(model, images)            # noise drawn anew in rings, beside what the gradient predicts
 
 Names are loaded when they are first used, so that `import erf` takes no time. `ReceptiveField` and `theory` need no
 torch.
@@ -15,7 +17,11 @@ torch.
 import importlib
 
 _HOMES = {
+    "ConventionResult": "erf.comparing.conventions",
+    "Perturbation": "erf.comparing.perturbation",
+    "by_convention": "erf.comparing.conventions",
     "measure": "erf.measuring.measure",
+    "perturbed": "erf.comparing.perturbation",
     "register_rule": "erf.ops.table",
     "ReceptiveField": "erf.result.field",
     "InputError": "erf.errors",
@@ -23,11 +29,15 @@ _HOMES = {
     "theoretical_rf": "erf.measuring.recorded",
 }
 __all__ = [
+    "ConventionResult",
     "InputError",
+    "Perturbation",
     "ReceptiveField",
     "TheoreticalRF",
+    "by_convention",
     "measure",
     "naive",
+    "perturbed",
     "register_rule",
     "theoretical_rf",
     "theory",

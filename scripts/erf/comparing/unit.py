@@ -1,0 +1,43 @@
+"""A unit's value on whole images, by a plain forward pass: nothing is traced and nothing is cropped."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from erf.errors import InputError
+from erf.measuring.layer import device_and_dtype, layer_output
+from erf.measuring.plane import Plane, plane_of
+
+Layout = str | tuple[int, int] | None
+
+
+def checked_images(model: nn.Module, images: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """Images (N, C, H, W) on the model's device and in its dtype; InputError if they are not images."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+    if not isinstance(images, torch.Tensor | np.ndarray):
+        raise InputError(f"images must be one tensor or array (N, C, H, W), not a {type(images).__name__}")
+    images = torch.as_tensor(images)
+    if images.dim() != 4 or not len(images):
+        raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise InputError(f"images are {images.dtype}: give floats, scaled and normalised as the model expects")
+    if not images.isfinite().all():
+        raise InputError("the images hold values that are not finite")
+    return images.detach().to(**device_and_dtype(model))
+
+
+def output_and_plane(
+    model: nn.Module, images: torch.Tensor, layer: str | None, layout: Layout
+) -> tuple[torch.Tensor, Plane]:
+    """The layer's output for images (n, C, H, W), and where its units lie in it."""
+    output = layer_output(model, images, layer)
+    return output, plane_of(tuple(output.shape), len(images), tuple(images.shape[2:]), None, layout, layer)
+
+
+def gradient_of(value: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """The gradient of a scalar with respect to `source`; InputError if the scalar does not depend on it."""
+    gradient = torch.autograd.grad(value, source, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None:
+        raise InputError("the unit does not depend on the input by any gradient: choose another layer")
+    return gradient
