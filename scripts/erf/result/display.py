@@ -99,6 +99,7 @@ def _draw_slices(axes: Axes, field: ReceptiveField, relative: np.ndarray, level:
         inset.set_title(f"slice at {name} {place * spacing[across]:g}{unit}", size="small")
         legend |= {label: handle for handle, label in zip(*inset.get_legend_handles_labels(), strict=True)}
         left += right + gap
+    legend["unit"] = legend.pop("unit")  # last
     axes.set(xlim=(0, left - gap), ylim=(0, highest), aspect="equal")
     _add_bar(axes, shown, bounds[0] if bounds else None, (1.04, 0, 0.02, 1))
     _add_legend(axes, legend.values(), legend.keys(), above=1.15)

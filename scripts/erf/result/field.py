@@ -159,14 +159,15 @@ class ReceptiveField:
         """
         axes = self.map.ndim
         try:
-            spacing = tuple(float(length) for length in np.broadcast_to(spacing, axes))
+            lengths = np.asarray(spacing, float)
         except (TypeError, ValueError):
-            raise InputError(f"spacing must be one number, or one for each of {axes} axes, not {spacing!r}") from None
-        if not all(0 < length < math.inf for length in spacing):
-            raise InputError(f"spacing must be above zero and finite, not {spacing}")
+            lengths = np.full(0, np.nan)
+        if lengths.shape not in ((), (axes,)) or not (lengths > 0).all() or np.isinf(lengths).any():
+            per_axis = f"one for each of {axes} axes, above zero and finite"
+            raise InputError(f"spacing must be one number or {per_axis}, not {spacing!r}")
         if not isinstance(lengths_in, str) or not lengths_in:
             raise InputError(f"lengths_in must name the unit of the spacing, such as 'mm' or 's', not {lengths_in!r}")
-        return replace(self, spacing=spacing, lengths_in=lengths_in)
+        return replace(self, spacing=tuple(np.broadcast_to(lengths, axes).tolist()), lengths_in=lengths_in)
 
     def _scaled(self, pixels: Sequence[float]) -> tuple[float, ...]:
         """Lengths along each axis, of pixels."""
@@ -472,7 +473,8 @@ def _restored(values: dict[str, np.ndarray]) -> ReceptiveField:
         spacing, words["lengths_in"] = values["spacing"], str(values["lengths_in"])
         _require(spacing.dtype.kind == "f" and spacing.shape == (axes,), "spacing")
         _require((spacing > 0).all() and np.isfinite(spacing).all(), "spacing")
-        _require(values["lengths_in"].dtype.kind == "U" and words["lengths_in"], "lengths_in")
+        _require(values["lengths_in"].dtype.kind == "U" and not values["lengths_in"].shape, "lengths_in")
+        _require(words["lengths_in"], "lengths_in")
     by_axis = {name: tuple(values[name].tolist()) for name in _BY_AXIS if name in values}
     share = float(values["largest_share"])
     return ReceptiveField(**{**values, **by_axis, **words, "dead": dead, "largest_share": share})
