@@ -19,11 +19,8 @@ except ImportError as error:
 
 FLOOR = 1e-3  # of the maximum: weaker pixels have the last colour of the scale
 SMOOTHED = 200  # pixels: from this side on, the bound is smoothed by a hundredth of the side
-FIGURES = {
-    1: (3.5, 2.6),
-    2: (3.5, 3.3),
-    3: (7.2, 3.3),
-}  # inches by the number of axes; a journal's columns are 3.5 wide
+# Inches, by the number of axes; a journal's columns are 3.5 wide.
+FIGURES = {1: (3.5, 2.6), 2: (3.5, 3.3), 3: (7.2, 3.3)}
 IMPACT = "impact / maximum (log scale)"
 THEORY = "#e68a00"  # seen on the map's dark rim as well as on the legend's white
 DARK_EDGE, LIGHT_EDGE = ([withStroke(linewidth=2, foreground=colour)] for colour in ("0.15", "white"))  # for the same
