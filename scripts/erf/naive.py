@@ -1,6 +1,7 @@
 """The definition, to be read: the map of `erf.measure`, computed in the plainest way, for outputs (N, K, h, w).
 
-The whole image goes forward, and one gradient comes back. Luo et al. (NIPS 2016) define the impact of a pixel x(p) on a
+Sound, (N, C, T), and volumes or video, (N, C, D, H, W), are measured in the same way, with outputs of as many axes. The
+whole image goes forward, and one gradient comes back. Luo et al. (NIPS 2016) define the impact of a pixel x(p) on a
 unit y as the scale of dy/dx(p), found by back-propagating a gradient that is 1 at that unit and 0 at all others. The
 tests hold `erf.measure` against this module.
 """
@@ -13,7 +14,7 @@ __all__ = ["gradient", "impact_map"]
 
 
 def impact_map(
-    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: tuple[int, int] | None = None
+    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: tuple[int, ...] | None = None
 ) -> np.ndarray:
     """Impact of each pixel on one unit, float64 (H, W): the mean of |dy/dx| over images and their channels (colours).
 
@@ -25,7 +26,7 @@ def impact_map(
 
 
 def gradient(
-    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: tuple[int, int] | None = None
+    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: tuple[int, ...] | None = None
 ) -> torch.Tensor:
     """dy/dx for images x (N, C, H, W), of the same shape; y is the unit's value, summed over its channels.
 
@@ -45,6 +46,6 @@ def gradient(
         model(x)
     finally:
         handle.remove()
-    row, column = unit or (outputs[0].shape[2] // 2, outputs[0].shape[3] // 2)
-    y = outputs[0][:, :, row, column]
+    middle = [side // 2 for side in outputs[0].shape[2:]]
+    y = outputs[0][:, :, *(unit or middle)]
     return torch.autograd.grad(y.sum(), x)[0]  # images do not touch each other: one sum serves them all

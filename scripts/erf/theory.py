@@ -14,6 +14,7 @@ the input; a map's middle is where the unit looks.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -335,16 +336,17 @@ def finite_depth_slopes(
 # The Gaussian, and slopes.
 
 
-def gaussian_map(
-    sigma: float | tuple[float, float], shape: tuple[int, int], position: tuple[float, float]
-) -> np.ndarray:
-    """Gaussian of peak one over a map of `shape`, centred on `position`; all in pixels, rows before columns."""
-    sigmas = np.broadcast_to(sigma, 2)
-    rows, columns = (
+def gaussian_map(sigma: float | tuple[float, ...], shape: tuple[int, ...], position: tuple[float, ...]) -> np.ndarray:
+    """Gaussian of peak one over a map of `shape`, centred on `position`; all in pixels, in the order of the map's axes.
+
+    sigma : one for all axes, or one for each
+    """
+    sigmas = np.broadcast_to(sigma, len(shape))
+    sections = (
         np.exp(-((np.arange(length) - centre) ** 2) / (2 * s**2))
         for length, centre, s in zip(shape, position, sigmas, strict=True)
     )
-    return np.outer(rows, columns)
+    return reduce(np.multiply.outer, sections)
 
 
 def gaussian_size(sigma: float, threshold: float = THRESHOLD) -> float:

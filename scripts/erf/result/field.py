@@ -4,7 +4,7 @@ import importlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 
 import numpy as np
@@ -12,14 +12,18 @@ import numpy as np
 from erf.errors import InputError
 from erf.result.contribution import SHARES, contribution_square, radial_profile
 from erf.result.intervals import mean_interval, percentile_interval
-from erf.size import E2, THRESHOLD, erf_size, reference_impact
+from erf.size import E2, THRESHOLD, erf_size, reference_impact, side_of
 from erf.system.files import allowance, atomic, read_arrays
 from erf.theory import gaussian_map
+
+# By the number of axes.
+AXIS_NAMES = {1: ("time",), 2: ("rows", "columns"), 3: ("depth", "rows", "columns")}
+INPUTS = {1: "sound", 2: "image", 3: "volume"}
 
 
 def bootstrap_sizes(
     maps: np.ndarray,
-    position: tuple[float, float],
+    position: tuple[float, ...],
     rng: np.random.Generator,
     replicates: int = 1000,
     reference: str = "centre",
@@ -27,8 +31,8 @@ def bootstrap_sizes(
 ) -> np.ndarray:
     """Bootstrap over runs: ERF sizes (pixels) of means of redrawn maps, (replicates,).
 
-    Runs of `maps` (runs, H, W) are drawn with replacement. Noise carries pixels over the threshold, so that the size of
-    a mean over few runs is a little too large: by a tenth of its standard error for 20 runs of 16 channels.
+    Runs of `maps` (runs, *axes) are drawn with replacement. Noise carries pixels over the threshold, so that the size
+    of a mean over few runs is a little too large: by a tenth of its standard error for 20 runs of 16 channels.
     """
     runs = len(maps)
     flat = maps.reshape(runs, -1)
@@ -44,10 +48,10 @@ def bootstrap_sizes(
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """A Gaussian fitted to a map: peak, sigma (rows, columns; pixels), and r2, the share of variance explained."""
+    """A Gaussian fitted to a map: peak, sigma along each axis, and r2, the share of variance explained."""
 
     peak: float
-    sigma: tuple[float, float]
+    sigma: tuple[float, ...]
     r2: float
 
 
@@ -55,10 +59,15 @@ class GaussianFit:
 class ReceptiveField:
     """Effective receptive field (ERF) of one unit, as `erf.measure` returns it.
 
-    A run is one image, or one draw of an untrained network's weights and inputs. All lengths are in pixels.
+    A run is one image, or one draw of an untrained network's weights and inputs. The input may also be sound, of one
+    axis, or a volume or video, of three: a pixel is one entry of the map. All tuples have one entry for each axis, in
+    the input's order.
 
-    map : float64 (H, W), rows first: the impact of each pixel, a derivative, which is not normalised. It is the mean
-        over input channels and over runs that are not dead.
+    All lengths are in pixels. With `spacing`, the results of properties and methods are in its unit, while the
+    attributes listed here stay in pixels.
+
+    map : float64 (H, W), rows first, or (T,), or (D, H, W): the impact of each pixel, a derivative, which is not
+        normalised. It is the mean over input channels and over runs that are not dead.
     position : (row, column) in the map at which the unit looks: the middle of its theoretical receptive field
     theoretical_rf : (height, width); infinite if the unit sees the whole image, or if an operation is unknown
     run_sizes : (runs,) ERF size of each run's own map; NaN for a dead run
@@ -69,6 +78,7 @@ class ReceptiveField:
     reference : the threshold is a share of the impact at the "centre" (the paper's choice) or of the "maximum"
     threshold : the share above which a pixel is in the ERF; the paper's is 1 - 95.45 % = 4.55 %
     settings : how it was measured, as plain values
+    spacing, lengths_in : see `with_spacing`
 
     Examples
     --------
@@ -82,8 +92,8 @@ class ReceptiveField:
     """
 
     map: np.ndarray
-    position: tuple[float, float]
-    theoretical_rf: tuple[float, float]
+    position: tuple[float, ...]
+    theoretical_rf: tuple[float, ...]
     run_sizes: np.ndarray
     dead: int = 0
     bootstrap: np.ndarray = field(default_factory=lambda: np.empty(0))
@@ -91,29 +101,32 @@ class ReceptiveField:
     reference: str = "centre"
     threshold: float = THRESHOLD
     settings: dict = field(default_factory=dict)
+    spacing: tuple[float, ...] | None = None
+    lengths_in: str = "px"
 
     @classmethod
     def from_runs(
         cls,
         maps: np.ndarray,
-        position: tuple[float, float],
-        theoretical_rf: tuple[float, float],
+        position: tuple[float, ...],
+        theoretical_rf: tuple[float, ...],
         settings: dict | None = None,
         rng: np.random.Generator | None = None,
         reference: str = "centre",
         threshold: float = THRESHOLD,
     ) -> "ReceptiveField":
-        """Make a field from the maps of all runs, (runs, H, W); InputError if a value is not finite.
+        """Make a field from the maps of all runs, (runs, *axes); InputError if a value is not finite.
 
         Dead runs are counted, and left out of the mean. With `rng`, sizes are bootstrapped over the live runs.
         """
         if not np.isfinite(maps).all():
             raise InputError("an impact map has values that are not finite: measure in float64, or scale the weights")
-        alive = maps.any((1, 2))
+        axes = tuple(range(1, maps.ndim))
+        alive = maps.any(axes)
         live = maps[alive]
         run_sizes = np.full(len(maps), np.nan)
         run_sizes[alive] = erf_size(np.abs(live), position, threshold, reference)
-        sums = np.abs(live).sum((1, 2))
+        sums = np.abs(live).sum(axes)
         redraw = rng is not None and len(live) > 1
         return cls(
             map=live.mean(0) if len(live) else np.zeros(maps.shape[1:]),
@@ -128,6 +141,43 @@ class ReceptiveField:
             settings=settings or {},
         )
 
+    def with_spacing(self, spacing: float | tuple[float, ...], lengths_in: str) -> "ReceptiveField":
+        """The same field with lengths in another unit than pixels.
+
+        spacing : distance between neighbouring pixels along each axis; or one number for all axes
+        lengths_in : the unit of `spacing`, such as "mm" or "s"
+
+        A size is then the root of the area in this unit, and so on. With `spacing` a pixel need not be square. The
+        attributes of the field stay in pixels, and so do contribution areas: their square is one of pixels. InputError
+        for a spacing that is not above zero and finite, or not one number for each axis.
+
+        >>> import erf
+        >>> volume = erf.theory.gaussian_map(sigma=(2, 4, 4), shape=(21, 41, 41), position=(10, 20, 20))
+        >>> field = erf.ReceptiveField.from_runs(volume[None], position=(10, 20, 20), theoretical_rf=(21, 41, 41))
+        >>> [round(value, 2) for value in field.with_spacing((0.5, 0.25, 0.25), "mm").sigma]
+        [1.0, 1.0, 1.0]
+        """
+        axes = self.map.ndim
+        try:
+            lengths = np.asarray(spacing, float)
+        except (TypeError, ValueError):
+            lengths = np.full(0, np.nan)
+        if lengths.shape not in ((), (axes,)) or not (lengths > 0).all() or np.isinf(lengths).any():
+            per_axis = f"one for each of {axes} axes, above zero and finite"
+            raise InputError(f"spacing must be one number or {per_axis}, not {spacing!r}")
+        if not isinstance(lengths_in, str) or not lengths_in:
+            raise InputError(f"lengths_in must name the unit of the spacing, such as 'mm' or 's', not {lengths_in!r}")
+        return replace(self, spacing=tuple(np.broadcast_to(lengths, axes).tolist()), lengths_in=lengths_in)
+
+    def _scaled(self, pixels: Sequence[float]) -> tuple[float, ...]:
+        """Lengths along each axis, of pixels."""
+        return tuple(one * length for one, length in zip(pixels, self.spacing or (1,) * self.map.ndim, strict=True))
+
+    @property
+    def _pixel(self) -> float:
+        """Side of the square, or cube, as large as a pixel."""
+        return float(side_of(math.prod(self.spacing or (1.0,)), self.map.ndim))
+
     @property
     def live(self) -> int:
         """Number of runs that are not dead."""
@@ -135,20 +185,21 @@ class ReceptiveField:
 
     @property
     def own_sizes(self) -> np.ndarray:
-        """`run_sizes` without NaN: of the runs that are not dead and have some impact at the unit's position."""
-        return self.run_sizes[~np.isnan(self.run_sizes)]
+        """Sizes of the runs that are not dead and have some impact at the unit's position: `run_sizes` without NaN."""
+        return self.run_sizes[~np.isnan(self.run_sizes)] * self._pixel
 
     @property
     def size(self) -> float:
-        """ERF size (pixels): sqrt of the area with more than `threshold` of the centre's impact.
+        """ERF size: sqrt of the area with more than `threshold` of the centre's impact.
 
-        Luo et al. (NIPS 2016) count pixels above 4.55 %; here pixels on the contour count by the share of them that
-        lies inside. NaN if the centre has no impact. Of a signed map the magnitude counts.
+        For one axis it is the length, and for three the cube root of the volume. Luo et al. (NIPS 2016) count pixels
+        above 4.55 %; here pixels on the contour count by the share of them that lies inside. NaN if the centre has no
+        impact. Of a signed map the magnitude counts.
         """
         return self.size_at()
 
     def size_at(self, threshold: float | None = None, reference: str | None = None) -> float:
-        """ERF size (pixels): sqrt of the area with more than `threshold` of the reference impact.
+        """`size` with another threshold, or with a share of another impact than the centre's.
 
         threshold : between 0 and 1; the field's own if None
         reference : "centre" or "maximum"; the field's own if None
@@ -156,13 +207,15 @@ class ReceptiveField:
         NaN if there is no impact at the reference. InputError for a threshold or reference that there is not.
         """
         threshold = self.threshold if threshold is None else threshold
-        return float(erf_size(np.abs(self.map), self.position, threshold, reference or self.reference))
+        size = float(erf_size(np.abs(self.map), self.position, threshold, reference or self.reference))
+        return size * self._pixel
 
     def contribution_area(self, share: float) -> tuple[float, float]:
         """Smallest square centred on the unit that holds `share` of the summed |impact|: (side in pixels, ratio).
 
-        The ratio is the square's area over the map's (RepLKNet's high-contribution area, Ding et al., CVPR 2022). NaN
-        for an empty map; InputError for a share that is not above 0 and at most 1.
+        For one axis it is an interval, and for three a cube. The side is in pixels, with `spacing` too. The ratio is
+        the square's area over the map's (RepLKNet's high-contribution area, Ding et al., CVPR 2022). NaN for an empty
+        map; InputError for a share that is not above 0 and at most 1.
         """
         return contribution_square(np.abs(self.map), self.position, share)
 
@@ -172,12 +225,12 @@ class ReceptiveField:
         return {share: self.contribution_area(share) for share in SHARES}
 
     def radial_profile(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean |impact| by distance from the unit in bins one pixel wide: (distances in pixels, means), each (n,)."""
-        return radial_profile(np.abs(self.map), self.position)
+        """Mean |impact| by distance from the unit, in bins one pixel wide: (distances, means), each (n,)."""
+        return radial_profile(np.abs(self.map), self.position, self.spacing)
 
     @property
     def mean_run_size(self) -> tuple[float, float, float]:
-        """Mean of the runs' own sizes with its 95 % Student interval: (mean, low, high), pixels.
+        """Mean of the runs' own sizes with its 95 % Student interval: (mean, low, high).
 
         It is not `size`, since the map of one run is noisier than the mean map. NaN with too few runs.
         """
@@ -185,22 +238,26 @@ class ReceptiveField:
 
     @property
     def diameter(self) -> float:
-        """Diameter (pixels) of the disc with the area of the ERF: 2 size / sqrt(pi)."""
-        return 2 * self.size / math.sqrt(math.pi)
+        """Diameter of the disc with the area of the ERF, 2 size / sqrt(pi); of the interval or ball for 1 or 3 axes."""
+        of_diameter_one = (1, math.pi / 4, math.pi / 6)[self.map.ndim - 1]
+        return self.size / float(side_of(of_diameter_one, self.map.ndim))
 
     @property
     def ratio(self) -> float:
-        """ERF size over the side of the theoretical receptive field, sqrt(height * width); NaN if that is infinite."""
-        side = math.sqrt(self.theoretical_rf[0] * self.theoretical_rf[1])
+        """ERF size over the side of the theoretical receptive field, sqrt(height * width); NaN if that is infinite.
+
+        The side is the geometric mean of the theoretical receptive field's lengths along all axes.
+        """
+        side = float(side_of(math.prod(self._scaled(self.theoretical_rf)), self.map.ndim))
         return self.size / side if math.isfinite(side) else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of `size`, (low, high) in pixels: bootstrap percentiles, expanded for few runs.
+        """95 % interval of `size`, (low, high): bootstrap percentiles, expanded for few runs.
 
         NaN without a bootstrap.
         """
-        return percentile_interval(self.bootstrap, self.live)
+        return percentile_interval(self.bootstrap * self._pixel, self.live)
 
     @property
     def clipped(self) -> bool:
@@ -210,44 +267,45 @@ class ReceptiveField:
             first, last = max(centre - (length - 1) / 2, 0), min(centre + (length - 1) / 2, side - 1)
             window.append(slice(math.ceil(first), math.floor(last) + 1))
         seen = np.abs(self.map[tuple(window)])
-        edge = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
         peak = reference_impact(np.abs(self.map), self.position, self.reference)
-        return bool((edge > self.threshold * peak).any())
+        inside = seen > self.threshold * peak
+        return any(bool(inside.take([0, -1], axis).any()) for axis in range(inside.ndim))
 
     @property
-    def sigma(self) -> tuple[float, float]:
-        """Standard deviation (pixels; rows, columns) of |impact| about the unit's position; NaN for an empty map."""
-        return tuple(np.sqrt(self._moments(2)).tolist())
+    def sigma(self) -> tuple[float, ...]:
+        """Standard deviation of |impact| about the unit's position along each axis; NaN for an empty map."""
+        return self._scaled(np.sqrt(self._moments(2)).tolist())
 
     @property
-    def kurtosis(self) -> tuple[float, float]:
-        """Excess kurtosis (rows, columns) of |impact| as a distribution: 0 for a Gaussian, -1.2 for a uniform one."""
+    def kurtosis(self) -> tuple[float, ...]:
+        """Excess kurtosis of |impact| along each axis: 0 for a Gaussian, -1.2 for a uniform distribution."""
         with np.errstate(invalid="ignore"):  # a map of one pixel has none
             return tuple((self._moments(4) / self._moments(2) ** 2 - 3).tolist())
 
     def _moments(self, order: int) -> np.ndarray:
-        """Moments (rows, columns) of |impact| about the unit's position."""
+        """Moments (axes,) of |impact| about the unit's position, in pixels."""
         weights = np.abs(self.map)
+        axes = range(weights.ndim)
         if not weights.any():
-            return np.full(2, np.nan)
-        marginals = [weights.sum(1), weights.sum(0)]
+            return np.full(len(axes), np.nan)
+        marginals = [weights.sum(tuple(other for other in axes if other != axis)) for axis in axes]
         distances = [np.arange(side) - centre for side, centre in zip(weights.shape, self.position, strict=True)]
         return np.array([(m * d**order).sum() / m.sum() for m, d in zip(marginals, distances, strict=True)])
 
     def fit_gaussian(self) -> GaussianFit:
         """Fit a Gaussian, centred on the unit, by least squares over all pixels; NaN for an empty or a flat map."""
         impact = np.abs(self.map)
-        unfitted = GaussianFit(math.nan, (math.nan, math.nan), math.nan)
+        unfitted = GaussianFit(math.nan, (math.nan,) * impact.ndim, math.nan)
         if np.ptp(impact) == 0:
             return unfitted
 
-        def model(_, peak, row_sigma, column_sigma):
-            return peak * gaussian_map((row_sigma, column_sigma), impact.shape, self.position).ravel()
+        def model(_, peak, *sigma):
+            return peak * gaussian_map(sigma, impact.shape, self.position).ravel()
 
         from scipy.optimize import curve_fit  # half a second, which most programs do without
 
         scale = impact.max()  # fitted at peak one: gradients can be 1e-20
-        start = (1.0, *(max(s, 0.5) for s in self.sigma))
+        start = (1.0, *np.sqrt(self._moments(2)).clip(0.5))
         try:
             (peak, *sigma), _ = curve_fit(model, None, impact.ravel() / scale, p0=start)
         except RuntimeError:  # no minimum was found
@@ -257,24 +315,22 @@ class ReceptiveField:
         if (sigma > 10 * np.array(impact.shape)).any():
             return unfitted  # the map is flat
         r2 = 1 - (residual**2).sum() / ((impact / scale - (impact / scale).mean()) ** 2).sum()
-        return GaussianFit(float(peak * scale), tuple(sigma.tolist()), float(r2))
+        return GaussianFit(float(peak * scale), self._scaled(sigma.tolist()), float(r2))
 
-    def summary(self) -> dict[str, float | int | bool]:
-        """All numbers by name, as plain values; lengths in pixels.
+    def summary(self) -> dict[str, float | int | bool | str]:
+        """All numbers by name, as plain values.
 
-        A number that does not exist is NaN, and the theoretical receptive field may be infinite: strict JSON has
-        neither.
+        With `spacing` all lengths are in its unit, positions too, and `lengths_in` names it; the sides of contribution
+        areas, which are in pixels, are left out. A number that does not exist is NaN, and the theoretical receptive
+        field may be infinite: strict JSON has neither.
         """
-        (row, column), (rf_height, rf_width) = self.position, self.theoretical_rf
-        (low, high), fit = self.interval, self.fit_gaussian()
+        fit = self.fit_gaussian()
+        low, high = self.interval
         mean_run_size, mean_run_low, mean_run_high = self.mean_run_size
         numbers = {
-            "row": float(row),
-            "column": float(column),
-            "height": self.map.shape[0],
-            "width": self.map.shape[1],
-            "rf_height": float(rf_height),
-            "rf_width": float(rf_width),
+            **self._by_axis("position", self._scaled([float(place) for place in self.position])),
+            **self._by_axis("length", self._scaled(self.map.shape)),
+            **self._by_axis("rf", self._scaled([float(length) for length in self.theoretical_rf])),
             "size": self.size,
             "low": low,
             "high": high,
@@ -286,34 +342,46 @@ class ReceptiveField:
             "mean_run_size": mean_run_size,
             "mean_run_low": mean_run_low,
             "mean_run_high": mean_run_high,
-            "sigma_rows": self.sigma[0],
-            "sigma_columns": self.sigma[1],
-            "fit_sigma_rows": fit.sigma[0],
-            "fit_sigma_columns": fit.sigma[1],
+            **self._by_axis("sigma", self.sigma),
+            **self._by_axis("fit_sigma", fit.sigma),
             "gaussian_r2": fit.r2,
-            "excess_kurtosis_rows": self.kurtosis[0],
-            "excess_kurtosis_columns": self.kurtosis[1],
+            **self._by_axis("excess_kurtosis", self.kurtosis),
             "images": len(self.run_sizes),
             "dead": self.dead,
             "without_centre": len(self.run_sizes) - self.dead - len(self.own_sizes),
             "largest_share": self.largest_share,
         }
         for share, (side, ratio) in self.contribution_areas.items():
-            numbers |= {f"contribution_side_{100 * share:g}": side, f"contribution_ratio_{100 * share:g}": ratio}
-        return numbers
+            if self.spacing is None:
+                numbers[f"contribution_side_{100 * share:g}"] = side
+            numbers[f"contribution_ratio_{100 * share:g}"] = ratio
+        return numbers if self.spacing is None else {**numbers, "lengths_in": self.lengths_in}
+
+    def _by_axis(self, name: str, values: Sequence[float]) -> dict[str, float]:
+        """Values with one entry an axis, by names such as "sigma_time"."""
+        names = [f"{name}_{axis}" for axis in AXIS_NAMES[self.map.ndim]]
+        if self.map.ndim == 2:
+            names = _NAMES_IN_IMAGES.get(name, names)
+        return dict(zip(names, values, strict=True))
 
     def __str__(self) -> str:
-        (low, high), (row, column), (height, width) = self.interval, self.position, self.map.shape
-        interval = f" (95 % interval {low:.1f} to {high:.1f})" if math.isfinite(low) else ""
-        share = f", {100 * self.ratio:.0f} % of its theoretical field's side" if math.isfinite(self.ratio) else ""
-        clipped = ", cut off by that field or the image" if self.clipped else ""
+        low, high = (f"{end:{length_format(self)}}" for end in self.interval)
+        interval = f" (95 % interval {low} to {high})" if math.isfinite(self.interval[0]) else ""
+        side = "length" if self.map.ndim == 1 else "side"
+        share = f", {100 * self.ratio:.0f} % of its theoretical field's {side}" if math.isfinite(self.ratio) else ""
+        clipped = f", cut off by that field or the {INPUTS[self.map.ndim]}" if self.clipped else ""
+        names, places = AXIS_NAMES[self.map.ndim], self._scaled(self.position)
+        unit = ", ".join(f"{name.removesuffix('s')} {place:g}" for name, place in zip(names, places, strict=True))
+        whole = " x ".join(f"{length:g}" for length in self._scaled(self.map.shape))
         return (
-            f"ERF size {self.size:.1f} px{interval}{share}{clipped}; unit at row {row:g}, column {column:g}"
-            f" of {height} x {width} px; images: {len(self.run_sizes)}, dead: {self.dead}"
+            f"ERF size {self.size:{length_format(self)}} {self.lengths_in}{interval}{share}{clipped}; unit at {unit}"
+            f" of {whole} {self.lengths_in}; images: {len(self.run_sizes)}, dead: {self.dead}"
         )
 
     def plot(self, axes=None):
         """Draw the map with the bound of the ERF and the theoretical receptive field.
+
+        A map of one axis is a line. Of a volume the three slices through the unit are drawn, side by side in insets.
 
         axes : matplotlib Axes to draw on; a new figure if None
 
@@ -335,12 +403,21 @@ class ReceptiveField:
         return fields[0]
 
 
+_NAMES_IN_IMAGES = {"position": ("row", "column"), "length": ("height", "width"), "rf": ("rf_height", "rf_width")}
+
+
+def length_format(field: ReceptiveField) -> str:
+    """How to write a length: pixels with one decimal, other units with four digits."""
+    return ".1f" if field.spacing is None else ".4g"
+
+
 def save_fields(fields: Sequence[ReceptiveField], path: str | PathLike) -> None:
     """Write several fields to `path` (.npz), whole or not at all; equal fields give equal bytes."""
     arrays = {"count": np.array(len(fields))}
     for number, one in enumerate(fields):
         values = {**vars(one), "settings": json.dumps(one.settings, sort_keys=True)}
-        arrays |= {f"{number}_{name}": np.asarray(values[name]) for name in _SAVED}
+        names = _SAVED if one.spacing is None else _SAVED + _SAVED_WITH_SPACING
+        arrays |= {f"{number}_{name}": np.asarray(values[name]) for name in names}
     with atomic(path) as temporary:
         np.savez_compressed(temporary, **arrays)
         unpacked = sum(array.nbytes + 1000 for array in arrays.values())  # with their headers
@@ -355,39 +432,52 @@ def load_fields(path: str | PathLike) -> list[ReceptiveField]:
         count = _number(data["count"], "count")
         if "0_threshold" not in data:  # older files know but one
             data |= {f"{number}_threshold": np.array(THRESHOLD) for number in range(min(count, len(data)))}
-        _require(len(data) == 1 + count * len(_SAVED), "count")  # before anything of that number is made
-        return [_restored({name: data[f"{number}_{name}"] for name in _SAVED}) for number in range(count)]
+        names = [
+            _SAVED + _SAVED_WITH_SPACING * (f"{number}_spacing" in data) for number in range(min(count, len(data)))
+        ]
+        _require(len(names) == count and len(data) == 1 + sum(map(len, names)), "count")
+        return [_restored({name: data[f"{number}_{name}"] for name in own}) for number, own in enumerate(names)]
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: damaged, or something else ({reason}); delete it and run again") from error
 
 
-_SAVED = tuple(ReceptiveField.__dataclass_fields__)
+_SAVED_WITH_SPACING = ("spacing", "lengths_in")  # in those files alone whose fields have one
+_SAVED = tuple(name for name in ReceptiveField.__dataclass_fields__ if name not in _SAVED_WITH_SPACING)
 
 
-FARTHEST = 2**20  # pixels from the map's first at which a unit may look: profiles by distance have a bin for each
+_BY_AXIS = ("position", "theoretical_rf", "spacing")
+FARTHEST = 2**20  # pixels from the map's first at which a unit may look, or farther within a longer map
 
 
 def _restored(values: dict[str, np.ndarray]) -> ReceptiveField:
     """The field of its arrays; ValueError if no measurement gives such values."""
-    for name, axes in {"map": 2, "run_sizes": 1, "bootstrap": 1, "largest_share": 0}.items():
-        _require(values[name].dtype.kind == "f" and values[name].ndim == axes, name)
+    axes = values["map"].ndim
+    _require(axes in AXIS_NAMES, "map")
+    for name, dimensions in {"map": axes, "run_sizes": 1, "bootstrap": 1, "largest_share": 0}.items():
+        _require(values[name].dtype.kind == "f" and values[name].ndim == dimensions, name)
     for name in ("position", "theoretical_rf"):
-        _require(values[name].dtype.kind in "iuf" and values[name].shape == (2,), name)
+        _require(values[name].dtype.kind in "iuf" and values[name].shape == (axes,), name)
     for name in ("run_sizes", "bootstrap"):  # NaN: without a size
         _require(not (values[name] < 0).any() and not np.isinf(values[name]).any(), name)
     _require(values["map"].size and np.isfinite(values["map"]).all(), "map")
-    _require((np.abs(values["position"]) <= FARTHEST).all(), "position")
+    _require((np.abs(values["position"]) <= np.maximum(FARTHEST, values["map"].shape)).all(), "position")
     _require((values["theoretical_rf"] > 0).all(), "theoretical_rf")
     _require(not (values["largest_share"] < 0 or values["largest_share"] > 1.000001), "largest_share")
     dead, reference = _number(values["dead"], "dead"), str(values["reference"])
     _require(dead <= len(values["run_sizes"]), "dead")
     _require(reference in ("centre", "maximum"), "reference")
     _require(isinstance(settings := json.loads(str(values["settings"])), dict), "settings")
-    pairs = {name: tuple(values[name].tolist()) for name in ("position", "theoretical_rf")}
-    share = float(values["largest_share"])
     words = {"reference": reference, "settings": settings}
-    return ReceptiveField(**{**values, **pairs, **words, "dead": dead, "largest_share": share})
+    if "spacing" in values:
+        spacing, words["lengths_in"] = values["spacing"], str(values["lengths_in"])
+        _require(spacing.dtype.kind == "f" and spacing.shape == (axes,), "spacing")
+        _require((spacing > 0).all() and np.isfinite(spacing).all(), "spacing")
+        _require(values["lengths_in"].dtype.kind == "U" and not values["lengths_in"].shape, "lengths_in")
+        _require(words["lengths_in"], "lengths_in")
+    by_axis = {name: tuple(values[name].tolist()) for name in _BY_AXIS if name in values}
+    share = float(values["largest_share"])
+    return ReceptiveField(**{**values, **by_axis, **words, "dead": dead, "largest_share": share})
 
 
 def _number(value: np.ndarray, name: str) -> int:
