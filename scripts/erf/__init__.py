@@ -16,6 +16,8 @@ import importlib
 
 _HOMES = {
     "measure": "erf.measuring.measure",
+    "overlap": "erf.applied.overlap",
+    "Overlap": "erf.applied.overlap",
     "register_rule": "erf.ops.table",
     "ReceptiveField": "erf.result.field",
     "InputError": "erf.errors",
@@ -24,10 +26,12 @@ _HOMES = {
 }
 __all__ = [
     "InputError",
+    "Overlap",
     "ReceptiveField",
     "TheoreticalRF",
     "measure",
     "naive",
+    "overlap",
     "register_rule",
     "theoretical_rf",
     "theory",
