@@ -16,6 +16,7 @@ import importlib
 
 _HOMES = {
     "measure": "erf.measuring.measure",
+    "Monitor": "erf.applied.monitor",
     "overlap": "erf.applied.overlap",
     "Overlap": "erf.applied.overlap",
     "register_rule": "erf.ops.table",
@@ -26,6 +27,7 @@ _HOMES = {
 }
 __all__ = [
     "InputError",
+    "Monitor",
     "Overlap",
     "ReceptiveField",
     "TheoreticalRF",
