@@ -7,7 +7,7 @@ import pytest
 import erf
 
 
-@pytest.mark.parametrize("name", ["measure", "theoretical_rf", "ReceptiveField", "overlap", "Monitor"])
+@pytest.mark.parametrize("name", ["measure", "theoretical_rf", "ReceptiveField", "overlap", "Monitor", "compare"])
 def test_an_example_gives_the_output_that_it_shows(name):
     (example,) = doctest.DocTestFinder(recurse=False).find(getattr(erf, name), name, globs={})
     assert len(example.examples) > 2

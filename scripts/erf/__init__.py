@@ -17,6 +17,7 @@ import importlib
 _HOMES = {
     "measure": "erf.measuring.measure",
     "Monitor": "erf.applied.monitor",
+    "compare": "erf.result.compare",
     "overlap": "erf.applied.overlap",
     "Overlap": "erf.applied.overlap",
     "register_rule": "erf.ops.table",
@@ -31,6 +32,7 @@ __all__ = [
     "Overlap",
     "ReceptiveField",
     "TheoreticalRF",
+    "compare",
     "measure",
     "naive",
     "overlap",
