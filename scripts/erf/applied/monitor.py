@@ -27,13 +27,12 @@ class Monitor:
     batch norm's statistics and random states stay as they were. The model is measured in evaluation mode, with the
     statistics that its batch norms have by then.
 
-    A measurement is due at step 0 and at every multiple of `every`. It is skipped if the time spent so far, and as long
-    as the last one took, would be more than `share` of the time since the first call. The first measurement is always
-    made. The time that measurements take is therefore within the share, if they all take equally long, from the second
-    one on.
+    A measurement is due at step 0 and at every multiple of `every`. It is skipped if it would bring the time of all
+    measurements above `share` of the time since the first call, taking as long as the one before. The first measurement
+    is always made, because its duration is not known before.
 
-    A measurement that fails, such as one of a unit that is dead in all images, ends no training: its row has NaN and
-    says why in `note`, and a warning says so too.
+    A measurement that fails ends no training, for example of a unit that is dead in all images: its row has NaN and the
+    reason in `note`, and a warning gives it too.
 
     Parameters
     ----------
@@ -122,7 +121,7 @@ class Monitor:
     def measure(self, step: int) -> list[dict]:
         """Measure all layers now, whatever is due. Returns the new rows, one for each layer."""
         for device in _gpus(self.model):
-            torch.cuda.synchronize(device)  # the time of what the training still computes is not the measurement's
+            torch.cuda.synchronize(device)  # so that steps in its queue do not count as measuring
         began = time.perf_counter()
         with _random_states_kept(self.model):
             rows = [self._row(step, layer) for layer in self.theory]
@@ -171,7 +170,7 @@ class Monitor:
         clipped : whether that field, or the image, cuts the ERF off
         images, dead : number of images, and of those in which the unit has no gradient
         seconds : that the measurement took
-        note : why there is none
+        note : why it failed
         """
         try:
             import pandas as pd

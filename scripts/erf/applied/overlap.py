@@ -34,7 +34,7 @@ class Overlap:
     twice the halo.
 
     exact_halo : makes the outputs of a tile those of the whole image. Infinite if no halo does, see `reason`
-    share_halo : keeps `share` of the impact of every unit in the tile. It is never larger than `exact_halo`
+    share_halo : keeps `share` of the impact of the units at the edge of a tile. It is never larger than `exact_halo`
     grid : tiles begin and end on multiples of this many pixels, or on the edge of the image. So do their halos
     reach : (before, after): how far units see beyond their own cell of the grid, not rounded. Negative where they see
         less than the cell. Infinite if they see the whole image
@@ -176,7 +176,7 @@ def _common_multiple(one: Fraction, other: Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class _Exact:
-    """What is exact with tiles on a grid: fields as in `Overlap`, the units in a cell, and the outputs of tiles."""
+    """The exact halo for tiles on one grid: attributes as in `Overlap`, the units in a cell, and outputs of tiles."""
 
     grid: tuple[int, ...]
     cell: tuple[int, ...]
@@ -214,7 +214,7 @@ def _exact_on(
     cell: tuple[int, ...],
     reason: str | None,
 ) -> _Exact:
-    """What is exact on one grid, whose cells have `cell` units along each axis."""
+    """The exact halo on one grid, whose cells have `cell` units along each axis."""
     nowhere = (math.inf,) * len(grid)
     reach, halo = ((math.inf, math.inf),) * len(grid), nowhere
     if not reason:

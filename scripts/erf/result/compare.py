@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from erf.errors import InputError
 from erf.result.display import DARK_EDGE, FLOOR, LIGHT_EDGE, SMOOTHED, THEORY
 from erf.result.field import ReceptiveField
-from erf.size import reference_impact
+from erf.size import erf_size, reference_impact
 
 try:
     from matplotlib.axes import Axes
@@ -88,7 +88,8 @@ def compare(fields: Mapping[str, ReceptiveField] | Sequence[ReceptiveField], *, 
     for number, (label, field) in enumerate(fields.items()):
         axes = panels.flat[number]
         shown = _draw_field(field, axes, norm, blur)
-        axes.set_title(f"{label}\n{field.size:.1f} px", fontsize="small")
+        size = erf_size(np.abs(field.map), field.position, field.threshold, field.reference)
+        axes.set_title(f"{label}\n{size:.1f} px", fontsize="small")
         axes.tick_params(labelsize="small", labelbottom=number + columns >= len(maps))
     panels[0, 0].set(xlim=(left, right), ylim=(bottom, top))
     for axes in panels.flat[len(maps) :]:
@@ -106,7 +107,7 @@ def compare(fields: Mapping[str, ReceptiveField] | Sequence[ReceptiveField], *, 
 
 
 def _limits(fields: list[ReceptiveField], axis: int) -> tuple[float, float]:
-    """From where to where the panels reach along an axis, pixels from the unit: what is worth seeing of all maps."""
+    """First and last edge of all panels along an axis, pixels from the unit."""
     ends = []
     for field in fields:
         impact, centre = np.abs(field.map), field.position[axis]
