@@ -51,6 +51,13 @@ def bilinear(align_corners: bool):
     )
 
 
+class Blocks(nn.Module):
+    """A stride of 4 in functions alone."""
+
+    def forward(self, x):
+        return nn.functional.interpolate(nn.functional.avg_pool2d(x, 4), scale_factor=4)
+
+
 class Hidden(nn.Module):
     """A stride of 2 inside of `forward`, of which no submodule tells."""
 
@@ -148,13 +155,17 @@ def test_the_share_by_hand():
         assert found.share == share and found.exact_halo == (0, 4)
 
 
-def test_the_unit_that_loses_most_counts():
-    """Behind nearest interpolation the first unit of a cell sees further before it, and the last further behind it."""
+@pytest.mark.parametrize("column", [0, 2])
+def test_the_unit_that_loses_most_counts(column):
+    """Of a cell of four, the first unit alone sees what lies before the cell, and the last what lies behind it."""
     model = nn.Sequential(nn.AvgPool2d(4), nn.Upsample(scale_factor=4), nn.Conv2d(3, 1, 3, padding=1, bias=False))
-    nn.init.ones_(model[2].weight)
+    with torch.no_grad():
+        model[2].weight.zero_()[..., 1, column] = 1
     found = erf.overlap(model.double(), input_shape=SHAPE, share=0.9)
     assert found.grid == (4, 4) and found.reach == ((4, 4), (4, 4)) and found.share_halo == (4, 4)
-    assert erf.overlap(model, input_shape=SHAPE, share=0.4).share_halo == (0, 0)  # a corner keeps 4/9
+    model[2].weight.data[..., 1, 1] = 9  # of ten parts of the impact one is beyond the cell
+    assert erf.overlap(model, input_shape=SHAPE, share=0.9).share_halo == (0, 0)
+    assert erf.overlap(model, input_shape=SHAPE, share=0.91).share_halo == (4, 4)
 
 
 def test_a_smaller_share_needs_less_and_costs_more():
@@ -269,6 +280,36 @@ def test_the_model_is_left_as_it_was():
 def test_a_mistake_is_named(options, message):
     with pytest.raises(erf.InputError, match=re.escape(message)):
         erf.overlap(nn.Sequential(nn.Conv2d(3, 2, 3)), **options)
+
+
+def test_the_grid_is_the_least_common_multiple_of_the_strides():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = nn.ModuleList(nn.Conv2d(3, 3, 3, side, 1) for side in (3, 5))
+            self.up = nn.ModuleList(nn.ConvTranspose2d(3, 2, side, side) for side in (3, 5))
+
+        def forward(self, x):
+            return sum(up(down(x)) for up, down in zip(self.up, self.down, strict=True))
+
+    model, shape = Branches().double(), (3, 90, 120)
+    found = erf.overlap(model, input_shape=shape)
+    assert found.grid == (15, 15) and found.exact_error < EXACT
+    assert error(model, found.exact_halo, found.grid, shape) < EXACT
+
+
+def test_a_stride_in_functions_alone():
+    found = erf.overlap(Blocks(), input_shape=SHAPE)
+    assert found.grid == (4, 4) and found.exact_halo == (0, 0) and found.exact_error < 1e-5
+
+
+def test_without_padding_a_halo_that_is_too_narrow_lacks_outputs():
+    conv = nn.Conv2d(3, 1, 5)
+    with torch.no_grad():
+        conv.weight[..., -1, :] = conv.weight[..., :, -1] = 1e-4
+    found = erf.overlap(conv, input_shape=SHAPE)
+    assert found.exact_halo == (4, 4) and found.exact_error < 1e-5
+    assert found.share_halo == (3, 3) and found.share_error == math.inf
 
 
 def test_tokens_without_a_map_are_refused():

@@ -41,7 +41,8 @@ class Overlap:
     share : the share of the impact that was asked for
     kept : the share of the impact that `share_halo` keeps, of the unit that loses most
     exact_error, share_error : largest difference between the outputs of tiles and of the whole image, over the largest
-        output, both of the first image, for tiles with this halo. NaN if the image is too small to tell
+        output, both of the first image, for tiles with this halo. NaN if the image is too small to tell. Infinite if
+        such tiles lack outputs, as they may without padding
     reason : why no halo is exact: the operation that sees the whole image, or that the outputs change with the place of
         a tile. None if `exact_halo` is finite
     """
@@ -221,8 +222,10 @@ def _exact_on(
         reach, reason = _reach(model, target, cell, grid, tuple(image.shape[1:]))
         halo = tuple(_rounded_up(max(sides), step) for sides, step in zip(reach, grid, strict=True))
     tiles, refusal = _tiles(model, image, target, grid, cell)
-    if tiles and tiles.error(halo) > tiles.rounding:
-        refusal = f"the outputs depend on the place of the tile, by {tiles.error(halo):.1g} of the largest"
+    if tiles and (error := tiles.error(halo)) > tiles.rounding:
+        refusal = "the number of outputs depends on the place of the tile"
+        if math.isfinite(error):
+            refusal = f"the outputs depend on the place of the tile, by {error:.1g} of the largest"
     reason = reason or refusal
     return _Exact(grid, cell, reach, nowhere if reason else halo, tiles, reason)
 
@@ -279,7 +282,10 @@ class _Tiles:
         return torch.finfo(self.whole.dtype).eps ** 0.5
 
     def error(self, halo: tuple[float, ...]) -> float:
-        """Largest difference to the whole image's outputs beyond this halo, over the largest output; NaN if unknown."""
+        """Largest difference to the whole image's outputs beyond this halo, over the largest output.
+
+        NaN if the image is too small to tell; infinite if a tile lacks outputs that the whole image has.
+        """
         axes = list(zip(self.sides, self.grid, self.cell, halo, strict=True))
         if any(side <= step + extra for side, step, _, extra in axes):
             return math.nan
@@ -288,8 +294,10 @@ class _Tiles:
         before = [slice(math.floor((side - step - extra) * count / step)) for side, step, count, extra in axes]
         pairs = [(self.whole[..., *moved], self.later[..., *behind])]
         pairs.append((self.whole[..., *before], self.earlier[..., *before]))
-        if not all(one.numel() and one.shape == other.shape for one, other in pairs):
+        if not all(one.numel() for one, _ in pairs):
             return math.nan
+        if any(one.shape != other.shape for one, other in pairs):
+            return math.inf
         return float(max((one - other).abs().max() for one, other in pairs) / self.whole.abs().max())
 
 
