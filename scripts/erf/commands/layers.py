@@ -55,7 +55,7 @@ def run_command(args: argparse.Namespace) -> None:
 
 
 def _as_json(rows: list[dict]) -> str:
-    """For a program; null for what is infinite."""
+    """For a program; null where a side is infinite."""
     plain = [
         row | {"field": [side if math.isfinite(side) else None for side in row["field"]]} if "field" in row else row
         for row in rows
