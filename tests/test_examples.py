@@ -7,8 +7,10 @@ import pytest
 
 import erf
 
-
-EXAMPLES = ["measure", "theoretical_rf", "ReceptiveField", "ReceptiveField.with_spacing", "by_convention", "perturbed"]
+EXAMPLES = [
+    *("measure", "theoretical_rf", "ReceptiveField", "ReceptiveField.with_spacing"),
+    *("by_convention", "perturbed", "overlap", "Monitor", "compare"),
+]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
