@@ -37,7 +37,7 @@ def run_command(args: argparse.Namespace) -> None:
     # Not above: --help and wrong arguments need not wait for torch.
     from erf.applied.layers import measurable_layers
     from erf.errors import InputError
-    from erf.measuring.theoretical import theoretical_rf
+    from erf.measuring.recorded import theoretical_rf
     from erf.models.factory import load_model
 
     model = load_model(args.factory, args.kwargs, trust=arguments.trusted(args))

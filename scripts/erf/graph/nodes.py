@@ -25,7 +25,7 @@ class Value:
         """The dimension that lies along an axis and nothing else; None if there is none."""
         return next((d for d, factors in enumerate(self.layout) if axis_of(factors) == axis), None)
 
-    @property
+    @functools.cached_property
     def sizes(self) -> dict[int, int]:
         return sizes_of(self.layout)
 
@@ -59,18 +59,13 @@ class Operation:
     args: tuple
     kwargs: dict
     module: str  # name of the submodule that performs it
+    operands: list[Operand]  # those among the arguments
     rule: object = None  # its op rule (erf.ops.rule); None for constants
     outputs: list[Value | None] = field(default_factory=list)
 
     def __post_init__(self):
-        self.operands: list[Operand] = []
-        mapped((self.args, self.kwargs), self._note)
         self.image_operands = [operand for operand in self.operands if not operand.value.constant]
         self.constant = not self.image_operands
-
-    def _note(self, leaf: "Operand | torch.Tensor"):
-        if isinstance(leaf, Operand):
-            self.operands.append(leaf)
 
     @functools.cached_property
     def name(self) -> str:
@@ -124,7 +119,7 @@ class Graph:
         made = (operation.outputs[0].layout for operation in self.operations if not operation.constant)
         return all(any(axis == SAMPLES for dimension in layout for axis, _ in dimension) for layout in made)
 
-    @property
+    @functools.cached_property
     def elements(self) -> int:
         """How many numbers are computed for the batch that was traced."""
         return sum(prod(operation.outputs[0].shape) for operation in self.operations if not operation.constant)
@@ -132,12 +127,17 @@ class Graph:
 
 def mapped(value, replace: Callable):
     """A copy of arguments with `replace(leaf)` in place of every tensor and Operand in them."""
-    if isinstance(value, torch.Tensor | Operand):
+    kind = type(value)
+    if kind in (int, float, bool, str, type(None)):
+        return value
+    if kind is Operand or isinstance(value, torch.Tensor):
         return replace(value)
-    if isinstance(value, tuple | list):
-        return type(value)([mapped(one, replace) for one in value])
-    if isinstance(value, dict):
+    if kind is dict:
         return {name: mapped(one, replace) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        if value and type(value[0]) is int:  # a shape, or the like
+            return value
+        return kind([mapped(one, replace) for one in value])
     return value
 
 

@@ -4,6 +4,7 @@ Names with an underscore in front, names in modules with one, and what torch's o
 """
 
 import functools
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -16,16 +17,37 @@ from torch.utils._python_dispatch import TorchDispatchMode
 __all__ = [
     "READ_NUMBER",
     "BatchNorm",
+    "DispatchMode",
     "OpOverload",
-    "TorchDispatchMode",
     "TorchFunctionMode",
     "Traits",
     "declared_arguments",
     "has_backward_hooks",
     "has_hooks",
     "overload_name",
+    "running_module",
     "traits_of",
 ]
+
+
+class DispatchMode(TorchDispatchMode):
+    """A mode that sees every operation. torch's own base class would load torch.compile's machinery, in a second."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+CALL = nn.Module._call_impl.__code__
+
+
+def running_module() -> nn.Module | None:
+    """The innermost module that is being called."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code is not CALL:
+        frame = frame.f_back
+    return frame and frame.f_locals["self"]
+
 
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default  # tensor.item()
 

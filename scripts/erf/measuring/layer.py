@@ -23,19 +23,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     Every module's own mode and every parameter's own flag come back.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    training, asking = [], []
     try:
-        for module, _ in modes:
-            module.training = False  # not eval(), which a module may use to change its weights
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
+        for module in model.modules():
+            if module.training:
+                training.append(module)
+                module.training = False  # not eval(), which a module may use to change its weights
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad:
+                    asking.append(parameter)
+                    parameter.requires_grad_(False)
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        for module in training:
+            module.training = True
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 class _Reached(BaseException):
@@ -49,10 +52,7 @@ def layer_output(model: nn.Module, images: torch.Tensor, layer: str | None) -> t
 
 def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str | None]) -> list[torch.Tensor]:
     """Outputs of several submodules in one pass, which ends with the last of them; as `layer_output` gives each."""
-    modules = dict(model.named_modules()) if layers != [None] else {}
-    for layer in layers:
-        if layer is not None:
-            _require_layer(layer, modules)
+    modules = {layer: _submodule(model, layer) for layer in layers if layer is not None}
     seen: dict[str | None, object] = {}
     wanted = set(layers)
 
@@ -66,7 +66,7 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
 
         return hook
 
-    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in wanted - {None}]
+    handles = [module.register_forward_hook(keep(layer)) for layer, module in modules.items()]
     try:
         seen[None] = model(images)
     except _Reached:
@@ -90,12 +90,15 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
     return [seen[layer] for layer in layers]
 
 
-def _require_layer(layer: str, modules: dict[str, nn.Module]) -> None:
+def _submodule(model: nn.Module, layer: str) -> nn.Module:
+    if isinstance(layer, str):
+        with contextlib.suppress(AttributeError):
+            return model.get_submodule(layer)
+    names = [name for name, _ in model.named_modules()]
     if not isinstance(layer, str):
-        raise InputError(f"a layer is given by its name, such as {list(modules)[-1]!r}, not by {type(layer).__name__}")
-    if layer not in modules:
-        first = f": the model has {', '.join(list(modules)[1:6])}, ..."
-        raise InputError(f"unknown layer {layer!r}{did_you_mean(layer, modules) or first}")
+        raise InputError(f"a layer is given by its name, such as {names[-1]!r}, not by {type(layer).__name__}")
+    first = f": the model has {', '.join(names[1:6])}, ..."
+    raise InputError(f"unknown layer {layer!r}{did_you_mean(layer, names) or first}")
 
 
 def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:

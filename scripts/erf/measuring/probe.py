@@ -29,7 +29,7 @@ WHOLE_AT_ONCE = {"cpu": 2**25, "gpu": 2**30}
 LARGEST_BATCH = 64
 
 
-WORTHWHILE = 0.87  # of the arithmetic for the whole image: the cone is computed apart if it takes a smaller share
+WORTHWHILE = 0.6  # of the arithmetic for the whole image: the cone is computed apart if it takes a smaller share
 
 
 # By how much the gradient of a cone may differ from the model's, as a share; in float32 rounding closes gates of ReLUs.
@@ -104,7 +104,7 @@ class Probe:
     def __init__(self, model: nn.Module, layers: Sequence[str | None], targets: list[Target], layout, crop: bool):
         self.model, self.layers, self.targets, self.layout = model, list(layers), targets, layout
         self.crop = crop and not has_backward_hooks(model)  # such a hook is seen by the model alone
-        self.guard = LeftAlone(model)
+        self.guard: LeftAlone | None = None
         self.records: list[Record] | None = None
 
     def next_batch(self, images: torch.Tensor, given: int | None) -> int:
@@ -112,6 +112,8 @@ class Probe:
         if self.records is None:
             place = device_and_dtype(self.model)
             self.records = known_records(self.model, images[:1].to(**place), self.layers, self.layout)
+            if self.records is None or any(one.changes_itself for one in self.records):
+                self.guard = LeftAlone(self.model)
             if self.records is None:
                 return 1  # the pass that is recorded
             for one in self.records:
@@ -136,6 +138,8 @@ class Probe:
         if not self.crop or record.not_croppable or record.graph.images.dtype not in (torch.float32, torch.float64):
             return None
         index = record.fields.plane.chosen(target.unit)
+        if WORTHWHILE < 1 and record.fields.covers_image(index):
+            return None
         if index not in record.cones:
             axes = record.graph.output.sizes
             record.cones[index] = Cone(record.graph, {axis: (index[axis],) * 2 for axis in axes})
@@ -154,11 +158,11 @@ class Probe:
             try:
                 self.records, first = record(self.model, images, self.layers, self.layout, self.guard)
                 found = self._of_pass(images, first, self.targets)
-                for one in self.records:
-                    one.needs_sound_norms = first.norms.needed
-                return found
             finally:
-                self.guard.put_back()
+                changed = self.guard.put_back()
+            for one in self.records:
+                one.needs_sound_norms, one.changes_itself = first.norms.needed, changed
+            return found
         cropped = [target for target in self.targets if self.cone(target)]
         found = {id(target): self._of_cone(images, target) for target in cropped}
         whole = [target for target in self.targets if found.get(id(target)) is None]

@@ -15,7 +15,7 @@ from erf.measuring.precision import measuring_mode
 from erf.measuring.theoretical import TheoreticalRF, UnitFields, unit_fields
 from erf.ops.table import REGISTERED
 from erf.tracing.cone import Cone
-from erf.tracing.isolation import LeftAlone, names_of_modules
+from erf.tracing.isolation import LeftAlone, no_collection
 from erf.tracing.norms import SoundNorms
 from erf.tracing.record import Recorder, Recording, Unfollowed
 
@@ -29,7 +29,7 @@ class Record:
     graph : None if the operations do not tell how the output depends on the image
     not_croppable : "" or why a part of the graph cannot be computed in place of the model
     one_by_one : whether each image needs a pass of its own
-    changes_itself : whether the model writes into its weights or buffers when it runs
+    changes_itself : whether the model writes into its weights or buffers, or keeps something, when it runs
     needs_sound_norms : whether torch's own gradient of its batch norms may be wrong
     """
 
@@ -37,7 +37,7 @@ class Record:
     fields: UnitFields
     not_croppable: str
     one_by_one: bool
-    changes_itself: bool
+    changes_itself: bool = True
     needs_sound_norms: bool = True
     cones: dict[tuple[int, int], Cone] = field(default_factory=dict)
     checked: bool = False
@@ -72,18 +72,23 @@ def record(
 
     The model must be in evaluation mode; whoever calls puts back what `guard` holds.
     """
+    with no_collection():
+        return _recorded(model, images, layers, layout, guard)
+
+
+def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Record], Pass]:
     recorder, random_state = Recorder(guard.before_write), guard.random_state
     source = images.detach().clone().requires_grad_()
     given = source.clone()  # the first operation may be in place
     try:
-        with names_of_modules(model, recorder.running), recorder:
+        with recorder:
             outputs = layer_outputs(model, given, layers)
     except NoPlane as error:
         raise NoPlane(f"{error}{_such_as(model, tuple(given.shape[1:]))}") from None
-    recording = Recording(recorder, given, guard.held)
+    recording = Recording(recorder, given, guard.held, model)
     if guard.random_state != random_state:
         recording.draws_outside()
-    records = [_record_of(model, recording, guard, given, *one, layout) for one in zip(layers, outputs, strict=True)]
+    records = [_record_of(model, recording, given, *one, layout) for one in zip(layers, outputs, strict=True)]
     signature, kept = _kept_of(model)
     if kept is not None:
         if kept.get("structure") != signature:
@@ -138,7 +143,7 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     return records[0].fields.summary()
 
 
-def _record_of(model, recording: Recording, guard: LeftAlone, given, layer, output, layout) -> Record:
+def _record_of(model, recording: Recording, given, layer, output, layout) -> Record:
     graph, reason, image = None, "", tuple(given.shape[2:])
     if not output.requires_grad:
         raise InputError(NO_GRADIENT)
@@ -160,7 +165,7 @@ def _record_of(model, recording: Recording, guard: LeftAlone, given, layer, outp
             not_croppable = not_croppable or "it draws random numbers, or asks how tensors lie in memory"
     else:
         one_by_one = True
-    return Record(graph, fields, not_croppable, one_by_one, guard.changed)
+    return Record(graph, fields, not_croppable, one_by_one)
 
 
 def _such_as(model: nn.Module, input_shape: tuple[int, ...]) -> str:
@@ -185,12 +190,12 @@ def _kept_of(model: nn.Module) -> tuple[tuple, dict | None]:
 
 def _structure_of(model: nn.Module) -> tuple:
     """Whatever decides which operations a model performs, but for code: its modules, their settings and weights."""
-    plain = (bool, int, float, str, tuple, type(None))
+    plain = {bool, int, float, str, tuple, type(None)}
     found = [len(REGISTERED)]
     for module in model.modules():
         settings = vars(module)
         found.append(id(module))
-        found += [value for value in settings.values() if isinstance(value, plain)]
+        found += [value for value in settings.values() if type(value) in plain]
         for name in ("_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"):
             found += map(id, settings.get(name, {}).values())
         found.append(settings.get("forward"))

@@ -58,6 +58,11 @@ class UnitFields:
             size.append(last - first + 1)
         return tuple(map(float, position)), tuple(map(float, size))
 
+    def covers_image(self, unit: tuple[int, int]) -> bool:
+        """Whether one unit's field holds the whole image."""
+        ends = (windows[:, index] for windows, index in zip(self.windows, unit, strict=True))
+        return all(first <= 0 and last >= side - 1 for (first, last), side in zip(ends, self.image, strict=True))
+
     def summary(self) -> TheoreticalRF:
         sizes, strides, offsets = [], [], []
         for axis, count in enumerate((self.plane.rows, self.plane.columns)):
@@ -76,7 +81,7 @@ def unit_fields(graph: Graph | None, reason: str, plane: Plane, image: tuple[int
         found, local = EVERYTHING, None
         if graph is not None:
             found, culprit = windows_of(graph, axis)
-            local, _ = windows_of(graph, axis, local=True)
+            local = windows_of(graph, axis, local=True)[0] if culprit else found
             culprits += [culprit] if culprit else []
         if found is None:
             raise InputError("the unit does not depend on the input by any gradient: choose another layer")

@@ -4,6 +4,7 @@ From the unit towards the image these windows widen like a cone. The values, and
 whole image, borders and padding included, because the same operations are done on the same numbers.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 
@@ -48,14 +49,14 @@ class Cone:
         """Of the image: first and last row, first and last column."""
         return tuple(self.windows[None][axis] for axis in AXES)
 
-    @property
+    @functools.cached_property
     def share(self) -> float:
         """Cost of the crops over the cost of whole planes."""
         counted = [operation for operation in self.graph.operations if not operation.constant]
         cropped = sum(operation.cost(self.windows[operation]) for operation in counted)
         return cropped / max(sum(operation.cost(operation.outputs[0].whole) for operation in counted), 1)
 
-    @property
+    @functools.cached_property
     def elements(self) -> int:
         """How many numbers are computed for the batch that was traced."""
         return sum(

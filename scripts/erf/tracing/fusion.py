@@ -88,10 +88,8 @@ def _one_step(chain: list[Operation]) -> Operation:
     norm = next((operation for operation in others if type(operation.rule) is Normed), None)
     addition = next((operation for operation in others if operation.name == "add"), None)
     added = addition and next(operand for operand in addition.operands if operand.value.made_by not in chain)
-    step = Operation(convolution.function, convolution.args, convolution.kwargs, convolution.module)
-    if added:
-        step.operands.append(added)
-        step.image_operands.append(added)
+    operands = [*convolution.operands, *([added] if added else [])]
+    step = Operation(convolution.function, convolution.args, convolution.kwargs, convolution.module, operands)
     step.outputs = chain[-1].outputs
     for value in step.outputs:
         value.made_by = step

@@ -1,33 +1,29 @@
 """Isolation of a measurement: afterwards the model is as it was, whatever it writes into itself when it runs."""
 
 import contextlib
+import gc
 import pickle
 import random
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
+SIMPLE = frozenset({bool, int, float, str, type(None), OrderedDict})  # types of values that hold no tensors of a model
+
 
 @contextlib.contextmanager
-def names_of_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
-    """Put the names of the submodules that are running into a list, the innermost last."""
-    handles = []
-
-    def leave(module, inputs, output):
-        running.pop()
-
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):  # has no hooks
-            continue
-        handles.append(module.register_forward_pre_hook(lambda module, inputs, name=name: running.append(name)))
-        handles.append(module.register_forward_hook(leave, always_call=True))
+def no_collection() -> Iterator[None]:
+    """No search for cycles: thousands of new objects would start one, which takes longer than all that made them."""
+    before = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        if before:
+            gc.enable()
 
 
 class LeftAlone:
@@ -50,6 +46,8 @@ class LeftAlone:
                 continue
             self._containers[id(container)] = container, container if type(container) is tuple else container.copy()
             for value in container.values() if isinstance(container, dict) else container:
+                if type(value) in SIMPLE:
+                    continue
                 if isinstance(value, torch.Tensor):
                     if id(value) not in self.held:
                         self.held.add(id(value))
@@ -64,11 +62,6 @@ class LeftAlone:
         """Of the generators of Python and numpy, those that the model holds included."""
         return [_state_of(generator) for generator in self._generators]
 
-    @property
-    def changed(self) -> bool:
-        """Whether a weight or a buffer has other values than before."""
-        return bool(self._written) or any(value.data_ptr() != data.data_ptr() for value, data in self._weights)
-
     def before_write(self, tensor: torch.Tensor) -> None:
         """Keep a copy of a tensor that is about to be written into, if the model holds its memory."""
         if self._memory is None:
@@ -76,19 +69,22 @@ class LeftAlone:
         if tensor.untyped_storage().data_ptr() in self._memory:
             self._written.append((tensor, tensor.detach().clone()))
 
-    def put_back(self) -> None:
+    def put_back(self) -> bool:
+        """Returns whether anything had to be."""
+        changed = bool(self._written)
         with torch.no_grad():
             for tensor, copy in reversed(self._written):
                 tensor.data.copy_(copy)
         self._written.clear()
         for value, data in self._weights:
             if value.data_ptr() != data.data_ptr():
-                value.data = data
+                value.data, changed = data, True
         for container, content in self._containers.values():
-            if type(container) is tuple or _alike(container, content):
-                continue
-            container.clear()
-            container.extend(content) if isinstance(container, list) else container.update(content)
+            if not _alike(container, content):
+                changed = True
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
+        return changed
 
 
 def _state_of(generator):
@@ -104,6 +100,8 @@ def _alike(container: dict | list | set, content: dict | list | set) -> bool:
     """Whether two containers hold the same objects, in the same order."""
     if len(container) != len(content):
         return False
+    if type(container) is tuple:
+        return True
     if isinstance(container, dict):
         return all(a is b and x is y for (a, x), (b, y) in zip(container.items(), content.items(), strict=True))
     return isinstance(container, set) or all(x is y for x, y in zip(container, content, strict=True))

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from torch.autograd.function import BackwardCFunction
 
 from erf.graph.axes import COLUMNS, PLAIN, ROWS, SAMPLES, plain
 from erf.graph.nodes import Graph, Operand, Operation, Value, as_list, mapped
 from erf.graph.torch_private import (
     READ_NUMBER,
-    TorchDispatchMode,
+    DispatchMode,
     Traits,
     has_hooks,
+    running_module,
     traits_of,
 )
 from erf.ops.table import rule_for
@@ -44,7 +46,7 @@ class Unfollowed(Exception):  # noqa: N818, not a mistake of anybody's
     """The operations of a pass do not tell how its output depends on the image; the argument says why."""
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(DispatchMode):
     """Keeps every operation of a pass, in order, with its tensors.
 
     before_write : called with each tensor that is written into and was not made in the pass
@@ -56,7 +58,6 @@ class Recorder(TorchDispatchMode):
         self.calls: list[tuple] = []
         self.made: set[int] = set()
         self.left: list[tuple[torch.Tensor, str]] = []  # tensors whose values left torch
-        self.running = [""]  # names of submodules, the innermost last
         self._beside = self.norms = _Beside(self)
 
     def __enter__(self):
@@ -79,7 +80,7 @@ class Recorder(TorchDispatchMode):
         return results
 
     def note(self, function, args: tuple, kwargs: dict, results) -> None:
-        self.calls.append((function, args, kwargs, results, self.running[-1]))
+        self.calls.append((function, args, kwargs, results, running_module()))
         for tensor in as_list(results):
             self.made.add(id(tensor))
 
@@ -120,8 +121,10 @@ class Recording:
     one_by_one : whether images may not share a pass
     """
 
-    def __init__(self, recorder: Recorder, images: torch.Tensor, own: set[int]):
+    def __init__(self, recorder: Recorder, images: torch.Tensor, own: set[int], model: nn.Module):
         """images : (1, C, H, W), which the model was given; own : identities of tensors that the model holds"""
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._operands: list[Operand] = []
         _, channels, height, width = images.shape
         layout = (((SAMPLES, 1),), ((PLAIN, channels),), ((ROWS, height),), ((COLUMNS, width),))
         self.images = Value(tuple(images.shape), images.dtype, images.device, layout)
@@ -155,13 +158,18 @@ class Recording:
     def _not_croppable(self, reason: str) -> None:
         self.croppable = self.croppable or reason
 
-    def _follow(self, function, args: tuple, kwargs: dict, results, module: str) -> None:
+    def _operation(self, function, args: tuple, kwargs: dict, module: nn.Module | None) -> Operation:
+        self._operands = []
+        args, kwargs = mapped(args, self._operand), kwargs and mapped(kwargs, self._operand)
+        return Operation(function, args, kwargs, self._names.get(id(module), ""), self._operands)
+
+    def _follow(self, function, args: tuple, kwargs: dict, results, module: nn.Module | None) -> None:
         traits = traits_of(function)
         if traits.written is not None:
             self._write(function, traits, args, kwargs, module)
             return
-        tensors = as_list(results)
-        operation = Operation(function, *mapped((args, kwargs), self._operand), module)
+        tensors = [one if isinstance(one, torch.Tensor) else None for one in as_list(results)]
+        operation = self._operation(function, args, kwargs, module)
         if function is READ_NUMBER:
             if not operation.constant:
                 self.problem = self.problem or f"the values of a tensor decide what is done ({function})"
@@ -170,7 +178,7 @@ class Recording:
             like, value = tensors[0], FILLED[operation.name]
             value = operation.argument("fill_value") if value is None else value
             where = {"dtype": like.dtype, "device": like.device}
-            operation = Operation(ATEN.full.default, (list(like.shape), value), where, module)
+            operation = Operation(ATEN.full.default, (list(like.shape), value), where, operation.module, [])
         values = _make(operation, tensors)
         base = self._known.get(id(args[0])) if traits.views and args else None
         for number, (tensor, value) in enumerate(zip(tensors, values, strict=True)):
@@ -195,7 +203,9 @@ class Recording:
     def _operand(self, leaf: torch.Tensor) -> Operand | torch.Tensor:
         value = self._value(leaf)
         if value is not None:
-            return Operand(value, not leaf.requires_grad)
+            operand = Operand(value, not leaf.requires_grad)
+            self._operands.append(operand)
+            return operand
         if leaf.requires_grad:
             self.problem = self.problem or "it computes with something else than torch's operations"
         return leaf
@@ -208,13 +218,12 @@ class Recording:
         if known.value is None:  # viewed once more, after a write
             base, function, args, kwargs, module, number = known.viewed
             self._of(base)
-            operation = Operation(function, *mapped((args, kwargs), self._operand), module)
-            shapes = [None] * number + [known.tensor]
-            known.value = _make(operation, shapes)[number]
+            operation = self._operation(function, args, kwargs, module)
+            known.value = _make(operation, [known.tensor] * (number + 1))[number]
         return known.value
 
-    def _write(self, function, traits: Traits, args: tuple, kwargs: dict, module: str) -> None:
-        operation = Operation(function, *mapped((args, kwargs), self._operand), module)
+    def _write(self, function, traits: Traits, args: tuple, kwargs: dict, module: nn.Module | None) -> None:
+        operation = self._operation(function, args, kwargs, module)
         target = args[traits.written] if traits.written < len(args) else None
         known = self._known.get(id(target))
         if known is None and operation.constant and id(target) in self._own:
@@ -223,7 +232,7 @@ class Recording:
             if not operation.constant or id(target) not in self._made:
                 self.problem = self.problem or f"it writes into tensors in a way that is not known ({operation})"
             return
-        operation = Operation(traits.pure, operation.args, operation.kwargs, module)
+        operation = Operation(traits.pure, operation.args, operation.kwargs, operation.module, operation.operands)
         known.value = _make(operation, [target])[0]
         _spoil(known, None)
         while known.viewed:
@@ -240,7 +249,7 @@ class Recording:
         """The value of `base` after its view `part` was written into; None if that has no operation."""
         if base is None:
             return None
-        view = Operation(function, args, kwargs, module)
+        view = Operation(function, args, kwargs, self._names.get(id(module), ""), [])
         own, new = (
             Operand(self._of(base), not base.tensor.requires_grad),
             Operand(part.value, not part.tensor.requires_grad),
@@ -248,7 +257,9 @@ class Recording:
         found = _inverse(view, base.tensor, number, own, new)
         if found is None or found is new:
             return found and part.value
-        return _make(Operation(*found, {}, module), [base.tensor])[0]
+        function, args = found
+        operands = [leaf for leaf in (own, new) if leaf in args]
+        return _make(Operation(function, args, {}, view.module, operands), [base.tensor])[0]
 
 
 def _inverse(view: Operation, base: torch.Tensor, number: int, own: Operand, new: Operand):
@@ -275,14 +286,8 @@ def _inverse(view: Operation, base: torch.Tensor, number: int, own: Operand, new
     if name in ("split", "split_with_sizes"):
         dim, length = argument("dim"), base.shape[argument("dim")]
         sizes = argument("split_sizes") or [argument("split_size")] * -(-length // argument("split_size"))
-        return ATEN.slice_scatter.default, (
-            own,
-            new,
-            dim,
-            sum(sizes[:number]),
-            min(sum(sizes[: number + 1]), length),
-            1,
-        )
+        first = sum(sizes[:number])
+        return ATEN.slice_scatter.default, (own, new, dim, first, min(first + sizes[number], length), 1)
     return None
 
 
@@ -296,16 +301,15 @@ def _spoil(known: _Known, but: _Known | None) -> None:
 
 def _make(operation: Operation, tensors: list) -> list[Value | None]:
     """The values of an operation's results, of which the shapes count; None for what is no tensor."""
-    shapes = [tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else () for tensor in tensors]
+    shapes = [() if tensor is None else tuple(tensor.shape) for tensor in tensors]
     if operation.constant:
         layouts = map(plain, shapes)
     else:
         operation.rule = rule_for(operation, shapes)
         layouts = operation.rule.layouts(shapes)
-    for tensor, layout in zip(tensors, layouts, strict=True):
-        made = isinstance(tensor, torch.Tensor)
-        value = Value(tuple(tensor.shape), tensor.dtype, tensor.device, tuple(layout), operation) if made else None
-        operation.outputs.append(value)
+    for tensor, shape, layout in zip(tensors, shapes, layouts, strict=True):
+        made = None if tensor is None else Value(shape, tensor.dtype, tensor.device, tuple(layout), operation)
+        operation.outputs.append(made)
     return operation.outputs
 
 
