@@ -1,6 +1,8 @@
 """A layer of a model: how it is found, and how its output is computed by the model itself."""
 
 import contextlib
+import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -15,6 +17,26 @@ def device_and_dtype(model: nn.Module) -> dict:
     found = (parameter for parameter in model.parameters() if parameter.is_floating_point())
     parameter = next(found, None)
     return {} if parameter is None else {"device": parameter.device, "dtype": parameter.dtype}
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model that torch.compile was given, which shares its weights, or the model itself."""
+    return getattr(model, "_orig_mod", model)
+
+
+def require_weights(model: nn.Module) -> None:
+    """InputError for a model whose weights have no values; a warning if they have few digits."""
+    rough = set()
+    for name, weight in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if isinstance(weight, torch.nn.parameter.UninitializedTensorMixin):
+            raise InputError(f"{name} has no shape yet: run the model once on such images")
+        if weight.is_meta:
+            raise InputError(f"{name} is on the device 'meta' and has no values: load the model's weights")
+        if weight.dtype in (torch.float16, torch.bfloat16):
+            rough.add(str(weight.dtype).removeprefix("torch."))
+    if rough:
+        words = f"the model is in {' and '.join(sorted(rough))}, whose rounding changes its maps"
+        warnings.warn(f"{words}: measure model.float()", stacklevel=2)
 
 
 @contextlib.contextmanager
@@ -91,9 +113,14 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
 
 
 def _submodule(model: nn.Module, layer: str) -> nn.Module:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(f"layer {layer!r} cannot be read in a scripted model: measure the model that was scripted")
     if isinstance(layer, str):
         with contextlib.suppress(AttributeError):
-            return model.get_submodule(layer)
+            found = model.get_submodule(layer)
+            if isinstance(found, torch.jit.ScriptModule):
+                raise InputError(f"layer {layer!r} is scripted, and cannot be read: measure the model before that")
+            return found
     names = [name for name, _ in model.named_modules()]
     if not isinstance(layer, str):
         raise InputError(f"a layer is given by its name, such as {names[-1]!r}, not by {type(layer).__name__}")

@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from erf.errors import InputError
-from erf.measuring.layer import device_and_dtype
+from erf.measuring.layer import device_and_dtype, require_weights, uncompiled
 from erf.measuring.precision import measuring_mode
 from erf.measuring.probe import Channels, Pair, Probe, Target, Unit, describe_not_finite
 from erf.result.field import ReceptiveField
@@ -182,6 +182,8 @@ def _gradients(model, images, layers, units, channels, layout, batch_size, crop,
         raise InputError(f"batch_size must be a whole number from 1, not {batch_size!r}")
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+    model = uncompiled(model)
+    require_weights(model)
     place, probe = device_and_dtype(model), None
     for chunk in _chunks(images):
         device = place.get("device", chunk.device).type

@@ -1,6 +1,7 @@
 """The arithmetic of a measurement: evaluation mode, full precision, no denormal numbers."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -31,7 +32,17 @@ def full_precision(device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def measuring_mode(model: nn.Module, device: str) -> Iterator[None]:
-    with evaluating(model), full_precision(device), _no_denormals():
+    with evaluating(model), full_precision(device), _no_denormals(), _eager():
+        yield
+
+
+@contextlib.contextmanager
+def _eager() -> Iterator[None]:
+    """What torch.compile has compiled runs as it was written."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
         yield
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from erf.errors import InputError, is_out_of_memory
 from erf.graph.torch_private import has_backward_hooks
@@ -173,14 +174,18 @@ class Probe:
     def _of_model(self, images: torch.Tensor, targets: list[Target]) -> list[tuple[torch.Tensor, Unit]]:
         source = images.detach().clone().requires_grad_()
         itself = any(one.changes_itself for one in self.records)
-        with contextlib.ExitStack() as modes:
+        mode = contextlib.nullcontext()
+        if itself:
+            mode = Recorder(self.guard.before_write)
+        elif any(one.needs_sound_norms for one in self.records):
+            mode = SoundNorms()
+        try:
+            with mode:
+                outputs = layer_outputs(self.model, source.clone(), self.layers)
+            return self._of_pass(images, Pass(source, outputs), targets)
+        finally:
             if itself:
-                modes.callback(self.guard.put_back)
-                modes.enter_context(Recorder(self.guard.before_write))
-            elif any(one.needs_sound_norms for one in self.records):
-                modes.enter_context(SoundNorms())
-            outputs = layer_outputs(self.model, source.clone(), self.layers)
-        return self._of_pass(images, Pass(source, outputs), targets)
+                self.guard.put_back()
 
     def _of_pass(self, images, found: Pass, targets: list[Target]) -> list[tuple[torch.Tensor, Unit]]:
         """The gradients of a pass of the model; of one image, what its cone will be checked by is kept."""
@@ -192,6 +197,8 @@ class Probe:
             gradient = self._backwards(values, weights, found.source, number < len(targets) - 1 or self._sum(target))
             self._require_finite(gradient, values, images, target)
             self._check_sum(gradient, values, images, target, found.source, number < len(targets) - 1)
+            if record.guessed:
+                self._require_place(record, gradient, unit, target)
             if cone is not None:
                 inside = gradient[:, :, *unit.slices]
                 if inside.count_nonzero() != gradient.count_nonzero():
@@ -202,6 +209,18 @@ class Probe:
                     record.to_check = (unit.index, *(one.clone() for one in kept))
             results.append((gradient[:, :, *unit.slices], unit))
         return results
+
+    def _require_place(self, record: Record, gradient: torch.Tensor, unit: Unit, target: Target) -> None:
+        """InputError if a unit, whose place among tokens was guessed by their number, depends most on another place."""
+        record.guessed = False
+        plane = (record.fields.plane.rows, record.fields.plane.columns)
+        cells = functional.adaptive_avg_pool2d(gradient[:1].abs().mean(1, keepdim=True), plane)[0, 0]
+        strongest = divmod(int(cells.argmax()), plane[1])
+        if strongest != unit.index:
+            words = (
+                f"{described(self.layers[target.layer])} gives tokens, and that of unit {unit.index} depends most on"
+            )
+            raise InputError(f"{words} the place of {strongest}: say how they lie by layout=(rows, columns)")
 
     def _of_cone(self, images: torch.Tensor, target: Target) -> tuple[torch.Tensor, Unit] | None:
         """None if the cone is not to be trusted: then the model does it."""
@@ -261,7 +280,12 @@ class Probe:
         gradient = None
         if values.requires_grad:
             try:
-                (gradient,) = torch.autograd.grad(values, source, weights, retain_graph=again, allow_unused=True)
+                if any("CheckpointFunction" in one.not_croppable for one in self.records):  # grad() is not for these
+                    source.grad = None
+                    values.backward(weights, retain_graph=again)
+                    gradient, source.grad = source.grad, None
+                else:
+                    (gradient,) = torch.autograd.grad(values, source, weights, retain_graph=again, allow_unused=True)
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise

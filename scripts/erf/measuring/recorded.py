@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from erf.errors import InputError
+from erf.graph.axes import AXES
 from erf.graph.nodes import Graph
 from erf.measuring.layer import device_and_dtype, last_layer, layer_outputs
 from erf.measuring.plane import NoPlane, plane_of
@@ -30,6 +31,7 @@ class Record:
     not_croppable : "" or why a part of the graph cannot be computed in place of the model
     one_by_one : whether each image needs a pass of its own
     changes_itself : whether the model writes into its weights or buffers, or keeps something, when it runs
+    guessed : whether the places of tokens are guessed by their number
     needs_sound_norms : whether torch's own gradient of its batch norms may be wrong
     """
 
@@ -40,6 +42,7 @@ class Record:
     changes_itself: bool = True
     needs_sound_norms: bool = True
     cones: dict[tuple[int, int], Cone] = field(default_factory=dict)
+    guessed: bool = False
     checked: bool = False
     to_check: tuple | None = None
 
@@ -165,7 +168,8 @@ def _record_of(model, recording: Recording, given, layer, output, layout) -> Rec
             not_croppable = not_croppable or "it draws random numbers, or asks how tensors lie in memory"
     else:
         one_by_one = True
-    return Record(graph, fields, not_croppable, one_by_one)
+    known = graph is not None and len(graph.output.sizes) == len(AXES)
+    return Record(graph, fields, not_croppable, one_by_one, guessed=not known and layout is None and output.dim() == 3)
 
 
 def _such_as(model: nn.Module, input_shape: tuple[int, ...]) -> str:

@@ -31,6 +31,15 @@ def expanded(operation, shapes):
     return [(*new, *fitted(layout, shape[len(new) :]))]
 
 
+def repeated(operation, shapes):
+    layout, times = layout_of(operation), operation.argument("repeats")
+    new = len(times) - len(layout)
+    if any(count > 1 and not is_plain(dimension) for dimension, count in zip(layout, times[new:], strict=True)):
+        return None
+    old = [((PLAIN, n),) if is_plain(d) else d for d, n in zip(layout, shapes[0][new:], strict=True)]
+    return [[*plain(shapes[0][:new]), *old]]
+
+
 def permuted(operation, shapes):
     return [[layout_of(operation)[d] for d in operation.argument("dims")]]
 

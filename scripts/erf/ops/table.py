@@ -12,6 +12,7 @@ RULES = {
     **dict.fromkeys(("clone", "_to_copy", "alias", "detach", "lift_fresh"), through(shapes.same)),
     **dict.fromkeys(("view", "_unsafe_view"), through(shapes.viewed, pointwise.Reshaped)),
     "expand": through(shapes.expanded, pointwise.Reshaped),
+    "repeat": through(shapes.repeated),
     "permute": through(shapes.permuted),
     **dict.fromkeys(("transpose", "t"), through(shapes.transposed)),
     "unsqueeze": through(shapes.unsqueezed),

@@ -4,6 +4,7 @@ The pass is an ordinary one, whose gradient can be used. What a model writes in 
 makes a new tensor, so that the graph can be computed again in parts.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -49,7 +50,7 @@ class Unfollowed(Exception):  # noqa: N818, not a mistake of anybody's
 class Recorder(DispatchMode):
     """Keeps every operation of a pass, in order, with its tensors.
 
-    before_write : called with each tensor that is written into and was not made in the pass
+    before_write : called with each tensor that is about to be written into
     """
 
     def __init__(self, before_write: Callable[[torch.Tensor], None]):
@@ -73,7 +74,7 @@ class Recorder(DispatchMode):
         written = traits_of(function).written
         if written is not None:
             target = args[written] if written < len(args) else None
-            if isinstance(target, torch.Tensor) and id(target) not in self.made:
+            if isinstance(target, torch.Tensor):
                 self.before_write(target)
         results = function(*args, **kwargs)
         self.note(function, args, kwargs, results)
@@ -138,6 +139,8 @@ class Recording:
             if value is not None and not value.constant:
                 self._not_croppable(f"values leave torch ({how})")
                 self.one_by_one = True
+            elif how == "__set__":
+                self._not_croppable("it assigns weights")
 
     def graph_of(self, output: torch.Tensor) -> Graph | None:
         """The graph of a tensor of the pass; None if it is the same for all images. Unfollowed if it is not known."""
@@ -168,10 +171,12 @@ class Recording:
         if traits.written is not None:
             self._write(function, traits, args, kwargs, module)
             return
+        if function is ATEN._convolution.default:  # in traced models
+            function, args = ATEN.convolution.default, args[:9]
         tensors = [one if isinstance(one, torch.Tensor) else None for one in as_list(results)]
         operation = self._operation(function, args, kwargs, module)
         if function is READ_NUMBER:
-            if not operation.constant:
+            if not operation.constant and not _asks_whether_finite(operation):
                 self.problem = self.problem or f"the values of a tensor decide what is done ({function})"
             return
         if operation.name in FILLED and not operation.constant:
@@ -229,8 +234,7 @@ class Recording:
         if known is None and operation.constant and id(target) in self._own:
             known = self._known[id(target)] = _Known(target, None)  # such as a counter
         if known is None or traits.pure is None:
-            if not operation.constant or id(target) not in self._made:
-                self.problem = self.problem or f"it writes into tensors in a way that is not known ({operation})"
+            self._lost(operation, "it writes into tensors in a way that is not known")
             return
         operation = Operation(traits.pure, operation.args, operation.kwargs, operation.module, operation.operands)
         known.value = _make(operation, [target])[0]
@@ -239,11 +243,17 @@ class Recording:
             base, *call, number = known.viewed
             written = self._written_back(base, known, *call, number)
             if written is None:
-                self.problem = self.problem or f"it writes into a part of a tensor ({operation})"
+                self._lost(operation, "it writes into a part of a tensor")
                 return
             base.value = written
             _spoil(base, known)
             known = base
+
+    def _lost(self, operation: Operation, reason: str) -> None:
+        """What an operation writes is not known further on; if it is the same for all images, the windows are."""
+        if operation.constant:
+            self._not_croppable(reason)
+        self.problem = self.problem or ("" if operation.constant else f"{reason} ({operation})")
 
     def _written_back(self, base: _Known | None, part: _Known, function, args, kwargs, module, number) -> Value | None:
         """The value of `base` after its view `part` was written into; None if that has no operation."""
@@ -260,6 +270,30 @@ class Recording:
         function, args = found
         operands = [leaf for leaf in (own, new) if leaf in args]
         return _make(Operation(function, args, {}, view.module, operands), [base.tensor])[0]
+
+
+# From a test of each value to one answer for all.
+COMBINES = {"any", "all", "logical_or", "logical_and", "logical_not", "bitwise_or", "bitwise_and", "bitwise_not", "mul"}
+
+
+def _asks_whether_finite(read: Operation) -> bool:
+    """Whether a value that is read tells only if others are finite: of what is measured, all are."""
+    pending = [read.image_operands[0].value.made_by]
+    while pending:
+        operation = pending.pop()
+        if operation is None:
+            return False
+        if operation.name in ("isnan", "isinf", "isfinite"):
+            continue
+        operands = operation.image_operands
+        if operation.name in ("ne", "eq") and (
+            (len(operands) == 2 and operands[0].value is operands[1].value) or operation.args[1] == math.inf
+        ):
+            continue
+        if operation.name not in COMBINES:
+            return False
+        pending += [operand.value.made_by for operand in operands]
+    return True
 
 
 def _inverse(view: Operation, base: torch.Tensor, number: int, own: Operand, new: Operand):

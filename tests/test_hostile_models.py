@@ -1,0 +1,287 @@
+"""Models that do what a measurement might not expect: each ends with the right map, or in one clear line.
+
+The oracle is plain autograd on a copy of the model, image by image, and for batch norms finite differences.
+"""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
+
+import erf
+from erf.errors import InputError
+
+IMAGES = torch.randn(4, 2, 12, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def conv(kernel=3, **kwargs):
+    return nn.Conv2d(2, 2, kernel, padding=kernel // 2, dtype=torch.float64, **kwargs)
+
+
+class Behind(nn.Module):
+    """`function(itself, x)` behind a convolution; it may use another one, `inner`, and whatever else it is given."""
+
+    def __init__(self, function, inner=None, **held):
+        super().__init__()
+        self.outer, self.inner, self.function = conv(), inner or conv(), function
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.function(self, self.outer(x))
+
+
+def by_autograd(model, unit, images=IMAGES):
+    """The mean impact map, each image's from a copy of the model as it was given."""
+    maps = []
+    for image in images.split(1):
+        its_own, source = copy.deepcopy(model).eval(), image.clone().requires_grad_()
+        its_own(source)[:, :, unit[0], unit[1]].sum().backward()
+        maps.append(source.grad[0].abs().mean(0).numpy())
+    return np.mean(maps, 0)
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assign(self, x):
+    self.inner.weight.data = self.inner.weight.data / self.inner.weight.data.norm()
+    return self.inner(x)
+
+
+def copy_in_place(self, x):
+    self.inner.weight.data.copy_(self.inner.weight.data / self.inner.weight.data.norm())
+    return self.inner(x)
+
+
+def double(self, x):
+    self.inner.weight.data.mul_(2)
+    return self.inner(x)
+
+
+def swallow(self, x):
+    try:
+        return x.tanh().numpy()
+    except RuntimeError:  # of a tensor that asks for a gradient
+        return x.tanh() * 2
+
+
+def remember(self, x):
+    if self.cache.table is None:
+        self.cache.table = torch.arange(x.shape[-1], dtype=x.dtype)
+    return x * self.cache.table
+
+
+def refuse_nan(self, x):
+    if x.isnan().any() or not torch.isfinite(x).all():
+        raise ValueError
+    return x.tanh()
+
+
+class Cache:
+    table = None
+
+
+FOLLOWED = {  # with the side of the theoretical field; None: it is infinite
+    "circular padding": (None, lambda: nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular", dtype=torch.float64)),
+    "circular padding beside a shortcut": (
+        None,
+        lambda: Behind(lambda self, x: x + self.inner(x), conv(padding_mode="circular")),
+    ),
+    "weights assigned": (5, lambda: Behind(assign)),
+    "weights copied into": (5, lambda: Behind(copy_in_place)),
+    "weights doubled": (5, lambda: Behind(double)),
+    "a number by numpy": (3, lambda: Behind(lambda self, x: x * float(np.abs(x.detach().numpy()).mean()))),
+    "values by numpy": (3, lambda: Behind(lambda self, x: x * torch.from_numpy(np.tanh(x.detach().numpy())))),
+    "data by numpy": (3, lambda: Behind(lambda self, x: x * torch.from_numpy(np.tanh(x.data.numpy())))),
+    "data": (3, lambda: Behind(lambda self, x: x * x.data.tanh())),
+    "a list of values": (3, lambda: Behind(lambda self, x: x * torch.tensor(x.detach().tolist()).to(x))),
+    "a question for gradients": (3, lambda: Behind(lambda self, x: x.tanh() if x.requires_grad else x)),
+    "an exception that is swallowed": (3, lambda: Behind(swallow)),
+    "an object that keeps a tensor": (3, lambda: Behind(remember, cache=Cache())),
+    "a test for NaN": (3, lambda: Behind(refuse_nan)),
+    "channels repeated": (3, lambda: Behind(lambda self, x: x.repeat(1, 2, 1, 1).tanh())),
+    "a checkpoint": (3, lambda: Behind(lambda self, x: checkpoint(torch.tanh, x, use_reentrant=False))),
+    "a reentrant checkpoint": (3, lambda: Behind(lambda self, x: checkpoint(torch.tanh, x, use_reentrant=True))),
+    "one pixel, stretched": (
+        None,
+        lambda: Behind(
+            lambda self, x: (
+                x + F.interpolate(F.adaptive_avg_pool2d(x, 1), x.shape[2:], mode="bilinear", align_corners=True)
+            )
+        ),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("what", FOLLOWED)
+def test_the_map_is_that_of_autograd_and_the_model_is_left_as_it_was(what):
+    side, build = FOLLOWED[what]
+    model = build()
+    expected, before = by_autograd(model, (6, 7)), state(model)
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        fields = [erf.measure(model, IMAGES) for _ in range(3)]
+    for field in fields:
+        np.testing.assert_allclose(field.map, expected, rtol=1e-9, atol=1e-12)
+        assert field.theoretical_rf == ((side, side) if side else (np.inf, np.inf))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Refusing(dict):
+    """A configuration that nobody may change, as diffusers' models have."""
+
+    def refuse(self, *args, **kwargs):
+        raise TypeError("frozen")
+
+    __setitem__ = __delitem__ = update = pop = clear = setdefault = refuse
+
+
+def test_a_dict_that_refuses_changes_is_left_alone():
+    model = Behind(lambda self, x: x.tanh(), config=Refusing(width=2))
+    assert erf.measure(model, IMAGES).theoretical_rf == (3, 3)
+    assert model.config == {"width": 2}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_each_image_has_its_own_random_numbers_of_numpy(own):
+    generator = np.random.default_rng(0) if own else np.random
+    drawn = []
+
+    def noisy(self, x):
+        drawn.append(generator.random() if own else generator.rand())
+        return x * drawn[-1]
+
+    model = Behind(noisy, generator=generator)
+    field = erf.measure(model, IMAGES)
+    assert len(drawn) == len(IMAGES) and field.settings["window"] == [[0, 11], [0, 13]]
+    np.testing.assert_allclose(field.map, erf.measure(model.outer, IMAGES).map * np.mean(drawn), rtol=1e-12)
+
+
+class Transposed(nn.Module):
+    """A batch norm before a layer on tokens: torch's gradient is wrong for one image."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm2d(2, dtype=torch.float64), nn.Linear(2, 2, dtype=torch.float64)
+        self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        return self.linear(self.norm(x).flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_batch_norms_have_the_gradient_of_finite_differences(crop):
+    model, step = Transposed().eval(), 1e-6
+    unit, pixels = (4, 5), [(channel, 4, 5) for channel in range(2)]
+    slopes = []
+    with torch.no_grad():
+        for channel, row, column in pixels:
+            moved = IMAGES.clone()
+            moved[:, channel, row, column] += step
+            slopes.append(((model(moved) - model(IMAGES))[:, :, 4, 5].sum(1) / step).abs().numpy())
+    expected = np.zeros((12, 14))
+    expected[unit] = np.mean(slopes)
+    for batch_size in (None, 1, 3):
+        field = erf.measure(model, IMAGES, unit=unit, crop=crop, batch_size=batch_size)
+        np.testing.assert_allclose(field.map, expected, rtol=1e-5, atol=1e-12)
+
+
+class Tokens(nn.Module):
+    """Patches as tokens, in an order that `arrange` gives them, with a class token."""
+
+    def __init__(self, arrange):
+        super().__init__()
+        self.patches, self.arrange = nn.Conv2d(2, 8, 2, 2, dtype=torch.float64), arrange
+        self.token = nn.Parameter(torch.randn(1, 1, 8, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.arrange(self.patches(x).flatten(2).transpose(1, 2), self.token.expand(len(x), 1, 8))
+
+
+ARRANGED = {
+    "the class token last": lambda tokens, token: torch.cat([tokens, token], 1),
+    "rows from below": lambda tokens, token: torch.cat([token, tokens.view(-1, 6, 7, 8).flip(1).flatten(1, 2)], 1),
+    "another order": lambda tokens, token: torch.cat([token, tokens[:, torch.randperm(42)]], 1),
+}
+
+
+@pytest.mark.parametrize("what", ARRANGED)
+def test_tokens_that_do_not_lie_as_their_number_suggests_are_refused(what):
+    torch.manual_seed(0)
+    with pytest.raises(
+        InputError, match=r"the model gives tokens, and that of unit \(2, 1\) depends most on the place"
+    ):
+        erf.measure(Tokens(ARRANGED[what]), IMAGES, unit=(2, 1))
+
+
+def test_tokens_behind_a_class_token_are_found():
+    field = erf.measure(Tokens(lambda tokens, token: torch.cat([token, tokens], 1)), IMAGES, unit=(2, 1))
+    assert np.argwhere(field.map).tolist() == [[4, 2], [4, 3], [5, 2], [5, 3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_warned_of(dtype):
+    model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Tanh()).to(dtype)
+    with pytest.warns(
+        UserWarning, match=r"the model is in b?float16, whose rounding changes its maps: measure model.f"
+    ):
+        erf.measure(model, IMAGES)
+
+
+SCRIPTED = "cannot be read in a scripted model: measure the model that was scripted"
+REFUSED = {
+    "weights without values": (lambda: conv(device="meta"), None, "weight is on the device 'meta' and has no values"),
+    "a lazy layer": (lambda: nn.LazyConv2d(2, 3), None, "weight has no shape yet: run the model once on such images"),
+    "a layer of a scripted model": (lambda: scripted(), "0", f"layer '0' {SCRIPTED}"),
+    "a layer of a traced model": (lambda: torch.jit.trace(stack(), IMAGES), "0", f"layer '0' {SCRIPTED}"),
+    "a layer in a scripted part": (
+        lambda: nn.Sequential(scripted()),
+        "0.1",
+        "layer '0.1' is scripted, and cannot be r",
+    ),
+}
+
+
+def stack():
+    return nn.Sequential(conv(), nn.Tanh(), conv())
+
+
+def scripted():
+    with warnings.catch_warnings(action="ignore"):  # torch means to give it up
+        return torch.jit.script(stack())
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_measured_ends_in_one_line(what):
+    build, layer, words = REFUSED[what]
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        model = build()
+    with pytest.raises(InputError, match=words):
+        erf.measure(model, IMAGES, layer)
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.jit.script, lambda model: torch.jit.trace(model, IMAGES), lambda model: torch.compile(model)]
+)
+def test_scripted_traced_and_compiled_models_are_measured(kind):
+    model = stack()
+    with warnings.catch_warnings(action="ignore"):
+        other = kind(model)
+    field, expected = erf.measure(other, IMAGES), erf.measure(model, IMAGES)
+    np.testing.assert_allclose(field.map, expected.map, rtol=1e-12)
+    assert field.theoretical_rf == (5, 5)
+
+
+def test_a_compiled_layer_is_that_of_the_model():
+    model = stack()
+    expected = erf.measure(model, IMAGES, "0")
+    for compiled in (torch.compile(model), nn.Sequential(torch.compile(model[0]), *model[1:])):
+        np.testing.assert_allclose(erf.measure(compiled, IMAGES, "0").map, expected.map, rtol=1e-12)
