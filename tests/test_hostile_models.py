@@ -214,16 +214,16 @@ ARRANGED = {
 
 
 @pytest.mark.parametrize("what", ARRANGED)
-def test_tokens_that_do_not_lie_as_their_number_suggests_are_refused(what):
+def test_tokens_that_do_not_lie_as_their_number_suggests_are_warned_of(what):
     torch.manual_seed(0)
-    with pytest.raises(
-        InputError, match=r"the model gives tokens, and that of unit \(2, 1\) depends most on the place"
-    ):
+    words = r"tokens, which are taken to lie row after row .* but that of unit \(2, 1\) depends most on the place of"
+    with pytest.warns(UserWarning, match=words):
         erf.measure(Tokens(ARRANGED[what]), IMAGES, unit=(2, 1))
 
 
 def test_tokens_behind_a_class_token_are_found():
-    field = erf.measure(Tokens(lambda tokens, token: torch.cat([token, tokens], 1)), IMAGES, unit=(2, 1))
+    with warnings.catch_warnings(action="error"):
+        field = erf.measure(Tokens(lambda tokens, token: torch.cat([token, tokens], 1)), IMAGES, unit=(2, 1))
     assert np.argwhere(field.map).tolist() == [[4, 2], [4, 3], [5, 2], [5, 3]]
 
 
@@ -285,3 +285,29 @@ def test_a_compiled_layer_is_that_of_the_model():
     expected = erf.measure(model, IMAGES, "0")
     for compiled in (torch.compile(model), nn.Sequential(torch.compile(model[0]), *model[1:])):
         np.testing.assert_allclose(erf.measure(compiled, IMAGES, "0").map, expected.map, rtol=1e-12)
+
+
+class Decoder(nn.Module):
+    """Two levels down and up again, as in a U-Net: a unit looks at its own pixel, and at a cell of 8 x 8."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(conv() for _ in range(3))
+
+    def forward(self, x):
+        first, second, third = self.layers
+        fine = first(x)
+        coarse = second(F.avg_pool2d(fine, 8).tanh())
+        return third(fine + F.interpolate(coarse, scale_factor=8, mode="nearest"))
+
+
+@pytest.mark.parametrize("unit", [(9, 10), (14, 22), (14, 17)])
+def test_a_unit_whose_field_has_no_middle_of_its_own_looks_where_its_impact_is(unit):
+    images = torch.randn(3, 2, 24, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(0)
+    field = erf.measure(Decoder(), images, unit=unit)
+    rows, columns = (np.average(np.arange(n), weights=field.map.sum(1 - axis)) for axis, n in enumerate((24, 32)))
+    np.testing.assert_allclose(field.position, (rows, columns))
+    assert np.abs(np.array(field.position) - unit).max() < 2
+    assert field.reference == "maximum" and field.settings["position"] == "middle of the impact"
+    assert np.isfinite(field.size) and field.size < 20

@@ -78,8 +78,12 @@ def measure(
 
     Returns
     -------
-    ReceptiveField, whose map is float64 (H, W), in the images' pixels. A list of them for a list of units, and a
-    list for a list of layers: by layer, and in that by unit.
+    ReceptiveField, whose map is float64 (H, W), in the images' pixels. A list of them for a list of units, and a list
+    for a list of layers: by layer, and in that by unit.
+
+    Its position is the middle of the theoretical field. Where that is not unique, as behind upsampling with a shortcut
+    beside it, the position is the mean position of the impact, sizes refer to the map's maximum, and
+    `settings["position"]` says so.
 
     Raises
     ------
@@ -143,13 +147,26 @@ def _in_the_whole(maps: np.ndarray, where: Unit) -> tuple[np.ndarray, Unit]:
 
 def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generator | None) -> ReceptiveField:
     """The field of runs (n, h, w), which are cropped to the unit's window: outside of it they are zero."""
+    reference = "centre"
+    if not where.has_one_middle and runs.any():
+        reference, settings = "maximum", {**settings, "position": "middle of the impact"}
+        where = replace(where, position=_middle_of(np.abs(runs).sum(0), where.window))
     if any(not first <= middle <= last for middle, (first, last) in zip(where.position, where.window, strict=True)):
         runs, where = _in_the_whole(runs, where)  # it looks at a place that is not in its window
     position = tuple(middle - first for middle, (first, _) in zip(where.position, where.window, strict=True))
-    field = ReceptiveField.from_runs(runs, position, where.theoretical_rf, settings, rng)
+    field = ReceptiveField.from_runs(runs, position, where.theoretical_rf, settings, rng, reference)
     whole = np.zeros(where.image)
     whole[where.slices] = field.map
     return replace(field, map=whole, position=where.position)
+
+
+def _middle_of(impact: np.ndarray, window: tuple[Pair, Pair]) -> tuple[float, float]:
+    """The mean position (row, column) in the image, weighted with the impact (h, w) of a window."""
+    marginals = impact.sum(1), impact.sum(0)
+    return tuple(
+        first + float((marginal * np.arange(len(marginal))).sum() / marginal.sum())
+        for marginal, (first, _) in zip(marginals, window, strict=True)
+    )
 
 
 def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

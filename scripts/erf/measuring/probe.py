@@ -47,6 +47,7 @@ class Unit:
     image : height and width of what the model was given
     window : first and last row, first and last column of the crop of the image that was computed on
     sees_all : the operation that sees the whole image, or that is unknown; None if there is none
+    has_one_middle : whether theory says where it looks; if not, its impact does
     """
 
     index: Pair
@@ -55,6 +56,7 @@ class Unit:
     image: Pair
     window: tuple[Pair, Pair]
     sees_all: str | None
+    has_one_middle: bool = True
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -151,7 +153,8 @@ class Probe:
         record = self.records[target.layer]
         index, cone = record.fields.plane.chosen(target.unit), self.cone(target)
         window = tuple((0, side - 1) for side in record.fields.image) if cone is None else cone.window
-        return Unit(index, *record.fields.field(index), record.fields.image, window, record.fields.sees_all)
+        fields = record.fields
+        return Unit(index, *fields.field(index), fields.image, window, fields.sees_all, fields.has_one_middle(index))
 
     def gradients(self, images: torch.Tensor) -> list[tuple[torch.Tensor, Unit]]:
         """Of each target the gradient, (n, C, h, w), in its unit's window, by images (n, C, H, W) on its device."""
@@ -198,7 +201,7 @@ class Probe:
             self._require_finite(gradient, values, images, target)
             self._check_sum(gradient, values, images, target, found.source, number < len(targets) - 1)
             if record.guessed:
-                self._require_place(record, gradient, unit, target)
+                self._look_for_place(record, gradient, unit, target)
             if cone is not None:
                 inside = gradient[:, :, *unit.slices]
                 if inside.count_nonzero() != gradient.count_nonzero():
@@ -210,17 +213,20 @@ class Probe:
             results.append((gradient[:, :, *unit.slices], unit))
         return results
 
-    def _require_place(self, record: Record, gradient: torch.Tensor, unit: Unit, target: Target) -> None:
-        """InputError if a unit, whose place among tokens was guessed by their number, depends most on another place."""
+    def _look_for_place(self, record: Record, gradient: torch.Tensor, unit: Unit, target: Target) -> None:
+        """Warn if a unit, whose place among tokens was guessed by their number, depends most on another place."""
         record.guessed = False
         plane = (record.fields.plane.rows, record.fields.plane.columns)
         cells = functional.adaptive_avg_pool2d(gradient[:1].abs().mean(1, keepdim=True), plane)[0, 0]
         strongest = divmod(int(cells.argmax()), plane[1])
         if strongest != unit.index:
+            which = f"{described(self.layers[target.layer])} gives tokens, which are taken to lie row after row behind"
             words = (
-                f"{described(self.layers[target.layer])} gives tokens, and that of unit {unit.index} depends most on"
+                f"{which} {record.fields.plane.before} others, but that of unit {unit.index} depends most on the place"
             )
-            raise InputError(f"{words} the place of {strongest}: say how they lie by layout=(rows, columns)")
+            warnings.warn(
+                f"{words} of {strongest}: if they lie so, give layout={plane}, else another layer", stacklevel=2
+            )
 
     def _of_cone(self, images: torch.Tensor, target: Target) -> tuple[torch.Tensor, Unit] | None:
         """None if the cone is not to be trusted: then the model does it."""

@@ -58,6 +58,20 @@ class UnitFields:
             size.append(last - first + 1)
         return tuple(map(float, position)), tuple(map(float, size))
 
+    def has_one_middle(self, unit: tuple[int, int]) -> bool:
+        """Whether the middle of a unit's field is, to a pixel, where it would be by the units' mean distance.
+
+        Behind upsampling by copies several units share a middle, while a shortcut beside it leads to each one's own
+        pixel: then the middle of the hull is not where the unit looks.
+        """
+        for windows, index, count in zip(self.local_windows, unit, (self.plane.rows, self.plane.columns), strict=True):
+            middle = windows.mean(0)
+            stride = (middle[count:] - middle[:count]).mean() / count
+            offset = (middle[:count] - stride * np.arange(count)).mean()
+            if abs(middle[index] - offset - stride * index) > 1:
+                return False
+        return True
+
     def covers_image(self, unit: tuple[int, int]) -> bool:
         """Whether one unit's field holds the whole image."""
         ends = (windows[:, index] for windows, index in zip(self.windows, unit, strict=True))
