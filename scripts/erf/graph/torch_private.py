@@ -3,8 +3,10 @@
 Names with an underscore in front, names in modules with one, and what torch's objects have of that kind.
 """
 
+import contextlib
 import functools
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
     "READ_NUMBER",
+    "TRACED_CONVOLUTION",
     "BatchNorm",
     "DispatchMode",
     "OpOverload",
     "TorchFunctionMode",
     "Traits",
     "declared_arguments",
+    "eager",
     "has_backward_hooks",
     "has_hooks",
     "overload_name",
@@ -49,6 +53,17 @@ def running_module() -> nn.Module | None:
     return frame and frame.f_locals["self"]
 
 
+@contextlib.contextmanager
+def eager() -> Iterator[None]:
+    """What torch.compile has compiled runs as it was written."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+TRACED_CONVOLUTION = torch.ops.aten._convolution.default  # torch.jit.trace's, with three more arguments
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default  # tensor.item()
 
 

@@ -1,12 +1,12 @@
 """The arithmetic of a measurement: evaluation mode, full precision, no denormal numbers."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+from erf.graph.torch_private import eager
 from erf.measuring.layer import evaluating
 
 
@@ -32,17 +32,7 @@ def full_precision(device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def measuring_mode(model: nn.Module, device: str) -> Iterator[None]:
-    with evaluating(model), full_precision(device), _no_denormals(), _eager():
-        yield
-
-
-@contextlib.contextmanager
-def _eager() -> Iterator[None]:
-    """What torch.compile has compiled runs as it was written."""
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
+    with evaluating(model), full_precision(device), _no_denormals(), eager():
         yield
 
 

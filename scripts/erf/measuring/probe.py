@@ -20,7 +20,7 @@ from erf.system.seeds import seed_for
 from erf.tracing.cone import Cone
 from erf.tracing.isolation import LeftAlone
 from erf.tracing.norms import SoundNorms
-from erf.tracing.record import Recorder
+from erf.tracing.record import Guarding
 
 # Bytes of activations for which a batch is chosen: of crops, and of whole images, whose batches save less time.
 AT_ONCE = {"cpu": 2**27, "gpu": 2**30}
@@ -179,7 +179,7 @@ class Probe:
         itself = any(one.changes_itself for one in self.records)
         mode = contextlib.nullcontext()
         if itself:
-            mode = Recorder(self.guard.before_write)
+            mode = Guarding(self.guard.before_write)
         elif any(one.needs_sound_norms for one in self.records):
             mode = SoundNorms()
         try:

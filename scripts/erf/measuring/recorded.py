@@ -18,7 +18,7 @@ from erf.ops.table import REGISTERED
 from erf.tracing.cone import Cone
 from erf.tracing.isolation import LeftAlone, no_collection
 from erf.tracing.norms import SoundNorms
-from erf.tracing.record import Recorder, Recording, Unfollowed
+from erf.tracing.record import Recorder, Unfollowed
 
 NO_GRADIENT = "the unit does not depend on the input by any gradient: choose another layer"
 
@@ -80,18 +80,18 @@ def record(
 
 
 def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Record], Pass]:
-    recorder, random_state = Recorder(guard.before_write), guard.random_state
+    random_state = guard.random_state
     source = images.detach().clone().requires_grad_()
     given = source.clone()  # the first operation may be in place
+    recorder = Recorder(given, model, guard.held, guard.before_write)
     try:
         with recorder:
             outputs = layer_outputs(model, given, layers)
     except NoPlane as error:
         raise NoPlane(f"{error}{_such_as(model, tuple(given.shape[1:]))}") from None
-    recording = Recording(recorder, given, guard.held, model)
     if guard.random_state != random_state:
-        recording.draws_outside()
-    records = [_record_of(model, recording, given, *one, layout) for one in zip(layers, outputs, strict=True)]
+        recorder.draws_outside()
+    records = [_record_of(model, recorder, given, *one, layout) for one in zip(layers, outputs, strict=True)]
     signature, kept = _kept_of(model)
     if kept is not None:
         if kept.get("structure") != signature:
@@ -146,12 +146,12 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     return records[0].fields.summary()
 
 
-def _record_of(model, recording: Recording, given, layer, output, layout) -> Record:
+def _record_of(model, recorder: Recorder, given, layer, output, layout) -> Record:
     graph, reason, image = None, "", tuple(given.shape[2:])
     if not output.requires_grad:
         raise InputError(NO_GRADIENT)
     try:
-        graph = recording.graph_of(output)
+        graph = recorder.graph_of(output)
         if graph is None:
             raise InputError(NO_GRADIENT)
     except Unfollowed as unfollowed:
@@ -161,7 +161,7 @@ def _record_of(model, recording: Recording, given, layer, output, layout) -> Rec
     except NoPlane as error:
         raise NoPlane(f"{error}{_such_as(model, tuple(given.shape[1:]))}") from None
     fields = unit_fields(graph, reason, plane, image)
-    not_croppable, one_by_one = recording.croppable or reason, recording.one_by_one
+    not_croppable, one_by_one = recorder.not_croppable or reason, recorder.one_by_one
     if graph is not None:
         one_by_one |= not graph.keeps_samples
         if not graph.repeatable:

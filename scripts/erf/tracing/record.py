@@ -5,6 +5,7 @@ makes a new tensor, so that the graph can be computed again in parts.
 """
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from erf.graph.axes import COLUMNS, PLAIN, ROWS, SAMPLES, plain
 from erf.graph.nodes import Graph, Operand, Operation, Value, as_list, mapped
 from erf.graph.torch_private import (
     READ_NUMBER,
+    TRACED_CONVOLUTION,
     DispatchMode,
     Traits,
     has_hooks,
@@ -47,104 +49,98 @@ class Unfollowed(Exception):  # noqa: N818, not a mistake of anybody's
     """The operations of a pass do not tell how its output depends on the image; the argument says why."""
 
 
-class Recorder(DispatchMode):
-    """Keeps every operation of a pass, in order, with its tensors.
-
-    before_write : called with each tensor that is about to be written into
-    """
+class Guarding(DispatchMode):
+    """Calls `before_write` with each tensor that is about to be written into."""
 
     def __init__(self, before_write: Callable[[torch.Tensor], None]):
         super().__init__()
-        self.before_write = before_write
-        self.calls: list[tuple] = []
-        self.made: set[int] = set()
-        self.left: list[tuple[torch.Tensor, str]] = []  # tensors whose values left torch
-        self._beside = self.norms = _Beside(self)
-
-    def __enter__(self):
-        self._beside.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        self._beside.__exit__(*error)
+        self._before_write = before_write
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
         written = traits_of(function).written
-        if written is not None:
-            target = args[written] if written < len(args) else None
-            if isinstance(target, torch.Tensor):
-                self.before_write(target)
-        results = function(*args, **kwargs)
-        self.note(function, args, kwargs, results)
-        return results
-
-    def note(self, function, args: tuple, kwargs: dict, results) -> None:
-        self.calls.append((function, args, kwargs, results, running_module()))
-        for tensor in as_list(results):
-            self.made.add(id(tensor))
+        if written is not None and written < len(args) and isinstance(args[written], torch.Tensor):
+            self._before_write(args[written])
+        return function(*args, **(kwargs or {}))
 
 
 class _Beside(SoundNorms):
-    """Notes what the dispatcher does not see: values that leave torch, and `tensor.data`."""
+    """Sees what the dispatcher does not: values that leave torch, hooks, and `tensor.data`."""
 
-    def __init__(self, recorder: Recorder):
+    def __init__(self, recorder: "Recorder"):
         super().__init__()
         self.recorder = recorder
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = super().__torch_function__(function, types, args, kwargs)
         if function == GET_DATA:
-            self.recorder.note(ATEN.detach.default, args[:1], {}, result)
-        elif function in LEAVING or function == SET_DATA:
-            self.recorder.left.append((args[0], getattr(function, "__name__", "data")))
+            self.recorder.follow(ATEN.detach.default, args[:1], {}, result)
+        elif function in LEAVING:
+            self.recorder.note_leaving(args[0], function.__name__)
+        elif function == SET_DATA:
+            self.recorder.note_assignment(args[0])
+        elif function is torch.Tensor.register_hook:
+            self.recorder.not_croppable = self.recorder.not_croppable or "it has hooks on tensors"
         return result
 
 
-@dataclass
+@dataclass(eq=False)
 class _Known:
-    """A tensor of the pass: its value, and the operation by which it is a view of another.
+    """A tensor of the pass: its value, and the view that it is of another tensor.
 
     value : None after a tensor of which it is a view, or a view of that tensor, was written into
+    asks : whether a gradient goes through it
+    viewed : the tensor of which it is a view, the operation with its other arguments, and which of its results it is
     """
 
-    tensor: torch.Tensor
     value: Value | None
-    viewed: tuple | None = None  # the call, and which of its results this is
+    asks: bool
+    viewed: tuple | None = None
     views: list["_Known"] = field(default_factory=list)
 
 
-class Recording:
-    """The graph of what a `Recorder` kept.
+class Recorder(Guarding):
+    """While it is entered, it makes a graph of the operations of a pass.
 
-    croppable : "" or why a part of the graph cannot be computed in place of the model
+    It keeps no tensor alive. What it finds:
+
+    not_croppable : "" or why a part of the graph cannot be computed in place of the model
     one_by_one : whether images may not share a pass
+    problem : "" or why the graph does not tell how results depend on the images
+    own_gradients : whether some gradients are not torch's
     """
 
-    def __init__(self, recorder: Recorder, images: torch.Tensor, own: set[int], model: nn.Module):
-        """images : (1, C, H, W), which the model was given; own : identities of tensors that the model holds"""
-        self._names = {id(module): name for name, module in model.named_modules()}
-        self._operands: list[Operand] = []
+    def __init__(self, images: torch.Tensor, model: nn.Module, held: set[int], before_write: Callable):
+        """images : (1, C, H, W), which the model will be given; held : identities of tensors that the model holds"""
+        super().__init__(before_write)
         _, channels, height, width = images.shape
         layout = (((SAMPLES, 1),), ((PLAIN, channels),), ((ROWS, height),), ((COLUMNS, width),))
         self.images = Value(tuple(images.shape), images.dtype, images.device, layout)
-        self.croppable, self.one_by_one, self.problem, self.own_gradients = "", False, "", False
-        self._own, self._made = own, recorder.made
-        self._known = {id(images): _Known(images, self.images)}
-        for call in recorder.calls:
-            self._follow(*call)
-        for tensor, how in recorder.left:
-            value = self._value(tensor)
-            if value is not None and not value.constant:
-                self._not_croppable(f"values leave torch ({how})")
-                self.one_by_one = True
-            elif how == "__set__":
-                self._not_croppable("it assigns weights")
+        self.not_croppable, self.one_by_one, self.problem, self.own_gradients = "", False, "", False
+        self._held, self._names = held, {id(module): name for name, module in model.named_modules()}
+        self._known: dict[int, _Known] = {}
+        self._alive: dict[int, weakref.ref] = {}
+        self._operands: list[Operand] = []
+        self._keep(images, _Known(self.images, images.requires_grad))
+        self.norms = _Beside(self)
+
+    def __enter__(self):
+        self.norms.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.norms.__exit__(*error)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = super().__torch_dispatch__(function, types, args, kwargs)
+        self.follow(function, args, kwargs or {}, results)
+        return results
 
     def graph_of(self, output: torch.Tensor) -> Graph | None:
         """The graph of a tensor of the pass; None if it is the same for all images. Unfollowed if it is not known."""
         final = self._value(output)
+        if output.requires_grad:
+            self._look_at(output)
         if self.problem:
             raise Unfollowed(self.problem)
         if final is None:
@@ -153,28 +149,92 @@ class Recording:
             return None
         return Graph(self.images, fused(_needed_for(final), final), final, self.own_gradients)
 
+    def follow(self, function, args: tuple, kwargs: dict, results) -> None:
+        """Take in an operation that has been performed."""
+        try:
+            self._follow(function, args, kwargs, as_list(results))
+        except Exception as error:  # a rule that does not serve: the model itself still does
+            self.problem = self.problem or f"{function} is not understood ({type(error).__name__}: {error})"
+
+    def note_leaving(self, tensor: torch.Tensor, how: str) -> None:
+        """The values of a tensor have left torch: what is made of them is not seen."""
+        value = self._value(tensor)
+        if value is not None and not value.constant:
+            self.not_croppable = self.not_croppable or f"values leave torch ({how})"
+            self.one_by_one = True
+
+    def note_assignment(self, tensor: torch.Tensor) -> None:
+        """`tensor.data` was assigned."""
+        value = self._value(tensor)
+        self.not_croppable = self.not_croppable or "it assigns the data of tensors"
+        if value is not None and not value.constant:
+            self.problem = self.problem or self.not_croppable
+
     def draws_outside(self) -> None:
         """Random numbers were drawn that are not torch's: each image is to have its own."""
         self.one_by_one = True
-        self._not_croppable("it draws random numbers")
+        self.not_croppable = self.not_croppable or "it draws random numbers"
 
-    def _not_croppable(self, reason: str) -> None:
-        self.croppable = self.croppable or reason
+    def _keep(self, tensor: torch.Tensor, known: _Known) -> None:
+        """Know a tensor by its identity, until it dies and another may get that."""
+        identity = id(tensor)
 
-    def _operation(self, function, args: tuple, kwargs: dict, module: nn.Module | None) -> Operation:
+        def forget(dead):
+            if self._alive.get(identity) is dead:
+                del self._alive[identity], self._known[identity]
+
+        self._known[identity] = known
+        self._alive[identity] = weakref.ref(tensor, forget)
+
+    def _operation(self, function, args: tuple, kwargs: dict) -> Operation:
         self._operands = []
         args, kwargs = mapped(args, self._operand), kwargs and mapped(kwargs, self._operand)
-        return Operation(function, args, kwargs, self._names.get(id(module), ""), self._operands)
+        return Operation(function, args, kwargs, self._names.get(id(running_module()), ""), self._operands)
 
-    def _follow(self, function, args: tuple, kwargs: dict, results, module: nn.Module | None) -> None:
+    def _operand(self, leaf: torch.Tensor) -> Operand | torch.Tensor:
+        value = self._value(leaf)
+        if value is not None:
+            asks = leaf.requires_grad
+            if asks and not value.constant:
+                self._look_at(leaf)
+            operand = Operand(value, not asks)
+            self._operands.append(operand)
+            return operand
+        if leaf.requires_grad:
+            self.problem = self.problem or "it computes with something else than torch's operations"
+        return leaf
+
+    def _look_at(self, tensor: torch.Tensor) -> None:
+        """Note what of a gradient the operations do not tell."""
+        if isinstance(tensor.grad_fn, BackwardCFunction) and not is_sound(tensor.grad_fn):
+            self.own_gradients = True
+            name = type(tensor.grad_fn).__name__
+            self.not_croppable = self.not_croppable or f"it has a gradient of its own ({name})"
+        if has_hooks(tensor):
+            self.not_croppable = self.not_croppable or "it has hooks on tensors"
+
+    def _value(self, tensor: torch.Tensor) -> Value | None:
+        known = self._known.get(id(tensor))
+        return known and self._of(known)
+
+    def _of(self, known: _Known) -> Value:
+        if known.value is None:  # viewed once more, after a write
+            base, function, args, kwargs, module, number, shape = known.viewed
+            own = Operand(self._of(base), not base.asks)
+            like = base.value
+            results = [Value(shape, like.dtype, like.device, ())] * (number + 1)
+            known.value = _make(Operation(function, (own, *args), kwargs, module, [own]), results)[number]
+        return known.value
+
+    def _follow(self, function, args: tuple, kwargs: dict, results: list) -> None:
         traits = traits_of(function)
         if traits.written is not None:
-            self._write(function, traits, args, kwargs, module)
+            self._write(function, traits, args, kwargs)
             return
-        if function is ATEN._convolution.default:  # in traced models
+        if function is TRACED_CONVOLUTION:
             function, args = ATEN.convolution.default, args[:9]
-        tensors = [one if isinstance(one, torch.Tensor) else None for one in as_list(results)]
-        operation = self._operation(function, args, kwargs, module)
+        tensors = [one if isinstance(one, torch.Tensor) else None for one in results]
+        operation = self._operation(function, args, kwargs)
         if function is READ_NUMBER:
             if not operation.constant and not _asks_whether_finite(operation):
                 self.problem = self.problem or f"the values of a tensor decide what is done ({function})"
@@ -184,92 +244,60 @@ class Recording:
             value = operation.argument("fill_value") if value is None else value
             where = {"dtype": like.dtype, "device": like.device}
             operation = Operation(ATEN.full.default, (list(like.shape), value), where, operation.module, [])
-        values = _make(operation, tensors)
+        asks = torch.is_grad_enabled() and any(not operand.detached for operand in operation.operands)
         base = self._known.get(id(args[0])) if traits.views and args else None
-        for number, (tensor, value) in enumerate(zip(tensors, values, strict=True)):
-            if value is None or id(tensor) in self._known:
-                continue
-            known = self._known[id(tensor)] = _Known(tensor, value)
+        for number, (tensor, value) in enumerate(zip(tensors, _make(operation, tensors), strict=True)):
+            if value is None or (id(tensor) in self._known and any(tensor is one for one in args)):
+                continue  # it gave back what it was given
+            known = _Known(value, asks)
             if traits.views:
-                known.viewed = (base, function, args, kwargs, module, number)
+                known.viewed = (base, function, args[1:], kwargs, operation.module, number, value.shape)
                 if base:
                     base.views.append(known)
-            if not value.constant:
-                self._look_at(tensor)
+            self._keep(tensor, known)
 
-    def _look_at(self, tensor: torch.Tensor) -> None:
-        """Note what of a gradient the operations do not tell."""
-        if isinstance(tensor.grad_fn, BackwardCFunction) and not is_sound(tensor.grad_fn):
-            self.own_gradients = True
-            self._not_croppable(f"it has a gradient of its own ({type(tensor.grad_fn).__name__})")
-        if has_hooks(tensor):
-            self._not_croppable("it has hooks on tensors")
-
-    def _operand(self, leaf: torch.Tensor) -> Operand | torch.Tensor:
-        value = self._value(leaf)
-        if value is not None:
-            operand = Operand(value, not leaf.requires_grad)
-            self._operands.append(operand)
-            return operand
-        if leaf.requires_grad:
-            self.problem = self.problem or "it computes with something else than torch's operations"
-        return leaf
-
-    def _value(self, tensor: torch.Tensor) -> Value | None:
-        known = self._known.get(id(tensor))
-        return known and self._of(known)
-
-    def _of(self, known: _Known) -> Value | None:
-        if known.value is None:  # viewed once more, after a write
-            base, function, args, kwargs, module, number = known.viewed
-            self._of(base)
-            operation = self._operation(function, args, kwargs, module)
-            known.value = _make(operation, [known.tensor] * (number + 1))[number]
-        return known.value
-
-    def _write(self, function, traits: Traits, args: tuple, kwargs: dict, module: nn.Module | None) -> None:
-        operation = self._operation(function, args, kwargs, module)
+    def _write(self, function, traits: Traits, args: tuple, kwargs: dict) -> None:
+        operation = self._operation(function, args, kwargs)
         target = args[traits.written] if traits.written < len(args) else None
         known = self._known.get(id(target))
-        if known is None and operation.constant and id(target) in self._own:
-            known = self._known[id(target)] = _Known(target, None)  # such as a counter
+        if known is None and operation.constant and id(target) in self._held:
+            known = _Known(None, False)  # such as a counter
+            self._keep(target, known)
         if known is None or traits.pure is None:
             self._lost(operation, "it writes into tensors in a way that is not known")
             return
         operation = Operation(traits.pure, operation.args, operation.kwargs, operation.module, operation.operands)
         known.value = _make(operation, [target])[0]
+        known.asks = torch.is_grad_enabled() and any(not operand.detached for operand in operation.operands)
         _spoil(known, None)
         while known.viewed:
-            base, *call, number = known.viewed
-            written = self._written_back(base, known, *call, number)
+            base, *view = known.viewed
+            written = base and self._written_back(base, known, *view)
             if written is None:
                 self._lost(operation, "it writes into a part of a tensor")
                 return
-            base.value = written
+            base.value, base.asks = written, base.asks or known.asks
             _spoil(base, known)
             known = base
 
     def _lost(self, operation: Operation, reason: str) -> None:
         """What an operation writes is not known further on; if it is the same for all images, the windows are."""
         if operation.constant:
-            self._not_croppable(reason)
-        self.problem = self.problem or ("" if operation.constant else f"{reason} ({operation})")
+            self.not_croppable = self.not_croppable or reason
+        else:
+            self.problem = self.problem or f"{reason} ({operation})"
 
-    def _written_back(self, base: _Known | None, part: _Known, function, args, kwargs, module, number) -> Value | None:
+    def _written_back(self, base: _Known, part: _Known, function, args, kwargs, module, number, _) -> Value | None:
         """The value of `base` after its view `part` was written into; None if that has no operation."""
-        if base is None:
-            return None
-        view = Operation(function, args, kwargs, self._names.get(id(module), ""), [])
-        own, new = (
-            Operand(self._of(base), not base.tensor.requires_grad),
-            Operand(part.value, not part.tensor.requires_grad),
-        )
-        found = _inverse(view, base.tensor, number, own, new)
+        whole = self._of(base)
+        own, new = Operand(whole, not base.asks), Operand(part.value, not part.asks)
+        view = Operation(function, (own, *args), kwargs, module, [own])
+        found = _inverse(view, whole.shape, number, own, new)
         if found is None or found is new:
             return found and part.value
         function, args = found
         operands = [leaf for leaf in (own, new) if leaf in args]
-        return _make(Operation(function, args, {}, view.module, operands), [base.tensor])[0]
+        return _make(Operation(function, args, {}, module, operands), [whole])[0]
 
 
 # From a test of each value to one answer for all.
@@ -296,19 +324,22 @@ def _asks_whether_finite(read: Operation) -> bool:
     return True
 
 
-def _inverse(view: Operation, base: torch.Tensor, number: int, own: Operand, new: Operand):
-    """Function and arguments that put a view, `new`, back into its base, `own`; `new` itself where both are one."""
+def _inverse(view: Operation, base: tuple[int, ...], number: int, own: Operand, new: Operand):
+    """Function and arguments that put a view, `new`, back into its base, `own` of shape `base`.
+
+    `new` itself where both are one; None if there is no such function.
+    """
     name, argument = view.name, view.argument
     if name in ("alias", "detach", "lift_fresh"):
         return new
     if name in ("view", "_unsafe_view", "squeeze"):
-        return ATEN.view.default, (new, list(base.shape))
+        return ATEN.view.default, (new, list(base))
     if name == "unsqueeze":
         return ATEN.squeeze.dim, (new, argument("dim"))
     if name in ("transpose", "t"):
         return view.function, (new, *view.args[1:])
     if name == "permute":
-        dims = [d % base.dim() for d in argument("dims")]
+        dims = [d % len(base) for d in argument("dims")]
         return ATEN.permute.default, (new, [dims.index(d) for d in range(len(dims))])
     if name == "slice":
         rest = [argument(one) for one in ("dim", "start", "end", "step")]
@@ -318,7 +349,7 @@ def _inverse(view: Operation, base: torch.Tensor, number: int, own: Operand, new
     if name == "unbind":
         return ATEN.select_scatter.default, (own, new, argument("dim"), number)
     if name in ("split", "split_with_sizes"):
-        dim, length = argument("dim"), base.shape[argument("dim")]
+        dim, length = argument("dim"), base[argument("dim")]
         sizes = argument("split_sizes") or [argument("split_size")] * -(-length // argument("split_size"))
         first = sum(sizes[:number])
         return ATEN.slice_scatter.default, (own, new, dim, first, min(first + sizes[number], length), 1)
