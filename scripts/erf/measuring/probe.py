@@ -15,7 +15,16 @@ from erf.errors import InputError, is_out_of_memory
 from erf.graph.torch_private import has_backward_hooks
 from erf.measuring.layer import device_and_dtype, layer_output, layer_outputs
 from erf.measuring.plane import described
-from erf.measuring.recorded import NO_GRADIENT, Pass, Record, known_records, record
+from erf.measuring.recorded import (
+    AGREEMENT,
+    NO_GRADIENT,
+    Pass,
+    Record,
+    distance,
+    known_records,
+    record,
+    record_large,
+)
 from erf.system.seeds import seed_for
 from erf.tracing.cone import Cone
 from erf.tracing.isolation import LeftAlone
@@ -31,10 +40,6 @@ LARGEST_BATCH = 64
 
 
 WORTHWHILE = 0.6  # of the arithmetic for the whole image: the cone is computed apart if it takes a smaller share
-
-
-# By how much the gradient of a cone may differ from the model's, as a share; in float32 rounding closes gates of ReLUs.
-AGREEMENT = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
 Pair = tuple[int, int]
@@ -117,6 +122,8 @@ class Probe:
             self.records = known_records(self.model, images[:1].to(**place), self.layers, self.layout)
             if self.records is None or any(one.changes_itself for one in self.records):
                 self.guard = LeftAlone(self.model)
+            if self.records is None and self.crop:
+                self.records = self._records_of_large(images[:1].to(**place))
             if self.records is None:
                 return 1  # the pass that is recorded
             for one in self.records:
@@ -125,6 +132,15 @@ class Probe:
         if any(one.one_by_one for one in self.records):
             return 1
         return given or min(self._at_once(images, target) for target in self.targets)
+
+    def _records_of_large(self, image: torch.Tensor) -> list[Record] | None:
+        try:
+            found = record_large(self.model, image, self.layers, self.layout, self.guard)
+        finally:
+            changed = self.guard.put_back()
+        for one in found or []:
+            one.changes_itself = changed
+        return None if changed else found
 
     def _at_once(self, images: torch.Tensor, target: Target) -> int:
         """Images whose activations stay within the memory that pays."""
@@ -143,10 +159,7 @@ class Probe:
         index = record.fields.plane.chosen(target.unit)
         if WORTHWHILE < 1 and record.fields.covers_image(index):
             return None
-        if index not in record.cones:
-            axes = record.graph.output.sizes
-            record.cones[index] = Cone(record.graph, {axis: (index[axis],) * 2 for axis in axes})
-        cone = record.cones[index]
+        cone = record.cone(index)
         return cone if cone.share < WORTHWHILE else None
 
     def unit(self, target: Target) -> Unit:
@@ -234,7 +247,8 @@ class Probe:
         try:
             if not record.checked and not self._check(record, images, target):
                 return None
-            values, source = self._values_of_cone(record, unit.index, images[:, :, *unit.slices])
+            source = images[:, :, *unit.slices].detach().clone().requires_grad_()
+            values = record.values_of_cone(unit.index, source)
         except Exception as error:
             if is_out_of_memory(error) or isinstance(error, InputError):
                 raise
@@ -253,13 +267,6 @@ class Probe:
         found = [self._of_cone(image, target) for image in images.split(1)]
         return None if None in found else (torch.cat([gradient for gradient, _ in found]), found[0][1])
 
-    def _values_of_cone(self, record: Record, index: Pair, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The unit's values (n, K), and the images' window, of which they are a function."""
-        cone, source = record.cones[index], crop.detach().clone().requires_grad_()
-        output = cone.run(source)
-        index, plane = record.fields.plane.cropped(index, cone.graph.output.sizes)
-        return plane.values(output, index), source
-
     def _check(self, record: Record, images: torch.Tensor, target: Target) -> bool:
         """Whether a cone gives what the model gives, for the image that was recorded, or for one of these."""
         for _ in range(2):
@@ -268,9 +275,10 @@ class Probe:
             if record.not_croppable:
                 return False
             index, crop, expected, values, weights = record.to_check
-            found, source = self._values_of_cone(record, index, crop)
+            source = crop.detach().clone().requires_grad_()
+            found = record.values_of_cone(index, source)
             gradient = self._backwards(found, weights, source, False)
-            error = max(_distance(gradient, expected), _distance(found, values))
+            error = max(distance(gradient, expected), distance(found, values))
             record.to_check = None
             if error <= AGREEMENT[gradient.dtype]:
                 record.checked = True
@@ -322,12 +330,6 @@ class Probe:
         if other > 0 and largest <= 1000 * torch.finfo(values.dtype).eps * other:
             words = "the sum over channels is constant, as it is behind a layer norm or a softmax"
             raise InputError(f"{words}: take channels='each', or one by its number")
-
-
-def _distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Summed difference, as a share of what is expected."""
-    found, expected = found.detach(), expected.detach()
-    return float((found - expected).abs().sum() / expected.abs().sum().clamp_min(torch.finfo(expected.dtype).tiny))
 
 
 def describe_not_finite(model: nn.Module, source: torch.Tensor, layer: str | None) -> str:

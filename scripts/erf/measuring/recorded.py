@@ -9,7 +9,7 @@ from torch import nn
 
 from erf.errors import InputError
 from erf.graph.axes import AXES
-from erf.graph.nodes import Graph
+from erf.graph.nodes import Graph, Operation
 from erf.measuring.layer import device_and_dtype, last_layer, layer_outputs
 from erf.measuring.plane import NoPlane, plane_of
 from erf.measuring.precision import measuring_mode
@@ -19,6 +19,11 @@ from erf.tracing.cone import Cone
 from erf.tracing.isolation import LeftAlone, no_collection
 from erf.tracing.norms import SoundNorms
 from erf.tracing.record import Recorder, Unfollowed
+
+# By how much a cone may differ from the model, as a share; in float32 rounding closes gates of ReLUs.
+AGREEMENT = {torch.float32: 1e-2, torch.float64: 1e-6}
+PILOTS, SMALLEST_PILOT = 4, 64  # side of a large image over that of its pilot, and the smallest such, in pixels
+
 
 NO_GRADIENT = "the unit does not depend on the input by any gradient: choose another layer"
 
@@ -30,6 +35,7 @@ class Record:
     graph : None if the operations do not tell how the output depends on the image
     not_croppable : "" or why a part of the graph cannot be computed in place of the model
     one_by_one : whether each image needs a pass of its own
+    operations : of the graph, as they were performed
     changes_itself : whether the model writes into its weights or buffers, or keeps something, when it runs
     guessed : whether the places of tokens are guessed by their number
     needs_sound_norms : whether torch's own gradient of its batch norms may be wrong
@@ -39,12 +45,24 @@ class Record:
     fields: UnitFields
     not_croppable: str
     one_by_one: bool
+    operations: list[Operation]
     changes_itself: bool = True
     needs_sound_norms: bool = True
     cones: dict[tuple[int, int], Cone] = field(default_factory=dict)
     guessed: bool = False
     checked: bool = False
     to_check: tuple | None = None
+
+    def cone(self, unit: tuple[int, int]) -> Cone:
+        """The cone of one unit."""
+        if unit not in self.cones:
+            self.cones[unit] = Cone(self.graph, {axis: (unit[axis],) * 2 for axis in self.graph.output.sizes})
+        return self.cones[unit]
+
+    def values_of_cone(self, unit: tuple[int, int], window: torch.Tensor) -> torch.Tensor:
+        """The unit's values (n, K), for images that are cropped to its window."""
+        index, plane = self.fields.plane.cropped(unit, self.graph.output.sizes)
+        return plane.values(self.cone(unit).run(window), index)
 
 
 @dataclass
@@ -79,6 +97,77 @@ def record(
         return _recorded(model, images, layers, layout, guard)
 
 
+def record_large(
+    model: nn.Module, images: torch.Tensor, layers: Sequence[str | None], layout, guard: LeftAlone
+) -> list[Record] | None:
+    """As `record`, for an image so large that a backward pass through all of it is to be spared.
+
+    A crop of the image, the pilot, is recorded with its gradient, by which the cone is checked. The image itself only
+    goes forward: its operations must be the pilot's, and its values those of the cone. None if the image is not large,
+    if cropping would not pay, or if anything differs.
+    """
+    sides = [max(SMALLEST_PILOT, 32 * round(side / PILOTS / 32)) for side in images.shape[2:]]
+    if any(PILOTS * side > 1.3 * length for side, length in zip(sides, images.shape[2:], strict=True)):
+        return None
+    starts = [(length - side) // 2 for side, length in zip(sides, images.shape[2:], strict=True)]
+    pilot = images[:, :, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
+    try:
+        pilots, found = record(model, pilot, layers, layout, guard)
+        if not all(_is_small(one, images) for one in pilots):
+            return None
+        for one, output in zip(pilots, found.outputs, strict=True):
+            unit = one.fields.plane.chosen("center")
+            values = one.fields.plane.values(output, unit)
+            weights = (
+                torch.arange(1, values.shape[1] + 1, device=values.device).to(values.dtype).cos().expand_as(values)
+            )
+            (expected,) = torch.autograd.grad(values, found.source, weights, retain_graph=True)
+            cone = one.cone(unit)
+            source = pilot[:, :, *cone.slices].detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(one.values_of_cone(unit, source), source, weights)
+            inside = expected[:, :, *cone.slices]
+            if inside.count_nonzero() != expected.count_nonzero() or _differ(gradient, inside):
+                return None
+        needs_sound_norms = found.norms.needed
+        del found
+        with no_collection():
+            records, outputs = _recorded_forward(model, images, layers, layout, guard, pilots)
+        for one, output in zip(records, outputs, strict=True):
+            unit = one.fields.plane.chosen("center")
+            with torch.no_grad():
+                values = one.values_of_cone(unit, images[:, :, *one.cone(unit).slices])
+            if one.not_croppable or _differ(values, one.fields.plane.values(output, unit)):
+                return None
+            one.checked, one.needs_sound_norms = True, needs_sound_norms
+    except (InputError, Unfollowed):
+        return None
+    return records
+
+
+def _is_small(one: Record, images: torch.Tensor) -> bool:
+    """Whether the fields of units are so much smaller than the images that a crop is worth a pilot."""
+    if one.not_croppable or one.graph is None:
+        return False
+    sizes = one.fields.field(one.fields.plane.chosen("center"))[1]
+    return all(size < 0.6 * side for size, side in zip(sizes, images.shape[2:], strict=True))
+
+
+def _differ(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    return not distance(found, expected) <= AGREEMENT.get(found.dtype, 0)
+
+
+def _recorded_forward(model, images, layers, layout, guard: LeftAlone, pilots: list[Record]):
+    """The records of a pass without gradients, and its outputs."""
+    given = images.clone()
+    recorder = Recorder(given, model, guard.held, guard.before_write)
+    with recorder:
+        outputs = layer_outputs(model, given, layers)
+    found = zip(layers, outputs, pilots, strict=True)
+    records = [_record_of(model, recorder, given, *one, layout, its.operations) for *one, its in found]
+    _keep(model, images, layers, layout, records)
+    return records, outputs
+
+
 def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Record], Pass]:
     random_state = guard.random_state
     source = images.detach().clone().requires_grad_()
@@ -92,13 +181,17 @@ def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Rec
     if guard.random_state != random_state:
         recorder.draws_outside()
     records = [_record_of(model, recorder, given, *one, layout) for one in zip(layers, outputs, strict=True)]
+    _keep(model, images, layers, layout, records)
+    return records, Pass(source, outputs, recorder.norms)
+
+
+def _keep(model, images, layers, layout, records: list[Record]) -> None:
     signature, kept = _kept_of(model)
     if kept is not None:
         if kept.get("structure") != signature:
             kept.clear()
         kept["structure"] = signature
         kept.update({_key(images, layer, layout): one for layer, one in zip(layers, records, strict=True)})
-    return records, Pass(source, outputs, recorder.norms)
 
 
 def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: tuple[int, int, int]) -> TheoreticalRF:
@@ -146,15 +239,17 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     return records[0].fields.summary()
 
 
-def _record_of(model, recorder: Recorder, given, layer, output, layout) -> Record:
+def _record_of(model, recorder: Recorder, given, layer, output, layout, like=None) -> Record:
     graph, reason, image = None, "", tuple(given.shape[2:])
-    if not output.requires_grad:
+    if not output.requires_grad and like is None:
         raise InputError(NO_GRADIENT)
     try:
-        graph = recorder.graph_of(output)
+        graph = recorder.graph_of(output, like)
         if graph is None:
             raise InputError(NO_GRADIENT)
     except Unfollowed as unfollowed:
+        if like is not None:
+            raise
         reason = str(unfollowed)
     try:
         plane = plane_of(tuple(output.shape), 1, image, graph and graph.output.layout, layout, layer)
@@ -169,7 +264,16 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout) -> Recor
     else:
         one_by_one = True
     known = graph is not None and len(graph.output.sizes) == len(AXES)
-    return Record(graph, fields, not_croppable, one_by_one, guessed=not known and layout is None and output.dim() == 3)
+    operations = recorder.operations.get(id(output), [])
+    return Record(
+        graph, fields, not_croppable, one_by_one, operations, guessed=not known and layout is None and output.dim() == 3
+    )
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Summed difference, as a share of what is expected."""
+    found, expected = found.detach(), expected.detach()
+    return float((found - expected).abs().sum() / expected.abs().sum().clamp_min(torch.finfo(expected.dtype).tiny))
 
 
 def _such_as(model: nn.Module, input_shape: tuple[int, ...]) -> str:

@@ -49,6 +49,11 @@ class Cone:
         """Of the image: first and last row, first and last column."""
         return tuple(self.windows[None][axis] for axis in AXES)
 
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Of rows and columns: the window."""
+        return tuple(slice(first, last + 1) for first, last in self.window)
+
     @functools.cached_property
     def share(self) -> float:
         """Cost of the crops over the cost of whole planes."""

@@ -120,6 +120,7 @@ class Recorder(Guarding):
         self._known: dict[int, _Known] = {}
         self._alive: dict[int, weakref.ref] = {}
         self._operands: list[Operand] = []
+        self.operations: dict[int, list[Operation]] = {}  # by the identity of the output, as they were performed
         self._keep(images, _Known(self.images, images.requires_grad))
         self.norms = _Beside(self)
 
@@ -136,8 +137,12 @@ class Recorder(Guarding):
         self.follow(function, args, kwargs or {}, results)
         return results
 
-    def graph_of(self, output: torch.Tensor) -> Graph | None:
-        """The graph of a tensor of the pass; None if it is the same for all images. Unfollowed if it is not known."""
+    def graph_of(self, output: torch.Tensor, like: list[Operation] | None = None) -> Graph | None:
+        """The graph of a tensor of the pass; None if it is the same for all images. Unfollowed if it is not known.
+
+        like : what `operations_of` gave for a smaller image, in a pass that had gradients, if this one has none;
+            Unfollowed if the operations are others
+        """
         final = self._value(output)
         if output.requires_grad:
             self._look_at(output)
@@ -147,7 +152,10 @@ class Recorder(Guarding):
             raise Unfollowed("its output comes from elsewhere")
         if final.constant:
             return None
-        return Graph(self.images, fused(_needed_for(final), final), final, self.own_gradients)
+        operations = self.operations[id(output)] = _needed_for(final)
+        if like is not None:
+            _take_gradients(operations, like)
+        return Graph(self.images, fused(operations, final), final, self.own_gradients)
 
     def follow(self, function, args: tuple, kwargs: dict, results) -> None:
         """Take in an operation that has been performed."""
@@ -376,6 +384,18 @@ def _make(operation: Operation, tensors: list) -> list[Value | None]:
         made = None if tensor is None else Value(shape, tensor.dtype, tensor.device, tuple(layout), operation)
         operation.outputs.append(made)
     return operation.outputs
+
+
+def _take_gradients(operations: list[Operation], like: list[Operation]) -> None:
+    """Which operands are detached, from a pass that had gradients; Unfollowed if that has other operations."""
+    if len(operations) != len(like):
+        raise Unfollowed("another number of operations")
+    for operation, known in zip(operations, like, strict=True):
+        same = (operation.function, operation.module) == (known.function, known.module)
+        if not same or len(operation.operands) != len(known.operands):
+            raise Unfollowed(f"other operations: {operation} in place of {known}")
+        for operand, its in zip(operation.operands, known.operands, strict=True):
+            operand.detached = its.detached
 
 
 def _needed_for(output: Value) -> list[Operation]:
