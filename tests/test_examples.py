@@ -9,7 +9,7 @@ import erf
 
 EXAMPLES = [
     *("measure", "theoretical_rf", "ReceptiveField", "ReceptiveField.with_spacing"),
-    *("by_convention", "perturbed", "overlap", "Monitor", "compare"),
+    *("by_convention", "perturbed", "overlap", "Monitor", "compare", "profile"),
 ]
 
 

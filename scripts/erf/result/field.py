@@ -36,14 +36,17 @@ def bootstrap_sizes(
     """
     runs = len(maps)
     flat = maps.reshape(runs, -1)
-    sizes = np.empty(replicates)
+    weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=replicates)  # (replicates, runs)
+    distinct, which = np.unique(weights, axis=0, return_inverse=True)  # of four runs there are only 35
+    if len(distinct) > replicates / 2:
+        distinct, which = weights, np.arange(replicates)
+    sizes = np.empty(len(distinct))
     chunk = max(1, 2**24 // flat.shape[1])  # replicates at a time, so that their maps stay within 128 MiB
-    for start in range(0, replicates, chunk):
-        count = min(chunk, replicates - start)
-        weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=count)  # (count, runs)
-        means = np.abs(weights @ flat / runs).reshape(count, *maps.shape[1:])
-        sizes[start : start + count] = erf_size(means, position, threshold, reference)
-    return sizes
+    for start in range(0, len(distinct), chunk):
+        drawn = distinct[start : start + chunk]
+        means = np.abs(drawn @ flat / runs).reshape(len(drawn), *maps.shape[1:])
+        sizes[start : start + len(drawn)] = erf_size(means, position, threshold, reference)
+    return sizes[which]
 
 
 @dataclass(frozen=True)
