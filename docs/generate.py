@@ -63,10 +63,11 @@ def finding(claim: dict) -> str:
 
 def part_of(claim: dict, part: dict) -> str:
     label = f"{part['label']}: " if part["label"] else ""
+    shrinks = claim["unit"] == "× before" and part["value"] is not None and (number(part["high"]) or np.inf) < 1
     if part["value"] is None:
         return label + part["absent"]
     interval = with_interval(part["value"], number(part["low"]), number(part["high"]), claim["digits"])
-    return f"{label}{interval} {claim['unit']}".strip()
+    return f"{label}{interval} {claim['unit']}{', which is a shrinkage' if shrinks else ''}".strip()
 
 
 def capital(text: str) -> str:
@@ -165,6 +166,23 @@ def growth_table() -> str:
         rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own))])
     header = ["", "γ", "σ, pixels", "after / before", "ERF size, pixels", "after / before", "test score", "seeds"]
     return table(header, rows)
+
+
+def secondary_table() -> str:
+    """After / before of the outcomes that docs/protocol.md calls secondary, over its seeds."""
+    erf = pd.read_csv(REFERENCE / "short/erf.csv")
+    erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
+    rows = []
+    for _, here in erf.groupby("name", sort=False):
+        snapshots = ("epoch_000", f"epoch_{here['epoch'].max():03d}", "best")
+        before, last, best = (here[here["snapshot"] == snapshot].set_index("seed") for snapshot in snapshots)
+        row = [DATASETS[here["dataset"].iloc[0]].title, f"{here['residual_scale'].iloc[0]:g}"]
+        for after, quantity in ((best, "sigma"), (best, "size"), (last, "size_e2"), (last, "size_maximum")):
+            ratio = np.exp(mean_interval(np.log(after[quantity] / before[quantity])))
+            row.append(over_seeds(tuple(ratio), len(before), 3))
+        rows.append(row)
+    header = ["", "γ", "σ, best snapshot", "size, best snapshot", "size above e⁻²", "size above 4.55 % of the maximum"]
+    return f"Secondary outcomes, after / before, which have no verdict:\n\n{table(header, rows)}"
 
 
 def scores_of(training: str) -> pd.Series:
@@ -294,7 +312,7 @@ SHOWN_WITH = {  # tables that stand below a figure
     "structures": [structure_table],
     "growth": [slope_table],
     "sensitivity": [sample_table],
-    "before_after": [growth_table],
+    "before_after": [growth_table, secondary_table],
     "convergence": [convergence_table],
     "units": [units_table],
     "initialization": [initialization_table],
