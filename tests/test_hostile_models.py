@@ -311,3 +311,49 @@ def test_a_unit_whose_field_has_no_middle_of_its_own_looks_where_its_impact_is(u
     assert np.abs(np.array(field.position) - unit).max() < 2
     assert field.reference == "maximum" and field.settings["position"] == "middle of the impact"
     assert np.isfinite(field.size) and field.size < 20
+
+
+class Settings:
+    power = 1.0
+
+
+CHANGES = {
+    "a number": lambda model: setattr(model, "power", 2.0),
+    "a number in an object": lambda model: setattr(model.settings, "power", 2.0),
+    "a number in a list": lambda model: model.powers.__setitem__(0, 2.0),
+    "an array": lambda model: setattr(model, "table", np.full((1, 2, 12, 14), 2.0)),
+    "a tensor": lambda model: setattr(model, "tensor", torch.full((1, 2, 12, 14), 2.0, dtype=torch.float64)),
+    "a layer's stride": lambda model: setattr(model.outer, "stride", (2, 2)),
+    "a layer": lambda model: setattr(model, "inner", conv(5)),
+    "weights": lambda model: model.inner.weight.data.mul_(2),
+    "new weights": lambda model: setattr(model.inner, "weight", nn.Parameter(model.inner.weight.detach() * 2)),
+    "training in between": lambda model: train(model),
+}
+
+
+def train(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    model(IMAGES).square().sum().backward()
+    optimizer.step()
+
+
+def changing(self, x):
+    x = self.inner(x) * (self.power * self.settings.power * self.powers[0])
+    if x.shape[2:] == (12, 14):
+        x = x * torch.from_numpy(self.table) * self.tensor
+    return x.tanh()
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_is_kept_of_a_model_is_dropped_when_it_changes(what):
+    torch.manual_seed(0)
+    ones = torch.ones(1, 2, 12, 14, dtype=torch.float64)
+    held = {"power": 1.0, "settings": Settings(), "powers": [1.0], "table": ones.numpy(), "tensor": ones}
+    model = Behind(changing, **held)
+    first = erf.measure(model, IMAGES)
+    CHANGES[what](model)
+    for _ in range(2):
+        second = erf.measure(model, IMAGES)
+        expected = by_autograd(model, second.settings["unit"])
+        np.testing.assert_allclose(second.map, expected, rtol=1e-9, atol=1e-12)
+    assert not np.array_equal(first.map, second.map)

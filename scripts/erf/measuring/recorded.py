@@ -36,6 +36,7 @@ class Record:
     not_croppable : "" or why a part of the graph cannot be computed in place of the model
     one_by_one : whether each image needs a pass of its own
     operations : of the graph, as they were performed
+    foreign : whether it has tensors that neither the model holds nor torch has computed, which may be others next time
     changes_itself : whether the model writes into its weights or buffers, or keeps something, when it runs
     guessed : whether the places of tokens are guessed by their number
     needs_sound_norms : whether torch's own gradient of its batch norms may be wrong
@@ -46,6 +47,7 @@ class Record:
     not_croppable: str
     one_by_one: bool
     operations: list[Operation]
+    foreign: bool
     changes_itself: bool = True
     needs_sound_norms: bool = True
     cones: dict[tuple[int, int], Cone] = field(default_factory=dict)
@@ -187,7 +189,7 @@ def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Rec
 
 def _keep(model, images, layers, layout, records: list[Record]) -> None:
     signature, kept = _kept_of(model)
-    if kept is not None:
+    if kept is not None and not any(one.foreign for one in records):
         if kept.get("structure") != signature:
             kept.clear()
         kept["structure"] = signature
@@ -265,9 +267,8 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout, like=Non
         one_by_one = True
     known = graph is not None and len(graph.output.sizes) == len(AXES)
     operations = recorder.operations.get(id(output), [])
-    return Record(
-        graph, fields, not_croppable, one_by_one, operations, guessed=not known and layout is None and output.dim() == 3
-    )
+    guessed = not known and layout is None and output.dim() == 3
+    return Record(graph, fields, not_croppable, one_by_one, operations, recorder.foreign, guessed=guessed)
 
 
 def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -296,15 +297,30 @@ def _kept_of(model: nn.Module) -> tuple[tuple, dict | None]:
         return (), None
 
 
+SIMPLE = frozenset({bool, int, float, str, type(None)})
+
+
 def _structure_of(model: nn.Module) -> tuple:
     """Whatever decides which operations a model performs, but for code: its modules, their settings and weights."""
-    plain = {bool, int, float, str, tuple, type(None)}
-    found = [len(REGISTERED)]
+    found: list = [len(REGISTERED)]
+    met: set[int] = set()
     for module in model.modules():
-        settings = vars(module)
         found.append(id(module))
-        found += [value for value in settings.values() if type(value) in plain]
-        for name in ("_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"):
-            found += map(id, settings.get(name, {}).values())
-        found.append(settings.get("forward"))
+        for value in vars(module).values():
+            _note_settings(value, found, met)
     return tuple(found)
+
+
+def _note_settings(value, found: list, met: set[int]) -> None:
+    """Numbers and words as they are, what holds such by what it holds, and anything else by its identity."""
+    kind = type(value)
+    if kind in SIMPLE:
+        found.append(value)
+        return
+    inner = value if isinstance(value, dict) else getattr(value, "__dict__", None)
+    if isinstance(value, nn.Module | torch.Tensor) or not (inner or kind in (tuple, list)):
+        found.append(id(value))
+    elif id(value) not in met:
+        met.add(id(value))
+        for one in value if kind in (tuple, list) else inner.values():
+            _note_settings(one, found, met)

@@ -107,6 +107,7 @@ class Recorder(Guarding):
     one_by_one : whether images may not share a pass
     problem : "" or why the graph does not tell how results depend on the images
     own_gradients : whether some gradients are not torch's
+    foreign : whether it met tensors that neither the model holds nor torch has computed
     """
 
     def __init__(self, images: torch.Tensor, model: nn.Module, held: set[int], before_write: Callable):
@@ -116,6 +117,7 @@ class Recorder(Guarding):
         layout = (((SAMPLES, 1),), ((PLAIN, channels),), ((ROWS, height),), ((COLUMNS, width),))
         self.images = Value(tuple(images.shape), images.dtype, images.device, layout)
         self.not_croppable, self.one_by_one, self.problem, self.own_gradients = "", False, "", False
+        self.foreign = False
         self._held, self._names = held, {id(module): name for name, module in model.named_modules()}
         self._known: dict[int, _Known] = {}
         self._alive: dict[int, weakref.ref] = {}
@@ -210,6 +212,8 @@ class Recorder(Guarding):
             return operand
         if leaf.requires_grad:
             self.problem = self.problem or "it computes with something else than torch's operations"
+        elif id(leaf) not in self._held and leaf.numel() > 1:
+            self.foreign = True
         return leaf
 
     def _look_at(self, tensor: torch.Tensor) -> None:
