@@ -2,8 +2,9 @@
 
 import contextlib
 import itertools
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -22,6 +23,13 @@ def device_and_dtype(model: nn.Module) -> dict:
 def uncompiled(model: nn.Module) -> nn.Module:
     """The model that torch.compile was given, which shares its weights, or the model itself."""
     return getattr(model, "_orig_mod", model)
+
+
+def require_model(model: nn.Module) -> nn.Module:
+    """The model; InputError if it is something else."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+    return model
 
 
 def require_weights(model: nn.Module) -> None:
@@ -74,13 +82,14 @@ def layer_output(model: nn.Module, images: torch.Tensor, layer: str | None) -> t
 
 def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str | None]) -> list[torch.Tensor]:
     """Outputs of several submodules in one pass, which ends with the last of them; as `layer_output` gives each."""
-    modules = {layer: _submodule(model, layer) for layer in layers if layer is not None}
+    places = {layer: _place(model, layer) for layer in layers if layer is not None}
     seen: dict[str | None, object] = {}
     wanted = set(layers)
 
-    def keep(layer):
+    def keep(layer, path):
         def hook(module, inputs, output):
             if layer not in seen:
+                output = picked(output, path, described(layer)) if path else output
                 # A copy: an in-place activation right after the layer would otherwise change what was read.
                 seen[layer] = output.clone() if isinstance(output, torch.Tensor) else output
                 if len(seen) == len(wanted):
@@ -88,7 +97,7 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
 
         return hook
 
-    handles = [module.register_forward_hook(keep(layer)) for layer, module in modules.items()]
+    handles = [module.register_forward_hook(keep(layer, path)) for layer, (module, path) in places.items()]
     try:
         seen[None] = model(images)
     except _Reached:
@@ -110,6 +119,72 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
             content = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
             raise NoPlane(f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor: choose a layer")
     return [seen[layer] for layer in layers]
+
+
+def _place(model: nn.Module, layer: str) -> tuple[nn.Module, str]:
+    """The submodule that a layer names, and where in its output the tensor is, such as [1] for "stage[1]"."""
+    name, bracket, path = layer.partition("[") if isinstance(layer, str) else (layer, "", "")
+    if not bracket:
+        return _submodule(model, layer), ""
+    return _submodule(model, name), bracket + path
+
+
+def picked(output, path: str | int | Callable, where: str):
+    """A part of an output: by a path such as "logits", "[1]" or "out[0].features", by a number, or by a function."""
+    if callable(path):
+        return path(output)
+    for step in [path] if isinstance(path, int) else re.findall(r"[^\[\].]+", path):
+        number = int(step) if str(step).lstrip("-").isdecimal() else None
+        try:
+            if isinstance(output, Mapping) and step in output:
+                output = output[step]
+            else:
+                output = getattr(output, step) if number is None else output[number]
+        except (AttributeError, IndexError, KeyError, TypeError):
+            has = (
+                f"has {', '.join(map(str, output))}" if isinstance(output, Mapping) else f"is a {type(output).__name__}"
+            )
+            raise InputError(f"{where}: its output has no {step!r}, but {has}") from None
+    return output
+
+
+class Adapted(nn.Module):
+    """A model whose call takes images alone and gives one tensor: with its other inputs, and a part of its output.
+
+    Its submodules have the model's own names.
+
+    inputs : keyword arguments, in which tensors of one sample are repeated for each image; or a function that is given
+        the images, and gives all arguments: a tuple, or a dict of keyword arguments
+    output : as `picked` takes it; None for all of it
+    """
+
+    def __init__(self, model: nn.Module, inputs: Mapping | Callable | None, output: str | int | Callable | None):
+        super().__init__()
+        self.model, self.inputs, self.output = model, inputs, output
+
+    def forward(self, images: torch.Tensor):
+        if callable(self.inputs):
+            given = self.inputs(images)
+            output = self.model(**given) if isinstance(given, Mapping) else self.model(*given)
+        else:
+            output = self.model(
+                images, **{name: self._for(value, images) for name, value in (self.inputs or {}).items()}
+            )
+        return output if self.output is None else picked(output, self.output, "the model")
+
+    @staticmethod
+    def _for(value, images: torch.Tensor):
+        if not isinstance(value, torch.Tensor):
+            return value
+        value = value.to(images.device)
+        return value.expand(len(images), *value.shape[1:]) if value.dim() and len(value) == 1 else value
+
+    def named_modules(self, *args, **kwargs):
+        yield "", self
+        yield from self.model.named_modules(*args, **kwargs)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        return self.model.get_submodule(target)
 
 
 def _submodule(model: nn.Module, layer: str) -> nn.Module:

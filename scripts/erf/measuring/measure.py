@@ -1,6 +1,6 @@
 """Impact maps: how strongly each input pixel moves one unit, by back-propagating a gradient that is 1 at that unit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from erf.errors import InputError
-from erf.measuring.layer import device_and_dtype, require_weights, uncompiled
+from erf.measuring.layer import Adapted, device_and_dtype, require_model, require_weights, uncompiled
 from erf.measuring.precision import measuring_mode
 from erf.measuring.probe import Channels, Pair, Probe, Target, Unit, describe_not_finite
 from erf.result.field import ReceptiveField
@@ -33,6 +33,8 @@ def measure(
     channels: str | int = "sum",
     mode: str = "abs",
     *,
+    inputs: Mapping | Callable | None = None,
+    output: str | int | Callable | None = None,
     layout: str | Pair | None = None,
     batch_size: int | None = None,
     crop: bool = True,
@@ -69,6 +71,11 @@ def measure(
     channels : "sum" adds all K channels of the unit; an integer takes one; "each" takes another one for every image
     mode : which function of the gradient is averaged: "abs", "square", "signed", or "positive" (negative values count
         as zero)
+    inputs : further inputs of the model: a dict of keyword arguments, in which tensors of one sample are repeated for
+        each image; or a function that is given the images and returns all arguments, a tuple or a dict of keyword
+        arguments, such as `lambda images: ({"image": images},)`
+    output : which part of the model's own output holds the unit, if that is no tensor: a path such as "logits" or
+        "out[0]", a number, or a function of the output. For a submodule the path follows its name: "stage2[1]"
     layout : says how the output is laid out if that is not clear: "channels_first", "channels_last", or
         (rows, columns) of tokens
     batch_size : images in one backward pass; None chooses by memory. It does not change the result.
@@ -104,6 +111,8 @@ def measure(
     >>> field.map.shape, field.position
     ((32, 40), (16.0, 20.0))
     """
+    if inputs is not None or output is not None:
+        model = Adapted(require_model(model), inputs, output)
     units = unit if isinstance(unit, list) and unit else [unit]
     layers = layer if isinstance(layer, list) and layer else [layer]
     found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in layers for _ in units]
@@ -197,8 +206,7 @@ def _gradients(model, images, layers, units, channels, layout, batch_size, crop,
     targets = [Target(number, unit, Channels(channels, rng)) for number in range(len(layers)) for unit in units]
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise InputError(f"batch_size must be a whole number from 1, not {batch_size!r}")
-    if not isinstance(model, nn.Module):
-        raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
+    require_model(model)
     model = uncompiled(model)
     require_weights(model)
     place, probe = device_and_dtype(model), None

@@ -1,0 +1,138 @@
+"""Models as people have them: several inputs, inputs by name, outputs that are no tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import erf
+from erf.errors import InputError
+
+IMAGES = torch.randn(3, 2, 16, 18, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+MASK = torch.linspace(0.5, 1.5, 18, dtype=torch.float64).expand(1, 1, 16, 18)
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: tuple
+
+
+class Model(nn.Module):
+    """Two stages, the second of which gives a pair."""
+
+    def __init__(self, give=lambda stages, logits: logits):
+        super().__init__()
+        self.stage1, self.stage2 = nn.Conv2d(2, 3, 3, padding=1), Pair()
+        self.give = give
+        self.double()
+
+    def forward(self, images, mask=None, scale=1.0):
+        first = self.stage1(images).tanh()
+        second = self.stage2(first)
+        logits = second[1] * scale * (1 if mask is None else mask)
+        return self.give((first, *second), logits)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return x, self.conv(x)
+
+
+def model(*args):
+    torch.manual_seed(0)
+    return Model(*args)
+
+
+def equal(field, expected):
+    np.testing.assert_allclose(field.map, expected.map, rtol=1e-10, atol=1e-14)
+    assert (field.position, field.theoretical_rf) == (expected.position, expected.theoretical_rf)
+
+
+OUTPUTS = {
+    "logits": lambda stages, logits: {"logits": logits, "stages": stages},
+    "stages[2]": lambda stages, logits: {"stages": stages},
+    "hidden[1]": lambda stages, logits: Output(logits, (stages[0], logits)),
+    "[0].logits": lambda stages, logits: [Output(logits, stages)],
+}
+
+
+@pytest.mark.parametrize("path", OUTPUTS)
+def test_a_part_of_the_output_by_its_path(path):
+    equal(erf.measure(model(OUTPUTS[path]), IMAGES, output=path), erf.measure(model(), IMAGES))
+
+
+def test_a_part_of_the_output_by_a_number_or_a_function():
+    expected = erf.measure(model(), IMAGES)
+    equal(erf.measure(model(lambda stages, logits: (stages, logits)), IMAGES, output=-1), expected)
+    twice = erf.measure(model(lambda stages, logits: [logits]), IMAGES, output=lambda given: 2 * given[0])
+    np.testing.assert_allclose(twice.map, 2 * expected.map)
+
+
+def test_a_part_of_a_layers_output():
+    equal(erf.measure(model(), IMAGES, "stage2[1]"), erf.measure(model(), IMAGES, "stage2.conv"))
+    equal(erf.measure(model(), IMAGES, "stage2[0]"), erf.measure(model(lambda stages, logits: stages[0]), IMAGES))
+
+
+def test_inputs_by_name():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model()
+
+        def forward(self, images):
+            return self.inner(images, MASK.expand(len(images), -1, -1, -1), 3.0)
+
+    expected = erf.measure(Masked(), IMAGES)
+    given = {"mask": MASK, "scale": 3.0}
+    for _ in range(2):
+        equal(erf.measure(model(), IMAGES, inputs=given), expected)
+    as_dict = lambda images: {"images": images, "mask": MASK.expand(len(images), -1, -1, -1), "scale": 3.0}  # noqa: E731
+    equal(erf.measure(model(), IMAGES, inputs=as_dict), expected)
+    equal(erf.measure(model(), IMAGES, inputs=lambda images: tuple(as_dict(images).values())), expected)
+
+
+def test_images_in_a_dict():
+    class FromDict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model()
+
+        def forward(self, batch):
+            return {"out": self.inner(batch["image"])}
+
+    found = erf.measure(FromDict(), IMAGES, inputs=lambda images: ({"image": images},), output="out")
+    equal(found, erf.measure(model(), IMAGES))
+    inside = erf.measure(FromDict(), IMAGES, "inner.stage2[1]", inputs=lambda images: ({"image": images},))
+    equal(inside, erf.measure(model(), IMAGES, "stage2.conv"))
+
+
+def test_the_model_is_left_as_it_was():
+    its = model(OUTPUTS["logits"])
+    its.train(), its.stage1.requires_grad_(False)
+    before = [(module, module.training) for module in its.modules()]
+    erf.measure(its, IMAGES, output="logits", inputs={"scale": 2.0})
+    assert [(module, module.training) for module in its.modules()] == before
+    assert [parameter.requires_grad for parameter in its.parameters()] == [False, False, True, True]
+
+
+MISTAKES = [
+    ({"output": "logit"}, "the model: its output has no 'logit', but has logits, stages"),
+    ({"output": "stages[7]"}, "the model: its output has no '7', but is a tuple"),
+    ({"layer": "stage2[2]"}, r"layer 'stage2\[2\]': its output has no '2', but is a tuple"),
+    ({"layer": "stage3[1]"}, "unknown layer 'stage3': did you mean stage2"),
+    ({"output": "stages"}, "the model gives a tuple, not a tensor: choose a layer"),
+    ({"inputs": {"masks": MASK}, "output": "logits"}, "the model fails on images of .* unexpected keyword argument"),
+]
+
+
+@pytest.mark.parametrize("arguments, words", MISTAKES)
+def test_mistakes_end_in_one_line(arguments, words):
+    with pytest.raises(InputError, match=words):
+        erf.measure(model(OUTPUTS["logits"]), IMAGES, **arguments)
