@@ -1,4 +1,4 @@
-"""A unit's value on whole images, by a plain forward pass: nothing is traced and nothing is cropped."""
+"""A unit's value on whole images, by a plain forward pass: nothing is recorded and nothing is cropped."""
 
 import numpy as np
 import torch

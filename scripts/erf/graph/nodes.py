@@ -121,7 +121,7 @@ class Graph:
 
     @functools.cached_property
     def elements(self) -> int:
-        """How many numbers are computed for the batch that was traced."""
+        """How many numbers are computed for one image."""
         return sum(prod(operation.outputs[0].shape) for operation in self.operations if not operation.constant)
 
 

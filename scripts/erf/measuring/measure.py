@@ -181,7 +181,7 @@ def _middle_of(impact: np.ndarray, window: tuple[Pair, Pair]) -> tuple[float, fl
 def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Gradient (n, C, H, W) of the sum of a model's whole output by images (n, C, H, W), with `measure`'s precision.
 
-    For models whose output is one unit for each of several independent networks: nothing is traced.
+    For models whose output is one unit for each of several independent networks: nothing is recorded.
     """
     with measuring_mode(model, images.device.type):
         source = images.detach().clone().requires_grad_()

@@ -73,7 +73,7 @@ def plane_of(
 ) -> Plane:
     """The plane in a layer's output of this shape, for `samples` images of (height, width).
 
-    known : the output's layout if the model was traced, else None
+    known : the output's layout if the model was recorded, else None
     given : the argument `layout` of `measure`, for an output whose layout is not known
     """
     if not shape or shape[0] != samples:

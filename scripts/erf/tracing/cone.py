@@ -63,7 +63,7 @@ class Cone:
 
     @functools.cached_property
     def elements(self) -> int:
-        """How many numbers are computed for the batch that was traced."""
+        """How many numbers are computed for one image."""
         return sum(
             operation.outputs[0].elements(wanted) for operation, wanted in self.windows.items() if operation is not None
         )
