@@ -4,7 +4,7 @@ Along one axis a window is the first and the last index on which something depen
 (2, units) of floats; they are not clipped by the plane, and infinite where all of it is seen. An operation without a
 rule of its own sees everything.
 
-This module has the rules of operations that keep rows and columns apart, `erf.ops.sliding` those of operations that see
+This module has the rules of operations that keep the axes apart, `erf.ops.sliding` those of operations that see
 a neighbourhood. `erf.ops.table` says which operation has which rule.
 """
 
@@ -40,8 +40,23 @@ KEEPS_SAMPLES = {
     **dict.fromkeys(("split", "split_with_sizes", "index_select", "constant_pad_nd", "im2col", "bmm", "baddbmm")),
     **dict.fromkeys(("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention")),
     **dict.fromkeys(("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention")),
-    **dict.fromkeys(("native_layer_norm", "convolution", "avg_pool2d", "grid_sampler_2d", "_fft_r2c", "_fft_c2r")),
-    **dict.fromkeys(("_fft_c2c", "slice_scatter", "select_scatter", "gather", "topk", "sort", "addmm", "mm", "linear")),
+    **dict.fromkeys(("native_layer_norm", "convolution", "avg_pool2d", "avg_pool3d", "grid_sampler_2d")),
+    **dict.fromkeys(
+        (
+            "_fft_c2c",
+            "_fft_r2c",
+            "_fft_c2r",
+            "grid_sampler_3d",
+            "slice_scatter",
+            "select_scatter",
+            "gather",
+            "topk",
+            "sort",
+            "addmm",
+            "mm",
+            "linear",
+        )
+    ),
 }
 
 
@@ -112,7 +127,7 @@ class Everything:
 
 
 class Through(Everything):
-    """Every result depends on the row and column of the operands that are its own."""
+    """Every result depends on the place of the operands that is its own."""
 
     def __init__(self, operation: Operation, found: list[Layout]):
         super().__init__(operation)
@@ -159,7 +174,7 @@ class Through(Everything):
 def through(layouts: Callable[[Operation, list], list[Layout] | None], kind: type[Through] = Through):
     """An op rule for operations on plain dimensions.
 
-    layouts : gives the layouts of the results, or None if the operation mixes rows or columns
+    layouts : gives the layouts of the results, or None if the operation mixes an axis
     """
 
     def rule(operation: Operation, shapes: list) -> Everything:

@@ -1,11 +1,19 @@
 """Which op rule each of torch's operations has, by its name in the ATen library."""
 
+from collections.abc import Callable
+
 import torch
 
 from erf.errors import InputError, did_you_mean
 from erf.graph.nodes import Operation
 from erf.ops import convolution, pointwise, resampling, shapes, sliding
 from erf.ops.rule import Everything, through
+
+
+def of_planes(kind: Callable[[Operation], sliding.Neighbourhood], *names: str) -> dict[str, Callable]:
+    """One op rule by its names, such as "avg_pool3d", whose digit counts the dimensions behind samples and channels."""
+    return {name: sliding.on_planes(kind, next(int(one) for one in name if one.isdigit())) for name in names}
+
 
 RULES = {
     # Of plain dimensions: samples, channels.
@@ -31,16 +39,19 @@ RULES = {
     "copy": lambda operation, shapes: pointwise.elementwise(operation, shapes, pointwise.Copied),
     # Of neighbourhoods.
     "convolution": convolution.convolution,
-    "max_pool2d_with_indices": sliding.on_planes(sliding.MaxPool),
+    **of_planes(sliding.MaxPool, "max_pool2d_with_indices", "max_pool3d_with_indices"),
     "constant_pad_nd": sliding.on_axes(sliding.Padding),
     "slice": sliding.slicing,
-    "pixel_shuffle": sliding.on_planes(sliding.PixelShuffle),
-    "pixel_unshuffle": sliding.on_planes(sliding.PixelUnshuffle),
-    "avg_pool2d": resampling.average_pool,
-    "_adaptive_avg_pool2d": sliding.on_planes(resampling.AdaptivePool),
-    **dict.fromkeys(("reflection_pad2d", "replication_pad2d"), sliding.on_planes(resampling.MirroredPadding)),
-    **dict.fromkeys(("upsample_nearest2d", "_upsample_nearest_exact2d"), sliding.on_planes(resampling.Interpolation)),
-    **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), sliding.on_planes(resampling.Interpolation)),
+    "pixel_shuffle": sliding.on_planes(sliding.PixelShuffle, 2),
+    "pixel_unshuffle": sliding.on_planes(sliding.PixelUnshuffle, 2),
+    **of_planes(resampling.AveragePool, "avg_pool2d", "avg_pool3d"),
+    **of_planes(resampling.AdaptivePool, "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
+    **of_planes(resampling.MirroredPadding, *(f"reflection_pad{axes}d" for axes in (1, 2, 3))),
+    **of_planes(resampling.MirroredPadding, *(f"replication_pad{axes}d" for axes in (1, 2, 3))),
+    **of_planes(resampling.Interpolation, *(f"upsample_nearest{axes}d" for axes in (1, 2, 3))),
+    **of_planes(resampling.Interpolation, *(f"_upsample_nearest_exact{axes}d" for axes in (1, 2, 3))),
+    **of_planes(resampling.Interpolation, "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"),
+    **of_planes(resampling.Interpolation, "upsample_bicubic2d"),
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from erf.graph.axes import AXES, Windows
+from erf.graph.axes import Windows
 from erf.graph.nodes import Graph, Operand, Operation, Value
 from erf.graph.slicing import crop, fastest_format
 
@@ -18,7 +18,7 @@ from erf.graph.slicing import crop, fastest_format
 class Cone:
     """The windows of a graph's results on which one unit depends.
 
-    unit : windows of one row and one column in the graph's output, for those axes that it has
+    unit : windows of one index in the graph's output, for those axes that it has
     """
 
     def __init__(self, graph: Graph, unit: Windows):
@@ -45,9 +45,9 @@ class Cone:
         self._last_use = {operand.value: operation for operation in graph.operations for operand in operation.operands}
 
     @property
-    def window(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Of the image: first and last row, first and last column."""
-        return tuple(self.windows[None][axis] for axis in AXES)
+    def window(self) -> tuple[tuple[int, int], ...]:
+        """Of the image: the first and the last index along each axis."""
+        return tuple(self.windows[None][axis] for axis in self.graph.images.sizes)
 
     @functools.cached_property
     def share(self) -> float:
@@ -71,7 +71,7 @@ class Cone:
                 operation.rule.forget()
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
-        """The graph's output, cropped to the unit, for images (N, C, h, w) that are cropped to `window`."""
+        """The graph's output, cropped to the unit, for images (N, C, *axes) that are cropped to `window`."""
         computed = {self.graph.images: images.contiguous(memory_format=fastest_format(images))}
 
         def fetch_for(operation: Operation) -> Callable:
