@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.autograd.function import BackwardCFunction
 
-from erf.graph.axes import COLUMNS, PLAIN, ROWS, SAMPLES, plain
+from erf.graph.axes import of_images, plain
 from erf.graph.nodes import Graph, Operand, Operation, Value, as_list, mapped
 from erf.graph.torch_private import (
     READ_NUMBER,
@@ -123,12 +123,10 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, images: torch.Tensor, own: set[int], model: nn.Module):
-        """images : (1, C, H, W), which the model was given; own : identities of tensors that the model holds"""
+        """images : (1, C, *axes), which the model was given; own : identities of tensors that the model holds"""
         self._names = {id(module): name for name, module in model.named_modules()}
         self._operands: list[Operand] = []
-        _, channels, height, width = images.shape
-        layout = (((SAMPLES, 1),), ((PLAIN, channels),), ((ROWS, height),), ((COLUMNS, width),))
-        self.images = Value(tuple(images.shape), images.dtype, images.device, layout)
+        self.images = Value(tuple(images.shape), images.dtype, images.device, of_images(images.shape))
         self.croppable, self.one_by_one, self.problem, self.own_gradients = "", False, "", False
         self._own, self._made = own, recorder.made
         self._known = {id(images): _Known(images, self.images)}
