@@ -216,7 +216,7 @@ class Probe:
     def _look_for_place(self, record: Record, gradient: torch.Tensor, unit: Unit, target: Target) -> None:
         """Warn if a unit, whose place among tokens was guessed by their number, depends most on another place."""
         record.guessed = False
-        plane = (record.fields.plane.rows, record.fields.plane.columns)
+        plane = record.fields.plane.units
         cells = functional.adaptive_avg_pool2d(gradient[:1].abs().mean(1, keepdim=True), plane)[0, 0]
         strongest = divmod(int(cells.argmax()), plane[1])
         if strongest != unit.index:
