@@ -6,12 +6,6 @@ three.
 
 from math import prod
 
-ROWS, COLUMNS = 0, 1
-
-
-AXES = (ROWS, COLUMNS)
-
-
 SAMPLES = -1  # a batch is recorded with one sample; how many there are shows when it is computed
 
 
