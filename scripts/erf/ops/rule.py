@@ -126,6 +126,13 @@ class Everything:
         return as_list(self.operation.function(tensor, *rest))
 
 
+class InPlace(Everything):
+    """Every result depends on all of an operand, but has the place of one entry of it, such as a group norm's."""
+
+    def layouts(self, shapes):
+        return [self.operation.image_operands[0].value.layout, *super().layouts(shapes)[1:]]
+
+
 class Through(Everything):
     """Every result depends on the place of the operands that is its own."""
 

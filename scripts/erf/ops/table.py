@@ -7,7 +7,7 @@ import torch
 from erf.errors import InputError, did_you_mean
 from erf.graph.nodes import Operation
 from erf.ops import convolution, pointwise, resampling, shapes, sliding
-from erf.ops.rule import Everything, through
+from erf.ops.rule import Everything, InPlace, through
 
 
 def of_planes(kind: Callable[[Operation], sliding.Neighbourhood], *names: str) -> dict[str, Callable]:
@@ -37,6 +37,7 @@ RULES = {
     # Pointwise, although torch does not mark them as such.
     **dict.fromkeys(("hardswish", "_prelu_kernel"), pointwise.elementwise),
     "copy": lambda operation, shapes: pointwise.elementwise(operation, shapes, pointwise.Copied),
+    "native_group_norm": lambda operation, shapes: InPlace(operation),
     # Of neighbourhoods.
     "convolution": convolution.convolution,
     **of_planes(sliding.MaxPool, "max_pool2d_with_indices", "max_pool3d_with_indices"),

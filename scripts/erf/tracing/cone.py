@@ -13,6 +13,7 @@ import torch
 from erf.graph.axes import Windows
 from erf.graph.nodes import Graph, Operand, Operation, Value
 from erf.graph.slicing import crop, fastest_format
+from erf.ops.rule import InPlace
 
 
 class Cone:
@@ -33,7 +34,8 @@ class Cone:
             first, *others = operation.outputs
             for axis, whole in first.whole.items():
                 wanted.setdefault(axis, whole)
-            if any(self._uses[other] and other.layout != first.layout for other in others):
+            counted = any(self._uses[other] and other.layout != first.layout for other in others)
+            if counted or isinstance(operation.rule, InPlace):
                 wanted.update(first.whole)  # such as indices of a max pooling, which count in the whole plane
             for operand in operation.image_operands:
                 needed = operation.rule.windows(operand, wanted)
