@@ -20,6 +20,7 @@ from erf.measuring import probe
 from erf.models.torchvision_import import import_torchvision
 
 SHAPES = {1: (2, 90), 3: (2, 15, 13, 14)}
+pytestmark = pytest.mark.filterwarnings("error:measured on the whole image")
 KINDS = ["conv", "conv", "max", "average", "pointwise", "norm", "pad", "slice", "join", "last", "up"]
 
 
@@ -178,7 +179,6 @@ def cropped(field) -> bool:
     return field.settings["window"] != [[0, side - 1] for side in field.map.shape]
 
 
-@pytest.mark.filterwarnings("error:measured on the whole image")
 @pytest.mark.parametrize("axes", [1, 3])
 @settings(max_examples=120)
 @given(data=st.data())

@@ -23,7 +23,7 @@ class Cone:
     """
 
     def __init__(self, graph: Graph, unit: Windows):
-        self.graph = graph
+        self.graph, self.unit = graph, dict(unit)
         self._uses = Counter(operand.value for operation in graph.operations for operand in operation.operands)
         # Of the results of each operation; for None, of the images.
         self.windows: dict[Operation | None, Windows] = {graph.output.made_by: unit}
@@ -103,4 +103,5 @@ class Cone:
             for operand in operation.image_operands:
                 if self._last_use[operand.value] is operation:
                     computed.pop(operand.value, None)
-        return computed[self.graph.output]
+        output = self.graph.output
+        return crop(computed[output], output.layout, self.windows[output.made_by], self.unit)
