@@ -58,21 +58,17 @@ class _Convolved(torch.autograd.Function):
         if rectified is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, rectified, 0)
         stride, padding, dilation = ctx.geometry
+        few = weight.dim() == 4 and weight.shape[1] <= FEW
         if ctx.product:
             back = _as_rows(gradient) @ weight.flatten(1)
             back = back.view(ctx.shape[0], *ctx.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)
-        elif _is_first(weight) and ctx.groups == max(dilation) == 1 < max(stride) and not any(padding):
+        elif few and ctx.groups == max(dilation) == 1 < max(stride) and not any(padding):
             back = _of_few_channels(gradient, weight, stride, ctx.shape)
         else:
             like = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.format)
             rest = (None, *ctx.geometry, False, [0] * len(stride), ctx.groups, [True, False, False])
             back = torch.ops.aten.convolution_backward(gradient, like, weight, *rest)[0]
         return back, None, None, gradient if ctx.needs_input_grad[3] else None, None, None, None
-
-
-def _is_first(weight: torch.Tensor) -> bool:
-    """Whether it is a weight for planes of few channels, as a first layer has."""
-    return weight.dim() == 4 and weight.shape[1] <= FEW
 
 
 def _as_rows(tensor: torch.Tensor) -> torch.Tensor:

@@ -135,11 +135,9 @@ class MirroredPadding(Resampling):
     def seen(self, dimension, wanted):
         return wanted - self.margins(dimension)[0]
 
-    def band_along(self, dimension):
-        pixels = torch.arange(self.source.shape[dimension])[None]
-        return (first := self.applied(dimension, pixels)[0].cpu().long()), torch.ones(
-            len(first), 1, dtype=self.source.dtype
-        )
+    def ends(self, dimension):
+        numbers = self.applied(dimension, torch.arange(self.source.shape[dimension])[None])
+        return numbers.expand(2, -1).cpu().numpy().astype(int)
 
     def one_dimension(self, dimension, length):
         return [[*self.others(0), *self.others(0), *self.margins(dimension)]]

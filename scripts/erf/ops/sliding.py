@@ -7,6 +7,7 @@ second dimension of length 1.
 """
 
 import math
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -156,7 +157,9 @@ class Slice(Sliding):
 
     def __init__(self, operation: Operation):
         super().__init__(operation)
-        self.dimensions = [operation.argument("dim") % len(self.source.shape)]
+        start, end, step = (operation.argument(name) for name in ("start", "end", "step"))
+        everything = not start and step == 1 and (end is None or end == sys.maxsize)  # in traced models
+        self.dimensions = [] if everything else [operation.argument("dim") % len(self.source.shape)]
 
     def geometry(self, dimension):
         start, step = (self.operation.argument(name) for name in ("start", "step"))
@@ -164,7 +167,8 @@ class Slice(Sliding):
         return 1, step, -min(max(start + (length if start < 0 else 0), 0), length), 1
 
     def unpadded(self, tensor, fetch):
-        return [tensor[(slice(None),) * self.dimensions[0] + (slice(None, None, self.operation.argument("step")),)]]
+        ahead = (slice(None),) * (self.operation.argument("dim") % tensor.dim())
+        return [tensor[(*ahead, slice(None, None, self.operation.argument("step")))]]
 
 
 class PixelShuffle(Neighbourhood):

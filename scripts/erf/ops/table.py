@@ -11,8 +11,9 @@ from erf.ops.rule import Everything, InPlace, through
 
 
 def of_planes(kind: Callable[[Operation], sliding.Neighbourhood], *names: str) -> dict[str, Callable]:
-    """One op rule by its names, such as "avg_pool3d", whose digit counts the dimensions behind samples and channels."""
-    return {name: sliding.on_planes(kind, next(int(one) for one in name if one.isdigit())) for name in names}
+    """One op rule by names such as "avg_pool{}d", for one, two or three dimensions behind samples and channels."""
+    known = {name.format(count): count for name in names for count in (1, 2, 3)}
+    return {name: sliding.on_planes(kind, count) for name, count in known.items() if hasattr(torch.ops.aten, name)}
 
 
 RULES = {
@@ -40,19 +41,17 @@ RULES = {
     "native_group_norm": lambda operation, shapes: InPlace(operation),
     # Of neighbourhoods.
     "convolution": convolution.convolution,
-    **of_planes(sliding.MaxPool, "max_pool2d_with_indices", "max_pool3d_with_indices"),
+    **of_planes(sliding.MaxPool, "max_pool{}d_with_indices"),
     "constant_pad_nd": sliding.on_axes(sliding.Padding),
     "slice": sliding.slicing,
     "pixel_shuffle": sliding.on_planes(sliding.PixelShuffle, 2),
     "pixel_unshuffle": sliding.on_planes(sliding.PixelUnshuffle, 2),
-    **of_planes(resampling.AveragePool, "avg_pool2d", "avg_pool3d"),
-    **of_planes(resampling.AdaptivePool, "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
-    **of_planes(resampling.MirroredPadding, *(f"reflection_pad{axes}d" for axes in (1, 2, 3))),
-    **of_planes(resampling.MirroredPadding, *(f"replication_pad{axes}d" for axes in (1, 2, 3))),
-    **of_planes(resampling.Interpolation, *(f"upsample_nearest{axes}d" for axes in (1, 2, 3))),
-    **of_planes(resampling.Interpolation, *(f"_upsample_nearest_exact{axes}d" for axes in (1, 2, 3))),
-    **of_planes(resampling.Interpolation, "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"),
-    **of_planes(resampling.Interpolation, "upsample_bicubic2d"),
+    **of_planes(resampling.AveragePool, "avg_pool{}d"),
+    **of_planes(resampling.AdaptivePool, "_adaptive_avg_pool{}d"),
+    **of_planes(resampling.MirroredPadding, "reflection_pad{}d", "replication_pad{}d"),
+    **of_planes(resampling.Interpolation, "upsample_nearest{}d", "_upsample_nearest_exact{}d"),
+    **of_planes(resampling.Interpolation, "upsample_linear{}d", "upsample_bilinear{}d", "upsample_trilinear{}d"),
+    **of_planes(resampling.Interpolation, "upsample_bicubic{}d"),
 }
 
 
