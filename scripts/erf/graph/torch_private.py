@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
     "READ_NUMBER",
+    "TRACED_CONVOLUTION",
     "BatchNorm",
     "DispatchMode",
     "OpOverload",
@@ -24,6 +25,7 @@ __all__ = [
     "declared_arguments",
     "has_backward_hooks",
     "has_hooks",
+    "may_be_compiled",
     "overload_name",
     "running_module",
     "traits_of",
@@ -50,6 +52,14 @@ def running_module() -> nn.Module | None:
 
 
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default  # tensor.item()
+
+
+TRACED_CONVOLUTION = torch.ops.aten._convolution.default  # as traced models have it, with four arguments more
+
+
+def may_be_compiled() -> bool:
+    """Whether what torch.compile needs is loaded, so that some model may be compiled."""
+    return "torch._dynamo" in sys.modules
 
 
 @functools.cache

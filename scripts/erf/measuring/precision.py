@@ -1,12 +1,12 @@
 """The arithmetic of a measurement: evaluation mode, full precision, no denormal numbers."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+from erf.graph.torch_private import may_be_compiled
 from erf.measuring.layer import evaluating
 
 
@@ -39,7 +39,7 @@ def measuring_mode(model: nn.Module, device: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _eager() -> Iterator[None]:
     """What torch.compile has compiled runs as it was written."""
-    if "torch._dynamo" not in sys.modules:
+    if not may_be_compiled():
         yield
         return
     with torch.compiler.set_stance("force_eager"):
