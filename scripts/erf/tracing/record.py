@@ -16,6 +16,7 @@ from erf.graph.axes import of_images, plain
 from erf.graph.nodes import Graph, Operand, Operation, Value, as_list, mapped
 from erf.graph.torch_private import (
     READ_NUMBER,
+    TRACED_CONVOLUTION,
     DispatchMode,
     Traits,
     has_hooks,
@@ -169,7 +170,7 @@ class Recording:
         if traits.written is not None:
             self._write(function, traits, args, kwargs, module)
             return
-        if function is ATEN._convolution.default:  # in traced models
+        if function is TRACED_CONVOLUTION:
             function, args = ATEN.convolution.default, args[:9]
         tensors = [one if isinstance(one, torch.Tensor) else None for one in as_list(results)]
         operation = self._operation(function, args, kwargs, module)
