@@ -318,6 +318,9 @@ def test_a_video_network_of_torchvision():
     # A stem, four convolutions at its stride, of which the columns alone have one, and four of layer2.
     sides = 3 + 2 * 4 + 2 + 2 * 2 * 3, 7 + 2 * 2 * 4 + 2 * 2 + 4 * 2 * 3
     assert found.size == (sides[0], sides[1], sides[1]) and found.stride == (2, 4, 4) and found.sees_all is None
+    with torch.device("meta"):
+        without_data = import_torchvision().models.video.r3d_18(weights=None)
+    assert erf.theoretical_rf(without_data, "layer4", input_shape=(3, 16, 112, 112)).size == (109, 219, 219)
     field = equal_to_whole(model, noise(1, *shape), layer="layer1")
     assert field.theoretical_rf == (11, 23, 23) and cropped(field) and field.map.shape == (8, 56, 48)
     with pytest.raises(InputError, match="not units in a plane: choose a layer, such as 'layer4"):

@@ -109,6 +109,13 @@ def measure(
     (8.2, (11.0, 11.0))
     >>> field.map.shape, field.position
     ((32, 40), (16.0, 20.0))
+
+    Sound has one axis, whose pixels may be given a duration:
+
+    >>> sound, layer = torch.randn(2, 1, 16000), torch.nn.Conv1d(1, 8, kernel_size=400, stride=320)
+    >>> field = erf.measure(layer, sound, unit=3, spacing=1 / 16000, lengths_in="s")
+    >>> field.map.shape, field.theoretical_rf, field.position, field.summary()["rf_time"]
+    ((16000,), (400.0,), (1159.5,), 0.025)
     """
     units = unit if isinstance(unit, list) and unit else [unit]
     layers = layer if isinstance(layer, list) and layer else [layer]
