@@ -516,6 +516,7 @@ def test_what_sees_a_whole_sound_is_named():
     for layer in ("1", None):
         field = equal_to_whole(model, noise(2, 1, 30), (9,), layer=layer, channels=0)
         assert field.theoretical_rf == (math.inf,) and "native_group_norm" in field.settings["sees_all"]
+        assert field.position == ({"1": 10, None: 20}[layer],)  # as without the norm
     with pytest.raises(InputError, match="One image is"):
         erf.measure(nn.Conv2d(3, 4, 3), torch.randn(3, 16, 16))
     with pytest.raises(InputError, match="spacing must be one number or one for each of 1 axes"):

@@ -22,8 +22,8 @@ class TheoreticalRF:
     stride : distance between the fields of neighbouring units
     offset : middle of the field of the first unit along each axis. The middle for unit u is offset + stride * u; behind
         interpolation that is an approximation. In a causal network it is negative: the field lies before the unit. If
-        some paths see everything, stride and offset belong to the other, local paths; if all do, to an even division of
-        the image.
+        some paths see everything, stride and offset belong to the other, local paths, to which those through group
+        norms count; if all do, to an even division of the image.
     sees_all : the operation that makes the size infinite; None if it is finite
     """
 

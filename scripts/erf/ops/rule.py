@@ -95,6 +95,10 @@ class Everything:
         """Windows (2, units) of an operand for the windows `wanted` (2, units) of the results, not clipped."""
         return EVERYTHING
 
+    def local_window(self, operand: Operand, axis: int, wanted: np.ndarray) -> np.ndarray:
+        """`window`, but for a result that depends most on its own place, though on all others, too."""
+        return self.window(operand, axis, wanted)
+
     def windows(self, operand: Operand, wanted: Windows) -> Windows:
         """Windows of an operand, clipped by its plane, that the windows `wanted` of the results need."""
         return operand.value.whole
@@ -112,11 +116,14 @@ class Everything:
         return as_list(self.operation.function(tensor, *rest))
 
 
-class InPlace(Everything):
+class KeepsPlaces(Everything):
     """Every result depends on all of an operand, but has the place of one entry of it, such as a group norm's."""
 
     def layouts(self, shapes):
         return [self.operation.image_operands[0].value.layout, *super().layouts(shapes)[1:]]
+
+    def local_window(self, operand, axis, wanted):
+        return wanted
 
 
 class Through(Everything):

@@ -7,7 +7,7 @@ import torch
 from erf.errors import InputError, did_you_mean
 from erf.graph.nodes import Operation
 from erf.ops import convolution, pointwise, resampling, shapes, sliding
-from erf.ops.rule import Everything, InPlace, through
+from erf.ops.rule import Everything, KeepsPlaces, through
 
 
 def of_planes(kind: Callable[[Operation], sliding.Neighbourhood], *names: str) -> dict[str, Callable]:
@@ -38,7 +38,7 @@ RULES = {
     # Pointwise, although torch does not mark them as such.
     **dict.fromkeys(("hardswish", "_prelu_kernel"), pointwise.elementwise),
     "copy": lambda operation, shapes: pointwise.elementwise(operation, shapes, pointwise.Copied),
-    "native_group_norm": lambda operation, shapes: InPlace(operation),
+    "native_group_norm": lambda operation, shapes: KeepsPlaces(operation),
     # Of neighbourhoods.
     "convolution": convolution.convolution,
     **of_planes(sliding.MaxPool, "max_pool{}d_with_indices"),

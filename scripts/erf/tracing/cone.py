@@ -13,7 +13,7 @@ import torch
 from erf.graph.axes import Windows
 from erf.graph.nodes import Graph, Operand, Operation, Value
 from erf.graph.slicing import crop, fastest_format
-from erf.ops.rule import InPlace
+from erf.ops.rule import KeepsPlaces
 
 
 class Cone:
@@ -35,7 +35,7 @@ class Cone:
             for axis, whole in first.whole.items():
                 wanted.setdefault(axis, whole)
             counted = any(self._uses[other] and other.layout != first.layout for other in others)
-            if counted or isinstance(operation.rule, InPlace):
+            if counted or isinstance(operation.rule, KeepsPlaces):
                 wanted.update(first.whole)  # such as indices of a max pooling, which count in the whole plane
             for operand in operation.image_operands:
                 needed = operation.rule.windows(operand, wanted)
