@@ -135,6 +135,22 @@ def test_the_map_is_that_of_autograd_and_the_model_is_left_as_it_was(what):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def upscale_by_hand(self, x):
+    """Four channels become 2 x 2 pixels."""
+    n, _, h, w = x.shape
+    return self.inner(x).view(n, 1, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, 1, 2 * h, 2 * w)
+
+
+@pytest.mark.parametrize("unit", [(13, 6), (0, 27), "center"])
+def test_units_that_divide_those_of_a_layer_before_are_found(unit):
+    model = Behind(upscale_by_hand, nn.Conv2d(2, 4, 3, padding=1, dtype=torch.float64))
+    field = erf.measure(model, IMAGES, unit=unit)
+    index = tuple(field.settings["unit"])
+    np.testing.assert_allclose(field.map, by_autograd(model, index), rtol=1e-9, atol=1e-12)
+    assert "whose units divide" in field.settings["sees_all"]
+    assert np.abs(np.array(field.position) - (np.array(index) + 0.5) / 2 + 0.5).max() < 1e-9
+
+
 class Refusing(dict):
     """A configuration that nobody may change, as diffusers' models have."""
 

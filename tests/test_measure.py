@@ -345,8 +345,8 @@ def test_images_of_the_wrong_shape_and_units_without_input():
         erf.measure(broken(1.0), [torch.randn(1, 1, 7, 7), torch.randn(1, 1, 7, 8)])
     with pytest.raises(InputError, match=r"the model fails on images of 1 x 2 x 7 x 7: RuntimeError: .*expected input"):
         erf.measure(broken(1.0), torch.randn(1, 2, 7, 7))
-    with pytest.raises(InputError, match=r"input_shape must be \(channels, height, width\), not \(7, 7\)"):
-        erf.theoretical_rf(broken(1.0), input_shape=(7, 7))
+    with pytest.raises(InputError, match=r"input_shape must be \(channels, height, width\), .*, not \(7,\)"):
+        erf.theoretical_rf(broken(1.0), input_shape=(7,))
 
     class Constant(nn.Module):
         def forward(self, x):

@@ -278,7 +278,8 @@ def test_a_failed_measurement_ends_no_training(monkeypatch):
         ({"share": 0}, "share must be above 0 and at most 1, or None for no limit, not 0"),
         ({"share": 5}, "share must be above 0 and at most 1, or None for no limit, not 5"),
         ({"images": [IMAGES]}, "images must be one batch"),
-        ({"images": IMAGES[0]}, "input_shape must be"),
+        ({"images": IMAGES[0]}, "the model fails on images of 1 x 20 x 24"),
+        ({"images": IMAGES[0, 0]}, "input_shape must be"),
     ],
 )
 def test_a_mistake_is_named_before_the_training(options, message):

@@ -14,7 +14,7 @@ __all__ = ["gradient", "impact_map"]
 
 
 def impact_map(
-    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: tuple[int, ...] | None = None
+    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: int | tuple[int, ...] | None = None
 ) -> np.ndarray:
     """Impact of each pixel on one unit, float64 (H, W): the mean of |dy/dx| over images and their channels (colours).
 
@@ -26,14 +26,14 @@ def impact_map(
 
 
 def gradient(
-    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: tuple[int, ...] | None = None
+    model: nn.Module, images: torch.Tensor, layer: str | None = None, unit: int | tuple[int, ...] | None = None
 ) -> torch.Tensor:
     """dy/dx for images x (N, C, H, W), of the same shape; y is the unit's value, summed over its channels.
 
     model : in evaluation mode (`model.eval()`), where batch norm does not mix images and pixels
     layer : name of the submodule whose output (N, K, h, w) has the unit, before any activation that follows it; the
         model's own output if None
-    unit : (row, column) in that output; the middle one, (h // 2, w // 2), if None
+    unit : (row, column) in that output; the middle one, (h // 2, w // 2), if None; for one axis it may be a number
     """
     outputs = []
 
@@ -47,5 +47,5 @@ def gradient(
     finally:
         handle.remove()
     middle = [side // 2 for side in outputs[0].shape[2:]]
-    y = outputs[0][:, :, *(unit or middle)]
+    y = outputs[0][:, :, *(middle if unit is None else np.atleast_1d(unit))]
     return torch.autograd.grad(y.sum(), x)[0]  # images do not touch each other: one sum serves them all

@@ -43,7 +43,7 @@ def measurable_layers(model: nn.Module, input_shape: tuple[int, ...], until: str
     The model runs once, on one image of noise. Layers whose outputs have one shape are taken to have one stride, which
     is that of the first of them.
 
-    input_shape : (C, H, W) of an image that the model accepts
+    input_shape : (C, H, W) of an image that the model accepts, or (C, T), or (C, D, H, W)
     until : name of the last layer that counts; None for the model's own output
 
     InputError if the model fails on such images.
@@ -99,7 +99,7 @@ def _layer(
     name: str | None, kind: str, shape: tuple[int, ...], stride: tuple[float, ...], image: tuple[int, ...]
 ) -> Layer:
     axes = len(image)
-    if len(shape) != axes + 2:  # tokens
+    if len(shape) != axes + 2 and axes > 1:  # tokens
         units = tuple(round(side / step) for side, step in zip(image, stride, strict=True))
         return Layer(name, kind, shape, (1,), units, stride)
 
@@ -108,5 +108,5 @@ def _layer(
         sides = zip(shape[first:], stride, image, strict=False)
         return sum(abs(count * step - side) for count, step, side in sides)
 
-    first = 2 if misfit(2) <= misfit(1) else 1
+    first = min(range(len(shape) - axes, 0, -1), key=misfit)
     return Layer(name, kind, shape, tuple(range(first, first + axes)), shape[first : first + axes], stride)

@@ -27,7 +27,7 @@ POOLS = {1: nn.functional.avg_pool1d, 2: nn.functional.avg_pool2d, 3: nn.functio
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far tiles must overlap. Tuples have one entry for each axis: (rows, columns). Lengths are in pixels.
+    """How far tiles must overlap. Tuples have one entry for each axis, such as rows and columns. Lengths are in pixels.
 
     A tile is a part of the image whose outputs are kept. Its halo is the context that the model gets around it, on each
     side, and whose outputs are thrown away. At the image's own edges there is no halo. Neighbouring inputs overlap by
@@ -92,8 +92,9 @@ def overlap(
     ----------
     model : a torch.nn.Module, which is left as it was
     layer : name of the submodule whose output is wanted; None for the model's own output
-    images : (N, C, H, W), as in `erf.measure`: as large as can be computed whole, and larger than the halo
-    input_shape : (C, H, W), in place of images: four images of noise are drawn
+    images : (N, C, H, W), as in `erf.measure`: as large as can be computed whole, and larger than the halo; or of one
+        or three axes, (N, C, T) or (N, C, D, H, W)
+    input_shape : the shape of one image, (C, H, W), in place of images: four images of noise are drawn
     share : of the impact, above 0 and at most 1
     channels : of the unit, as in `erf.measure`
 

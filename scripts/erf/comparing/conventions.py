@@ -68,8 +68,9 @@ class Convention:
 
 
 def _square_centre(plane: Plane) -> tuple[int, int]:
-    if plane.rows != plane.columns:
-        raise InputError(f"vmamba's script takes square planes, not {plane.rows} x {plane.columns}: crop the images")
+    rows, columns = plane.units
+    if rows != columns:
+        raise InputError(f"vmamba's script takes square planes, not {rows} x {columns}: crop the images")
     return plane.chosen("center")
 
 
@@ -78,11 +79,12 @@ def _token_centre(plane: Plane) -> tuple[int, int]:
 
     For a model that has a `patch_embed`, such as Swin, the script takes the upper left one of a map too.
     """
-    if len(plane.dimensions) > 1:
+    (rows, columns), (first, last) = plane.units, plane.dimensions
+    if first != last:
         return plane.chosen("center")
-    if plane.rows != plane.columns:
-        raise InputError(f"openerf takes square planes of tokens, not {plane.rows} x {plane.columns}: crop the images")
-    return (plane.rows - 1) // 2, (plane.columns - 1) // 2
+    if rows != columns:
+        raise InputError(f"openerf takes square planes of tokens, not {rows} x {columns}: crop the images")
+    return (rows - 1) // 2, (columns - 1) // 2
 
 
 _RELU = {

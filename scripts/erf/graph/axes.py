@@ -1,12 +1,10 @@
-"""Which dimensions of a tensor lie along an image's axes, rows and columns, and which along its batch of samples."""
+"""Which dimensions of a tensor lie along an image's axes, and which along its batch of samples.
+
+Axes are numbered from 0 in the images' order. Sound has one, images have rows and columns, and volumes and video have
+three.
+"""
 
 from math import prod
-
-ROWS, COLUMNS = 0, 1
-
-
-AXES = (ROWS, COLUMNS)
-
 
 SAMPLES = -1  # a batch is recorded with one sample; how many there are shows when it is computed
 
@@ -15,28 +13,40 @@ PLAIN = None  # channels and the like
 
 
 # A layout has, for each dimension of a tensor, the factors that it is the product of, outermost first: (axis, size).
-# An image that was flattened to tokens has ((PLAIN, n),), ((ROWS, h), (COLUMNS, w)), ((PLAIN, c),).
+# An image that was flattened to tokens has ((SAMPLES, 1),), ((0, h), (1, w)), ((PLAIN, c),).
 Factor = tuple[int | None, int]
 
 
 Layout = tuple[tuple[Factor, ...], ...]
 
 
-Windows = dict[int, tuple[int, int]]  # for each axis the first and the last row, or column
+Windows = dict[int, tuple[int, int]]  # for each axis the first and the last index
 
 
 def plain(shape) -> Layout:
-    """The layout of a tensor without rows and columns, or of one whose dimensions are unknown."""
+    """The layout of a tensor without axes, or of one whose dimensions are unknown."""
     return tuple(((PLAIN, size),) for size in shape)
 
 
+def of_images(shape) -> Layout:
+    """The layout of images (1, C, T), (1, C, H, W) or (1, C, D, H, W)."""
+    _, channels, *sides = shape
+    return ((SAMPLES, 1),), ((PLAIN, channels),), *(((axis, side),) for axis, side in enumerate(sides))
+
+
 def axis_of(dimension: tuple[Factor, ...]) -> int | None:
-    """ROWS, COLUMNS or SAMPLES for a dimension that lies along it and nothing else, PLAIN for any other."""
+    """The axis, or SAMPLES, for a dimension that lies along it and nothing else, PLAIN for any other."""
     return dimension[0][0] if len(dimension) == 1 else PLAIN
 
 
 def is_plain(dimension: tuple[Factor, ...]) -> bool:
     return all(axis is PLAIN for axis, _ in dimension)
+
+
+def splits_axis(dimension: tuple[Factor, ...]) -> bool:
+    """Whether several entries of a dimension stand for one entry of an axis, as behind channels that became pixels."""
+    axes = [axis for axis, _ in dimension if axis not in (PLAIN, SAMPLES)]
+    return bool(axes) and any(axis is PLAIN and size > 1 for axis, size in dimension)
 
 
 def length_of(dimension: tuple[Factor, ...]) -> int:
@@ -56,6 +66,11 @@ def has_samples(layout: Layout) -> bool:
 def whole_of(layout: Layout) -> Windows:
     """Windows that hold the whole length of each axis."""
     return {axis: (0, size - 1) for axis, size in sizes_of(layout).items()}
+
+
+def window_of(dimension: tuple[Factor, ...], windows: Windows) -> tuple[int, int]:
+    """First and last index of a dimension, which lies along one axis or is plain, after a crop to windows."""
+    return windows.get(axis_of(dimension), (0, length_of(dimension) - 1))
 
 
 def has_each_axis_once(layout: Layout) -> bool:

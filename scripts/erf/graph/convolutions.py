@@ -25,10 +25,10 @@ def convolved(
     dilation: list[int],
     groups: int,
 ) -> torch.Tensor:
-    """The convolution of a tensor (n, C, h, w), plus `added`; if `rectified`, negative values are made zero."""
-    if weight.shape[2:] == (1, 1) and not any(padding):  # strides only leave pixels out
+    """The convolution of a tensor (n, C, *axes), plus `added`; if `rectified`, negative values are made zero."""
+    if max(weight.shape[2:]) == 1 and not any(padding):  # strides only leave pixels out
         tensor = sliced(tensor, [slice(None), slice(None), *(slice(None, None, step) for step in stride)])
-        stride = [1, 1]
+        stride = [1] * len(stride)
     return _Convolved.apply(tensor, weight, bias, added, rectified, (stride, padding, dilation), groups)
 
 
@@ -43,8 +43,8 @@ class _Convolved(torch.autograd.Function):
         if ctx.product:
             result = _product(tensor, weight, bias, added)
         else:
-            function = torch.ops.aten.convolution.default
-            result = function(tensor, weight, bias, *geometry, False, [0, 0], groups)
+            function, beyond = torch.ops.aten.convolution.default, [0] * len(geometry[0])
+            result = function(tensor, weight, bias, *geometry, False, beyond, groups)
             if added is not None:
                 result.add_(added)
         if rectified:
@@ -58,14 +58,15 @@ class _Convolved(torch.autograd.Function):
         if rectified is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, rectified, 0)
         stride, padding, dilation = ctx.geometry
+        few = weight.dim() == 4 and weight.shape[1] <= FEW
         if ctx.product:
             back = _as_rows(gradient) @ weight.flatten(1)
             back = back.view(ctx.shape[0], *ctx.shape[2:], ctx.shape[1]).permute(0, 3, 1, 2)
-        elif weight.shape[1] <= FEW and ctx.groups == max(dilation) == 1 < max(stride) and not any(padding):
+        elif few and ctx.groups == max(dilation) == 1 < max(stride) and not any(padding):
             back = _of_few_channels(gradient, weight, stride, ctx.shape)
         else:
             like = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.format)
-            rest = (None, *ctx.geometry, False, [0, 0], ctx.groups, [True, False, False])
+            rest = (None, *ctx.geometry, False, [0] * len(stride), ctx.groups, [True, False, False])
             back = torch.ops.aten.convolution_backward(gradient, like, weight, *rest)[0]
         return back, None, None, gradient if ctx.needs_input_grad[3] else None, None, None, None
 

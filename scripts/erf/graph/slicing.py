@@ -31,8 +31,8 @@ def sliced(tensor: torch.Tensor, slices: list[slice]) -> torch.Tensor:
 
 
 def fastest_format(tensor: torch.Tensor) -> torch.memory_format:
-    """The order in memory with which convolutions are fastest: on the CPU in float32 channels come last."""
-    last = tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    """The order in memory with which convolutions are fastest: of planes in float32, on the CPU, channels come last."""
+    last = tensor.dim() == 4 and tensor.device.type == "cpu" and tensor.dtype == torch.float32
     return torch.channels_last if last else torch.contiguous_format
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,7 +109,8 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
         if is_out_of_memory(error):
             raise
         size, reason = " x ".join(map(str, images.shape)), (str(error).strip().splitlines() or [""])[0][:300]
-        raise InputError(f"the model fails on images of {size}: {type(error).__name__}: {reason}") from error
+        batch = ". One image is (1, C, H, W)" if images.dim() == 3 else ""
+        raise InputError(f"the model fails on images of {size}: {type(error).__name__}: {reason}{batch}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -203,19 +205,20 @@ def _submodule(model: nn.Module, layer: str) -> nn.Module:
     raise InputError(f"unknown layer {layer!r}{did_you_mean(layer, names) or first}")
 
 
-def last_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> str:
-    """Name of the last layer with more than one unit in a plane, for images of `input_shape` (C, H, W).
+def last_layer(model: nn.Module, input_shape: tuple[int, ...]) -> str:
+    """Name of the last layer with more than one unit, for images of `input_shape` (C, H, W), or of one or three axes.
 
     InputError if there is none.
     """
-    found = []
+    found, sides = [], input_shape[1:]
+    layout = "channels_first" if len(sides) == 1 else None  # of sound the proportions do not tell
 
     def note(name):
         def hook(module, inputs, output):
-            if isinstance(output, torch.Tensor) and output.dim() in (3, 4):
+            if isinstance(output, torch.Tensor) and output.dim() in (3, len(sides) + 2):
                 with contextlib.suppress(InputError):
-                    plane = plane_of(tuple(output.shape), 1, input_shape[1:], None, None, name)
-                    if plane.rows * plane.columns > 1 and misfit(plane.rows, plane.columns, input_shape[1:]) <= 1:
+                    plane = plane_of(tuple(output.shape), 1, sides, None, layout, name)
+                    if math.prod(plane.units) > 1 and misfit(plane.units, sides) <= 1:
                         found.append(name)
 
         return hook

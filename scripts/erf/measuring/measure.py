@@ -29,17 +29,19 @@ def measure(
     model: nn.Module,
     images: Images | Iterable[Images],
     layer: str | list[str | None] | None = None,
-    unit: str | Pair | list[Pair] = "center",
+    unit: str | int | tuple[int, ...] | list[int | tuple[int, ...]] = "center",
     channels: str | int = "sum",
     mode: str = "abs",
     *,
     inputs: Mapping | Callable | None = None,
     output: str | int | Callable | None = None,
-    layout: str | Pair | None = None,
+    layout: str | tuple[int, ...] | None = None,
     batch_size: int | None = None,
     crop: bool = True,
     rng: np.random.Generator | None = None,
     progress: bool = False,
+    spacing: float | tuple[float, ...] | None = None,
+    lengths_in: str = "px",
 ) -> ReceptiveField | list[ReceptiveField] | list[list[ReceptiveField]]:
     """Measure the effective receptive field (ERF) of one unit of a layer, averaged over images.
 
@@ -61,13 +63,15 @@ def measure(
     Parameters
     ----------
     model : a torch.nn.Module, on any device
-    images : (N, C, H, W), floats, normalised as the model expects. Or any iterable of such batches, as a DataLoader:
-        all images have one size, and of a batch that is a tuple the first entry is taken. Images are moved to the
-        model's device and dtype: for a map in double precision, give `model.double()`.
+    images : (N, C, H, W), floats, normalised as the model expects; or sound (N, C, T); or volumes or video
+        (N, C, D, H, W). Or any iterable of such batches, as a DataLoader: all images have one size, and of a batch that
+        is a tuple the first entry is taken. Images are moved to the model's device and dtype: for a map in double
+        precision, give `model.double()`.
     layer : name of the submodule, as in `model.named_modules()`, whose output holds the unit; None for the model's own
         output; or a list of these, which share a forward pass. The output is a map (N, K, h, w) or (N, h, w, K), or
-        tokens (N, [class tokens +] h * w, K).
-    unit : (row, column) in that output, "center" for (h // 2, w // 2), or a list of such pairs
+        tokens (N, [class tokens +] h * w, K); of one or three axes it has as many.
+    unit : (row, column) in that output, "center" for (h // 2, w // 2), or a list of such pairs. With one axis it is a
+        number, with three it is (depth, row, column).
     channels : "sum" adds all K channels of the unit; an integer takes one; "each" takes another one for every image
     mode : which function of the gradient is averaged: "abs", "square", "signed", or "positive" (negative values count
         as zero)
@@ -77,16 +81,18 @@ def measure(
     output : which part of the model's own output holds the unit, if that is no tensor: a path such as "logits" or
         "out[0]", a number, or a function of the output. For a submodule the path follows its name: "stage2[1]"
     layout : says how the output is laid out if that is not clear: "channels_first", "channels_last", or
-        (rows, columns) of tokens
+        (rows, columns) of tokens, (count,) with one axis, (depth, rows, columns) with three
     batch_size : images in one backward pass; None chooses by memory. It does not change the result.
     crop : False computes the whole image always
     rng : a numpy Generator. With it, ERF sizes are bootstrapped over images, and channels are drawn from it.
     progress : True shows a bar
+    spacing, lengths_in : distance between neighbouring pixels along each axis and its unit, such as 1 / 16000 and "s",
+        for a field with lengths in this unit, see `ReceptiveField.with_spacing`; None: they are in pixels
 
     Returns
     -------
-    ReceptiveField, whose map is float64 (H, W), in the images' pixels. A list of them for a list of units, and a list
-    for a list of layers: by layer, and in that by unit.
+    ReceptiveField, whose map is float64 (H, W), in the images' pixels, or (T,), or (D, H, W). A list of them for a list
+    of units, and a list for a list of layers: by layer, and in that by unit.
 
     Its position is the middle of the theoretical field. Where that is not unique, as behind upsampling with a shortcut
     beside it, the position is the mean position of the impact, sizes refer to the map's maximum, and
@@ -110,6 +116,13 @@ def measure(
     (8.2, (11.0, 11.0))
     >>> field.map.shape, field.position
     ((32, 40), (16.0, 20.0))
+
+    Sound has one axis, whose pixels may be given a duration:
+
+    >>> sound, layer = torch.randn(2, 1, 16000), torch.nn.Conv1d(1, 8, kernel_size=400, stride=320)
+    >>> field = erf.measure(layer, sound, unit=3, spacing=1 / 16000, lengths_in="s")
+    >>> field.map.shape, field.theoretical_rf, field.position, field.summary()["rf_time"]
+    ((16000,), (400.0,), (1159.5,), 0.025)
     """
     if inputs is not None or output is not None:
         model = Adapted(require_model(model), inputs, output)
@@ -137,8 +150,9 @@ def measure(
             "images": len(runs),
         }
         settings |= {"window": [list(ends) for ends in where.window], "sees_all": where.sees_all}
-        fields.append(_field(runs, where, settings, rng))
-        if fields[-1].dead == len(runs):
+        field = _field(runs, where, settings, rng)
+        fields.append(field if spacing is None else field.with_spacing(spacing, lengths_in))
+        if field.dead == len(runs):
             raise InputError(
                 f"the unit is dead in all {len(runs)} images (zero gradient): read it before its activation"
             )
@@ -148,14 +162,14 @@ def measure(
 
 
 def _in_the_whole(maps: np.ndarray, where: Unit) -> tuple[np.ndarray, Unit]:
-    """Maps (n, h, w) of a unit's window, put into maps of the whole image, (n, H, W)."""
+    """Maps (n, *axes) of a unit's window, put into maps of the whole image."""
     whole = np.zeros((len(maps), *where.image))
     whole[:, *where.slices] = maps
     return whole, replace(where, window=tuple((0, side - 1) for side in where.image))
 
 
 def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generator | None) -> ReceptiveField:
-    """The field of runs (n, h, w), which are cropped to the unit's window: outside of it they are zero."""
+    """The field of runs (n, *axes), which are cropped to the unit's window: outside of it they are zero."""
     reference = "centre"
     if not where.has_one_middle and runs.any():
         reference, settings = "maximum", {**settings, "position": "middle of the impact"}
@@ -169,17 +183,14 @@ def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generat
     return replace(field, map=whole, position=where.position)
 
 
-def _middle_of(impact: np.ndarray, window: tuple[Pair, Pair]) -> tuple[float, float]:
-    """The mean position (row, column) in the image, weighted with the impact (h, w) of a window."""
-    marginals = impact.sum(1), impact.sum(0)
-    return tuple(
-        first + float((marginal * np.arange(len(marginal))).sum() / marginal.sum())
-        for marginal, (first, _) in zip(marginals, window, strict=True)
-    )
+def _middle_of(impact: np.ndarray, window: tuple[Pair, ...]) -> tuple[float, ...]:
+    """The mean position in the image along each axis, weighted with the impact (*axes) of a window."""
+    places = zip(np.indices(impact.shape), window, strict=True)
+    return tuple(first + float((index * impact).sum() / impact.sum()) for index, (first, _) in places)
 
 
 def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Gradient (n, C, H, W) of the sum of a model's whole output by images (n, C, H, W), with `measure`'s precision.
+    """Gradient of the sum of a model's whole output by images (n, C, H, W), of their shape, with `measure`'s precision.
 
     For models whose output is one unit for each of several independent networks: nothing is recorded.
     """
@@ -192,7 +203,7 @@ def gradient_of_sum(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def impact_maps(gradient: torch.Tensor, mode: str = "abs") -> np.ndarray:
-    """Impact maps, float64 (n, H, W), of gradients (n, C, H, W): the mean over channels of their magnitude.
+    """Impact maps, float64 (n, *axes), of gradients (n, C, *axes): the mean over channels of their magnitude.
 
     mode : "abs", or another function of the gradient, as in `measure`
     """
@@ -222,17 +233,17 @@ def _gradients(model, images, layers, units, channels, layout, batch_size, crop,
 
 
 def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
-    """Batches of images, (N, C, H, W), all of one size; InputError if they are not images."""
-    shape = None
+    """Batches of images, (N, C, *axes), all of one size; InputError if they are not images."""
+    shape, others = None, "(or (N, C, T), or (N, C, D, H, W))"
     if not isinstance(images, Images | Iterable):
         raise InputError(f"images must be (N, C, H, W), or batches of such, not a {type(images).__name__}")
     for chunk in [images] if isinstance(images, Images) else images:
         chunk = chunk[0] if isinstance(chunk, tuple | list) and chunk else chunk
         if isinstance(chunk, np.ndarray) and chunk.dtype.kind in "iufb":  # with torch's order of bytes, and strides
             chunk = torch.from_numpy(np.array(chunk, chunk.dtype.newbyteorder("="), order="C"))
-        if not isinstance(chunk, torch.Tensor) or chunk.dim() != 4 or not len(chunk):
+        if not isinstance(chunk, torch.Tensor) or chunk.dim() not in (3, 4, 5) or not len(chunk):
             found = tuple(chunk.shape) if isinstance(chunk, torch.Tensor) else f"a {type(chunk).__name__}"
-            raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found}")
+            raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found} {others}")
         if not chunk.is_floating_point():
             raise InputError(f"images are {chunk.dtype}: give floats, scaled and normalised as the model expects")
         if not torch.stack(chunk.aminmax()).isfinite().all():

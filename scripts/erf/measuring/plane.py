@@ -1,4 +1,4 @@
-"""Where the units of a layer lie in its output: which dimensions are rows and columns."""
+"""Where the units of a layer lie in its output: which dimensions are the axes of the images."""
 
 import math
 import operator
@@ -7,9 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from erf.errors import InputError
-from erf.graph.axes import AXES, COLUMNS, ROWS, Layout, sizes_of
+from erf.graph.axes import PLAIN, SAMPLES, Layout, axis_of, sizes_of
 
 CLASS_TOKENS = 16  # tokens at most that stand in front of those of the plane
+
+
+# How units, and tokens of a plane, are given, by the number of axes.
+INDEX = {1: "an index", 2: "(row, column)", 3: "(depth, row, column)"}
+COUNTS = {1: "(count,)", 2: "(rows, columns)", 3: "(depth, rows, columns)"}
 
 
 class NoPlane(InputError):  # noqa: N818, it reads better
@@ -22,96 +27,108 @@ def described(layer: str | None) -> str:
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the units of a layer lie in its output.
+    """Where the units of a layer lie in its output: in a plane for images, and so on for one or three axes.
 
-    rows, columns : of units
-    dimensions : of the output, that of rows and that of columns, or the one of tokens, row after row
+    units : their number along each axis
+    dimensions : of the output, for each axis; one and the same for axes that lie in it, the first axis outermost, as
+        those of tokens do
     before : tokens in front of those of the plane, such as a class token
     """
 
-    rows: int
-    columns: int
+    units: tuple[int, ...]
     dimensions: tuple[int, ...]
     before: int = 0
 
-    def values(self, output: torch.Tensor, unit: tuple[int, int]) -> torch.Tensor:
+    def values(self, output: torch.Tensor, unit: tuple[int, ...]) -> torch.Tensor:
         """The unit's values (n, K) in an output of n samples, for all K channels."""
-        indices = dict(zip(self.dimensions, unit, strict=False))
-        if len(self.dimensions) == 1:
-            indices = {self.dimensions[0]: self.before + unit[0] * self.columns + unit[1]}
+        indices = dict.fromkeys(self.dimensions, 0)
+        for dimension, count, index in zip(self.dimensions, self.units, unit, strict=True):
+            indices[dimension] = indices[dimension] * count + index
         for dimension in sorted(indices, reverse=True):
-            output = output.select(dimension, indices[dimension])
-        return output.flatten(1)
+            output = output.select(dimension, self.before + indices[dimension])
+        return output.reshape(len(output), -1)
 
-    def cropped(self, unit: tuple[int, int], axes) -> tuple[tuple[int, int], "Plane"]:
+    def cropped(self, unit: tuple[int, ...], axes) -> tuple[tuple[int, ...], "Plane"]:
         """The unit and the plane after the output was cropped to the unit along these axes."""
-        index = tuple(0 if axis in axes else unit[axis] for axis in AXES)
-        rows, columns = (1 if axis in axes else (self.rows, self.columns)[axis] for axis in AXES)
-        return index, Plane(rows, columns, self.dimensions, self.before)
+        index = tuple(0 if axis in axes else one for axis, one in enumerate(unit))
+        units = tuple(1 if axis in axes else count for axis, count in enumerate(self.units))
+        return index, Plane(units, self.dimensions, self.before)
 
-    def chosen(self, unit: str | tuple[int, int]) -> tuple[int, int]:
-        """(row, column) of a unit, "center" for the middle one; InputError if there is no such unit."""
+    def chosen(self, unit: str | int | tuple[int, ...]) -> tuple[int, ...]:
+        """The index of a unit along each axis, "center" for the middle one; InputError if there is no such unit."""
         if isinstance(unit, str) and unit == "center":
-            return self.rows // 2, self.columns // 2
+            return tuple(count // 2 for count in self.units)
+        axes = len(self.units)
         try:
-            row, column = map(operator.index, unit)
-        except (TypeError, ValueError):
-            raise InputError(f"unknown unit {unit!r}: 'center', (row, column), or a list of such pairs") from None
-        if not (0 <= row < self.rows and 0 <= column < self.columns):
-            plane = f"{self.rows} x {self.columns}"
-            raise InputError(f"unit ({row}, {column}) is outside of the layer's plane of {plane} units")
-        return row, column
+            index = tuple(map(operator.index, unit if axes > 1 or isinstance(unit, tuple) else (unit,)))
+        except TypeError:
+            index = ()
+        if len(index) != axes:
+            several = "a list of such pairs" if axes == 2 else "a list of these"
+            raise InputError(f"unknown unit {unit!r}: 'center', {INDEX[axes]}, or {several}")
+        if not all(0 <= one < count for one, count in zip(index, self.units, strict=True)):
+            words = f"is outside of the layer's plane of {' x '.join(map(str, self.units))} units"
+            raise InputError(f"unit {index if axes > 1 else index[0]} {words}")
+        return index
 
 
 def plane_of(
     shape: tuple[int, ...],
     samples: int,
-    image: tuple[int, int],
+    image: tuple[int, ...],
     known: Layout | None,
-    given: str | tuple[int, int] | None,
+    given: str | tuple[int, ...] | None,
     layer: str | None,
 ) -> Plane:
-    """The plane in a layer's output of this shape, for `samples` images of (height, width).
+    """The plane in a layer's output of this shape, for `samples` images with these sides.
 
     known : the output's layout if the model was recorded, else None
     given : the argument `layout` of `measure`, for an output whose layout is not known
     """
     if not shape or shape[0] != samples:
         raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
-    dimension_of = {axis: d for d, factors in enumerate(known or ()) for axis, _ in factors if axis in AXES}
-    if len(dimension_of) == len(AXES) and len(shape) > 2:
+    axes, words = len(image), "give layout='channels_first' or 'channels_last'"
+    dimension_of = {a: d for d, factors in enumerate(known or ()) for a, _ in factors if a not in (PLAIN, SAMPLES)}
+    if len(dimension_of) == axes and (len(shape) > 2 or axis_of(known[-1]) == 0):
+        dimensions = tuple(dimension_of[axis] for axis in range(axes))
+        order = [[axis for axis, _ in known[d] if axis in dimension_of] for d in dimensions]
+        if any(one != sorted(one) for one in order):
+            raise NoPlane(f"{described(layer)} gives tokens that do not lie row after row: choose a layer")
         sizes = sizes_of(known)
-        dimensions = tuple(dict.fromkeys((dimension_of[ROWS], dimension_of[COLUMNS])))
-        if len(dimensions) == 2 or [axis for axis, _ in known[dimensions[0]] if axis in AXES] == [ROWS, COLUMNS]:
-            return Plane(sizes[ROWS], sizes[COLUMNS], dimensions)
-        raise NoPlane(f"{described(layer)} gives tokens that do not lie row after row: choose a layer")
+        return Plane(tuple(sizes[axis] for axis in range(axes)), dimensions)
     if given not in (None, "channels_first", "channels_last") and not isinstance(given, tuple | list):
-        raise InputError(f"unknown layout {given!r}: channels_first, channels_last, or (rows, columns) of tokens")
-    if len(shape) == 4 and not isinstance(given, tuple | list):
-        first, last = misfit(*shape[2:], image), misfit(*shape[1:3], image)
+        raise InputError(f"unknown layout {given!r}: channels_first, channels_last, or {COUNTS[axes]} of tokens")
+    if len(shape) == axes + 2 and not isinstance(given, tuple | list):
+        first, last = misfit(shape[2:], image), misfit(shape[1:-1], image)
+        if given is None and axes == 1:
+            reason = f"{described(layer)} gives {shape} for a sound, and may have its channels first or last: {words}"
+            raise InputError(f"{reason}. If it is no sound: images must be (N, C, H, W)")
         if given is None and min(first, last) > 1:
-            words = "has not the image's proportions: give layout='channels_first' or 'channels_last'"
-            raise InputError(f"{described(layer)} gives {shape}, which {words}")
+            raise InputError(f"{described(layer)} gives {shape}, which has not the image's proportions: {words}")
         likely = "channels_first" if first <= last else "channels_last"
-        return Plane(*shape[2:], (2, 3)) if (given or likely) == "channels_first" else Plane(*shape[1:3], (1, 2))
+        start = 2 if (given or likely) == "channels_first" else 1
+        return Plane(shape[start : start + axes], tuple(range(start, start + axes)))
     if len(shape) == 3 and not isinstance(given, str):
         return _plane_of_tokens(shape[1], image, given)
     raise NoPlane(f"{described(layer)} gives {shape}, not units in a plane: choose a layer")
 
 
-def misfit(rows: int, columns: int, image: tuple[int, int]) -> float:
-    """By how many rows a plane differs from the image's proportions."""
-    return abs(rows - columns * image[0] / image[1])
+def misfit(units: tuple[int, ...], image: tuple[int, ...]) -> float:
+    """By how many rows a plane differs from the image's proportions; of three axes the last two count."""
+    if len(image) == 1:
+        return 0
+    (rows, columns), (height, width) = units[-2:], image[-2:]
+    return abs(rows - columns * height / width)
 
 
-def _plane_of_tokens(count: int, image: tuple[int, int], given: tuple[int, int] | None) -> Plane:
-    if given is not None:
+def _plane_of_tokens(count: int, image: tuple[int, ...], given: tuple[int, ...] | None) -> Plane:
+    axes, sides = len(image), " x ".join(map(str, image))
+    if given is not None and len(given) == axes:
         if math.prod(given) > count:
-            raise InputError(f"the layer gives {count} tokens, fewer than {given[0]} x {given[1]}")
-        return Plane(*given, (1,), count - math.prod(given))
-    for side in range(1, min(image) + 1):  # of square patches
+            raise InputError(f"the layer gives {count} tokens, fewer than {' x '.join(map(str, given))}")
+        return Plane(tuple(given), (1,) * axes, count - math.prod(given))
+    for side in range(1, min(image) + 1 if axes == 2 and given is None else 1):  # of square patches
         rows, columns = image[0] // side, image[1] // side
         if 0 <= count - rows * columns <= CLASS_TOKENS:
-            return Plane(rows, columns, (1,), count - rows * columns)
-    image = f"{image[0]} x {image[1]}"
-    raise InputError(f"how {count} tokens lie in an image of {image} is not clear: give layout=(rows, columns)")
+            return Plane((rows, columns), (1, 1), count - rows * columns)
+    raise InputError(f"how {count} tokens lie in an image of {sides} is not clear: give layout={COUNTS[axes]}")

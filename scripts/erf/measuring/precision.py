@@ -20,10 +20,11 @@ def full_precision(device: str) -> Iterator[None]:
     else:
         switches, attribute, full = [torch.backends.cuda.matmul, torch.backends.cudnn], "allow_tf32", False
     before = [getattr(switch, attribute) for switch in switches]
+    kind = "cpu" if device == "meta" else device  # which torch 2.13 knows no autocast of
     try:
         for switch in switches:
             setattr(switch, attribute, full)
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
             yield
     finally:
         for switch, value in zip(switches, before, strict=True):

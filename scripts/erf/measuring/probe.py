@@ -65,7 +65,7 @@ class Unit:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Of rows and columns: the window."""
+        """Of the image's axes: the window."""
         return tuple(slice(first, last + 1) for first, last in self.window)
 
 
@@ -229,7 +229,7 @@ class Probe:
     def _look_for_place(self, record: Record, gradient: torch.Tensor, unit: Unit, target: Target) -> None:
         """Warn if a unit, whose place among tokens was guessed by their number, depends most on another place."""
         record.guessed = False
-        plane = (record.fields.plane.rows, record.fields.plane.columns)
+        plane = record.fields.plane.units
         cells = functional.adaptive_avg_pool2d(gradient[:1].abs().mean(1, keepdim=True), plane)[0, 0]
         strongest = divmod(int(cells.argmax()), plane[1])
         if strongest != unit.index:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from erf.errors import InputError
-from erf.graph.axes import AXES
+from erf.graph.axes import splits_axis
 from erf.graph.nodes import Graph, Operation
 from erf.measuring.layer import device_and_dtype, last_layer, layer_outputs
 from erf.measuring.plane import NoPlane, plane_of
@@ -196,7 +196,7 @@ def _keep(model, images, layers, layout, records: list[Record]) -> None:
         kept.update({_key(images, layer, layout): one for layer, one in zip(layers, records, strict=True)})
 
 
-def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: tuple[int, int, int]) -> TheoreticalRF:
+def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: tuple[int, ...]) -> TheoreticalRF:
     """Theoretical receptive field of the units of a layer: all pixels that can matter to them, whatever the weights.
 
     The field follows from the kernels, strides, paddings and dilations of the operations that the model performs on an
@@ -206,11 +206,11 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     ----------
     model : a torch.nn.Module, which is left as it was
     layer : name of the submodule, as in `model.named_modules()`; None for the model's own output
-    input_shape : (C, H, W) of an image that the model accepts
+    input_shape : (C, H, W) of an image that the model accepts, (C, T) of a sound, or (C, D, H, W) of a volume or video
 
     Returns
     -------
-    TheoreticalRF: size, stride and offset along (rows, columns), in pixels of the input.
+    TheoreticalRF: size, stride and offset along each axis, (rows, columns) for images, in pixels of the input.
 
     Raises
     ------
@@ -225,8 +225,9 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     >>> erf.theoretical_rf(stem, input_shape=(3, 224, 224))
     TheoreticalRF(size=(11.0, 11.0), stride=(4.0, 4.0), offset=(0.0, 0.0), sees_all=None)
     """
-    if not isinstance(input_shape, tuple | list | torch.Size) or len(input_shape) != 3:
-        raise InputError(f"input_shape must be (channels, height, width), not {input_shape}")
+    if not isinstance(input_shape, tuple | list | torch.Size) or len(input_shape) not in (2, 3, 4):
+        shapes = "(channels, height, width), (channels, time) or (channels, depth, height, width)"
+        raise InputError(f"input_shape must be {shapes}, not {input_shape}")
     place = device_and_dtype(model)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, *input_shape, generator=generator).to(**place)
@@ -249,6 +250,8 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout, like=Non
         graph = recorder.graph_of(output, like)
         if graph is None:
             raise InputError(NO_GRADIENT)
+        if any(map(splits_axis, graph.output.layout)):
+            graph, reason = None, f"{graph.operations[-1]}, whose units divide those of a layer before"
     except Unfollowed as unfollowed:
         if like is not None:
             raise
@@ -265,7 +268,7 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout, like=Non
             not_croppable = not_croppable or "it draws random numbers, or asks how tensors lie in memory"
     else:
         one_by_one = True
-    known = graph is not None and len(graph.output.sizes) == len(AXES)
+    known = graph is not None and len(graph.output.sizes) == len(image)
     operations = recorder.operations.get(id(output), [])
     guessed = not known and layout is None and output.dim() == 3
     return Record(graph, fields, not_croppable, one_by_one, operations, recorder.foreign, guessed=guessed)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from erf.errors import InputError
-from erf.graph.axes import AXES
 from erf.graph.nodes import Graph
 from erf.measuring.plane import Plane
 from erf.ops.rule import EVERYTHING
@@ -14,20 +13,23 @@ from erf.tracing.windows import windows_of
 
 @dataclass(frozen=True)
 class TheoreticalRF:
-    """Theoretical receptive field of a layer's units. Pairs are (rows, columns), in pixels of the input.
+    """Theoretical receptive field of a layer's units, in pixels of the input. Tuples have one entry for each axis.
 
-    size : height and width, not clipped by the image. It is infinite if the units see the whole image, or if an
-        operation is unknown. If it differs between units, as behind interpolation, it is the largest.
+    The axes are those of the input, in its order: (rows, columns) for images.
+
+    size : lengths along the axes, not clipped by the image. A length is infinite if the units see the whole image along
+        an axis, or if an operation is unknown. If it differs between units, as behind interpolation, it is the largest.
     stride : distance between the fields of neighbouring units
-    offset : middle of the field of unit (0, 0). The middle for unit u is offset + stride * u; behind interpolation that
-        is an approximation. If some paths see everything, stride and offset belong to the other, local paths; if all
-        do, to an even division of the image.
+    offset : middle of the field of the first unit along each axis. The middle for unit u is offset + stride * u; behind
+        interpolation that is an approximation. In a causal network it is negative: the field lies before the unit. If
+        some paths see everything, stride and offset belong to the other, local paths, to which those through group
+        norms count; if all do, to an even division of the image.
     sees_all : the operation that makes the size infinite; None if it is finite
     """
 
-    size: tuple[float, float]
-    stride: tuple[float, float]
-    offset: tuple[float, float]
+    size: tuple[float, ...]
+    stride: tuple[float, ...]
+    offset: tuple[float, ...]
     sees_all: str | None = None
 
 
@@ -35,20 +37,21 @@ class TheoreticalRF:
 class UnitFields:
     """The theoretical receptive fields of all units of a plane.
 
-    windows : along rows and along columns, (2, 2 * units): the pixels that each unit sees, as
+    image : its sides
+    windows : along each axis, (2, 2 * units): the pixels that each unit sees, as
         `erf.tracing.windows.windows_of` gives them
     local_windows : the pixels that it sees by local paths alone, (2, 2 * units); the unit looks at their middle. Where
         all paths see everything, both ends are the middle of the unit's cell when the image is divided evenly
     """
 
     plane: Plane
-    image: tuple[int, int]
-    windows: tuple[np.ndarray, np.ndarray]
-    local_windows: tuple[np.ndarray, np.ndarray]
+    image: tuple[int, ...]
+    windows: tuple[np.ndarray, ...]
+    local_windows: tuple[np.ndarray, ...]
     sees_all: str | None = None
 
-    def field(self, unit: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Middle (row, column) and size (height, width) of one unit's theoretical field, in pixels."""
+    def field(self, unit: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Middle and lengths of one unit's theoretical field along each axis, in pixels."""
         position, size = [], []
         for axis, index in enumerate(unit):
             first, last = self.windows[axis][:, index]
@@ -58,13 +61,13 @@ class UnitFields:
             size.append(last - first + 1)
         return tuple(map(float, position)), tuple(map(float, size))
 
-    def has_one_middle(self, unit: tuple[int, int]) -> bool:
+    def has_one_middle(self, unit: tuple[int, ...]) -> bool:
         """Whether the middle of a unit's field is, to a pixel, where it would be by the units' mean distance.
 
         Behind upsampling by copies several units share a middle, while a shortcut beside it leads to each one's own
         pixel: then the middle of the hull is not where the unit looks.
         """
-        for windows, index, count in zip(self.local_windows, unit, (self.plane.rows, self.plane.columns), strict=True):
+        for windows, index, count in zip(self.local_windows, unit, self.plane.units, strict=True):
             middle = windows.mean(0)
             stride = (middle[count:] - middle[:count]).mean() / count
             offset = (middle[:count] - stride * np.arange(count)).mean()
@@ -72,14 +75,14 @@ class UnitFields:
                 return False
         return True
 
-    def covers_image(self, unit: tuple[int, int]) -> bool:
+    def covers_image(self, unit: tuple[int, ...]) -> bool:
         """Whether one unit's field holds the whole image."""
         ends = (windows[:, index] for windows, index in zip(self.windows, unit, strict=True))
         return all(first <= 0 and last >= side - 1 for (first, last), side in zip(ends, self.image, strict=True))
 
     def summary(self) -> TheoreticalRF:
         sizes, strides, offsets = [], [], []
-        for axis, count in enumerate((self.plane.rows, self.plane.columns)):
+        for axis, count in enumerate(self.plane.units):
             first, last = self.windows[axis][:, :count]
             sizes.append(float((last - first).max() + 1))
             middle = self.local_windows[axis].mean(0)
@@ -88,10 +91,10 @@ class UnitFields:
         return TheoreticalRF(tuple(sizes), tuple(strides), tuple(offsets), self.sees_all)
 
 
-def unit_fields(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, int]) -> UnitFields:
-    """The fields of a plane's units in an image (height, width). Without a graph all units see everything: `reason`."""
+def unit_fields(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, ...]) -> UnitFields:
+    """The fields of a plane's units in an image with these sides. Without a graph all see everything: `reason`."""
     windows, local_windows, culprits = [], [], [reason] if graph is None else []
-    for axis, count, side in zip(AXES, (plane.rows, plane.columns), image, strict=True):
+    for axis, (count, side) in enumerate(zip(plane.units, image, strict=True)):
         found, local = EVERYTHING, None
         if graph is not None:
             found, culprit = windows_of(graph, axis)

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import torch
 
+from erf.graph.axes import window_of
 from erf.graph.convolutions import convolved
 from erf.graph.nodes import Operand, Operation
 from erf.graph.slicing import fastest_format
 from erf.ops.rule import Everything
-from erf.ops.sliding import Sliding, on_planes, padded, pair
+from erf.ops.sliding import Sliding, on_axes, padded
 
 
 class Convolution(Sliding):
@@ -17,16 +18,16 @@ class Convolution(Sliding):
 
     added: Operand | None = None
     rectified = False
+    mixes_channels = True
 
     def __init__(self, operation: Operation):
         super().__init__(operation)
         self.kept: tuple[torch.Tensor, torch.Tensor | None] | None = None
 
-    def geometry(self, axis):
+    def geometry(self, dimension):
         weight = self.operation.argument("weight")
-        kernel = (weight.value if isinstance(weight, Operand) else weight).shape[2 + self.spatial_index(axis)]
-        names = ("stride", "padding", "dilation")
-        return kernel, *(pair(self.operation.argument(name))[self.spatial_index(axis)] for name in names)
+        kernel = (weight.value if isinstance(weight, Operand) else weight).shape[dimension]
+        return kernel, *(self.setting(name, dimension) for name in ("stride", "padding", "dilation"))
 
     def forget(self):
         self.kept = None
@@ -44,16 +45,20 @@ class Convolution(Sliding):
         return fetch(weight, {}), bias if bias is None else fetch(bias, {})
 
     def of_whole(self, fetch):
-        return self.convolved(fetch(self.operand, {}), self.operation.argument("padding"), fetch)
+        return self.convolved(fetch(self.operand, {}), self.settings("padding"), fetch)
 
     def unpadded(self, tensor, fetch):
-        return self.convolved(tensor, [0, 0], fetch)
+        return self.convolved(tensor, [0 for _ in self.dimensions], fetch)
+
+    def settings(self, name: str) -> list[int]:
+        """An argument for each of the dimensions."""
+        return [self.setting(name, dimension) for dimension in self.dimensions]
 
     def convolved(self, tensor: torch.Tensor, padding: list[int], fetch) -> list[torch.Tensor]:
         weight, bias = self.parameters(fetch)
         added = None if self.added is None else fetch(self.added, {})
-        stride, dilation, groups = (self.operation.argument(name) for name in ("stride", "dilation", "groups"))
-        return [convolved(tensor, weight, bias, added, self.rectified, pair(stride), padding, pair(dilation), groups)]
+        stride, dilation, groups = self.settings("stride"), self.settings("dilation"), self.operation.argument("groups")
+        return [convolved(tensor, weight, bias, added, self.rectified, stride, padding, dilation, groups)]
 
 
 class TransposedConvolution(Convolution):
@@ -62,8 +67,8 @@ class TransposedConvolution(Convolution):
     def of_whole(self, fetch):
         return self.operation.call(lambda leaf: fetch(leaf, {}))
 
-    def seen(self, axis, wanted):
-        kernel, stride, padding, dilation = self.geometry(axis)
+    def seen(self, dimension, wanted):
+        kernel, stride, padding, dilation = self.geometry(dimension)
         first, last = np.full(wanted.shape[1], math.inf), np.full(wanted.shape[1], -math.inf)
         for shift in range(stride):  # neighbouring results see different taps
             for tap in range(kernel):
@@ -76,17 +81,17 @@ class TransposedConvolution(Convolution):
     def of_crop(self, tensor, have, wanted, fetch):
         _, _, _, stride, _, dilation, _, _, groups = self.operation.args
         weight, bias = self.parameters(fetch)
-        function = self.operation.function
-        result = function(tensor, weight, None, stride, [0, 0], dilation, True, [0, 0], groups)
-        margins = {}
-        for axis, (first, last) in wanted.items():
-            _, step, padding, _ = self.geometry(axis)
-            dimension = self.source.dimension(axis)
-            start = have[axis][0] * step - padding  # which result the first one is
+        none = [0 for _ in self.dimensions]
+        result = self.operation.function(tensor, weight, None, stride, none, dilation, True, none, groups)
+        margins, layout = {}, self.operation.outputs[0].layout
+        for dimension in self.dimensions:
+            _, step, padding, _ = self.geometry(dimension)
+            first, last = window_of(layout[dimension], wanted)
+            start = window_of(self.source.layout[dimension], have)[0] * step - padding  # which result the first one is
             margins[dimension] = (start - first, last - (start + result.shape[dimension] - 1))
         result = padded(result, margins, 0.0)
-        return [result if bias is None else result + bias[:, None, None]]
+        return [result if bias is None else result + bias.view(-1, *[1 for _ in self.dimensions])]
 
 
 def convolution(operation: Operation, shapes: list) -> Everything:
-    return on_planes(TransposedConvolution if operation.argument("transposed") else Convolution)(operation, shapes)
+    return on_axes(TransposedConvolution if operation.argument("transposed") else Convolution)(operation, shapes)

@@ -56,7 +56,7 @@ class Joined(Through):
 
 
 class Multiplied(Through):
-    """Products of matrices, of which one may be a constant for each row or column."""
+    """Products of matrices, of which one may be a constant for each place."""
 
     def layout_of_constant(self, shape):
         return (*fitted(self.found[0][:-2], shape[:-2]), *plain(shape[-2:])) if len(shape) == 3 else None

@@ -4,7 +4,7 @@ Along one axis a window is the first and the last index on which something depen
 (2, units) of floats; they are not clipped by the plane, and infinite where all of it is seen. An operation without a
 rule of its own sees everything.
 
-This module has the rules of operations that keep rows and columns apart, `erf.ops.sliding` those of operations that see
+This module has the rules of operations that keep the axes apart, `erf.ops.sliding` those of operations that see
 a neighbourhood. `erf.ops.table` says which operation has which rule.
 """
 
@@ -40,8 +40,9 @@ KEEPS_SAMPLES = {
     **dict.fromkeys(("split", "split_with_sizes", "index_select", "constant_pad_nd", "im2col", "bmm", "baddbmm")),
     **dict.fromkeys(("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention")),
     **dict.fromkeys(("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention")),
-    **dict.fromkeys(("native_layer_norm", "convolution", "avg_pool2d", "grid_sampler_2d", "_fft_r2c", "_fft_c2r")),
-    **dict.fromkeys(("_fft_c2c", "slice_scatter", "select_scatter", "gather", "topk", "sort", "addmm", "mm", "linear")),
+    **dict.fromkeys(("native_layer_norm", "convolution", "avg_pool2d", "avg_pool3d", "grid_sampler_2d")),
+    **dict.fromkeys(("grid_sampler_3d", "_fft_c2c", "_fft_r2c", "_fft_c2r", "slice_scatter", "select_scatter")),
+    **dict.fromkeys(("gather", "topk", "sort", "addmm", "mm", "linear")),
 }
 
 
@@ -94,6 +95,10 @@ class Everything:
         """Windows (2, units) of an operand for the windows `wanted` (2, units) of the results, not clipped."""
         return EVERYTHING
 
+    def local_window(self, operand: Operand, axis: int, wanted: np.ndarray) -> np.ndarray:
+        """`window`, but for a result that depends most on its own place, though on all others, too."""
+        return self.window(operand, axis, wanted)
+
     def windows(self, operand: Operand, wanted: Windows) -> Windows:
         """Windows of an operand, clipped by its plane, that the windows `wanted` of the results need."""
         return operand.value.whole
@@ -111,8 +116,18 @@ class Everything:
         return as_list(self.operation.function(tensor, *rest))
 
 
+class KeepsPlaces(Everything):
+    """Every result depends on all of an operand, but has the place of one entry of it, such as a group norm's."""
+
+    def layouts(self, shapes):
+        return [self.operation.image_operands[0].value.layout, *super().layouts(shapes)[1:]]
+
+    def local_window(self, operand, axis, wanted):
+        return wanted
+
+
 class Through(Everything):
-    """Every result depends on the row and column of the operands that are its own."""
+    """Every result depends on the place of the operands that is its own."""
 
     def __init__(self, operation: Operation, found: list[Layout]):
         super().__init__(operation)
@@ -159,7 +174,7 @@ class Through(Everything):
 def through(layouts: Callable[[Operation, list], list[Layout] | None], kind: type[Through] = Through):
     """An op rule for operations on plain dimensions.
 
-    layouts : gives the layouts of the results, or None if the operation mixes rows or columns
+    layouts : gives the layouts of the results, or None if the operation mixes an axis
     """
 
     def rule(operation: Operation, shapes: list) -> Everything:

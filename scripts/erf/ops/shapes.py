@@ -1,6 +1,6 @@
 """Layouts of the results of operations that rearrange, join, reduce or multiply tensors.
 
-None stands for an operation that mixes rows or columns, which has no op rule.
+None stands for an operation that mixes an axis, which has no op rule.
 """
 
 from erf.graph.axes import PLAIN, Layout, fitted, is_plain, length_of, plain, regrouped

@@ -1,16 +1,20 @@
 """Op rules of operations that see a neighbourhood: max pooling, padding, slices, pixels to channels and back.
 
+A neighbourhood has one, two or three dimensions. Each lies along one axis, or is plain: the pooling of a sound has a
+second dimension of length 1.
+
 `erf.ops.rule` says what windows are. Convolutions and interpolation, in modules of their own, build on these classes.
 """
 
 import math
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
-from erf.graph.axes import Windows, axis_of, is_plain, plain
+from erf.graph.axes import SAMPLES, Windows, axis_of, is_plain, plain, window_of
 from erf.graph.nodes import Operation
 from erf.graph.slicing import crop
 from erf.ops.rule import EVERYTHING, Everything, clipped, through
@@ -18,12 +22,26 @@ from erf.ops.shapes import along_plain
 
 
 class Neighbourhood(Everything):
-    """The op rule of an operation on one operand that depends on the images; each axis is a dimension of its own."""
+    """The op rule of an operation on one operand that depends on the images.
+
+    dimensions : of the operand, along which neighbours are seen
+    mixes_channels : whether each result depends on all of the operand's second dimension
+    """
+
+    mixes_channels = False
 
     def __init__(self, operation: Operation):
         super().__init__(operation)
         self.operand = operation.image_operands[0]
         self.source = self.operand.value
+        self.dimensions = range(2, len(self.source.shape))
+
+    @property
+    def usable(self) -> bool:
+        """Whether each of the dimensions lies along one axis, or is plain."""
+        layout = self.source.layout
+        apart = all(len(layout[d]) == 1 and axis_of(layout[d]) != SAMPLES for d in self.dimensions)
+        return apart and (is_plain(layout[1]) or not self.mixes_channels)
 
     def layouts(self, shapes):
         first = tuple(
@@ -33,25 +51,36 @@ class Neighbourhood(Everything):
         return [first, *map(plain, shapes[1:])]
 
     def window(self, operand, axis, wanted):
-        return self.seen(axis, wanted) if axis in self.source.sizes else EVERYTHING
+        if axis not in self.source.sizes:
+            return EVERYTHING
+        dimension = self.dimension(axis)
+        return wanted if dimension is None else self.seen(dimension, wanted)
 
-    def seen(self, axis: int, wanted: np.ndarray) -> np.ndarray:
-        """First and last pixel of the operand, along an axis that it has, on which the results `wanted` depend: both
+    def dimension(self, axis: int) -> int | None:
+        """The dimension along which neighbours on an axis are seen; None if none are."""
+        dimension = self.source.dimension(axis)
+        return dimension if dimension in self.dimensions else None
+
+    def seen(self, dimension: int, wanted: np.ndarray) -> np.ndarray:
+        """First and last pixel of the operand, along one of the dimensions, on which the results `wanted` depend: both
         (2, n), the ends of n windows. They may lie beyond the plane."""
         raise NotImplementedError
 
-    def spatial_index(self, axis: int) -> int:
-        """0 for the first, 1 for the second of the two dimensions of the plane."""
-        return self.source.dimension(axis) - 2
+    def setting(self, name: str, dimension: int) -> int | None:
+        """An argument for one of the dimensions, for all of which it may have one entry; None if it is empty."""
+        values = self.operation.argument(name)
+        values = [values] if isinstance(values, int) else values
+        return values[dimension - 2 if len(values) > 1 else 0] if values else None
 
     def windows(self, operand, wanted):
         if wanted == self.operation.outputs[0].whole:
             return self.source.whole
-        return {axis: self.clipped_window(axis, window) for axis, window in wanted.items()}
+        along = {axis: self.dimension(axis) for axis in wanted}
+        return {axis: wanted[axis] if d is None else self.clipped_window(d, wanted[axis]) for axis, d in along.items()}
 
-    def clipped_window(self, axis: int, wanted: tuple[int, int]) -> tuple[int, int]:
-        """`windows` of the operand along one axis."""
-        return clipped(self.seen(axis, np.array(wanted, float)[:, None]), self.source.sizes[axis])
+    def clipped_window(self, dimension: int, wanted: tuple[int, int]) -> tuple[int, int]:
+        """`windows` of the operand along one of the dimensions."""
+        return clipped(self.seen(dimension, np.array(wanted, float)[:, None]), self.source.shape[dimension])
 
     def compute(self, fetch, wanted):
         if wanted == self.operation.outputs[0].whole:
@@ -72,21 +101,20 @@ class Sliding(Neighbourhood):
 
     fill = 0.0
 
-    def geometry(self, axis: int) -> tuple[int, int, int, int]:
+    def geometry(self, dimension: int) -> tuple[int, int, int, int]:
         """Kernel, stride, padding and dilation."""
-        names = ("kernel_size", "stride", "padding", "dilation")
-        return tuple(pair(self.operation.argument(name))[self.spatial_index(axis)] for name in names)
+        raise NotImplementedError
 
-    def seen(self, axis, wanted):
-        kernel, stride, padding, dilation = self.geometry(axis)
+    def seen(self, dimension, wanted):
+        kernel, stride, padding, dilation = self.geometry(dimension)
         return wanted * stride - padding + np.array([[0], [dilation * (kernel - 1)]])
 
     def of_crop(self, tensor, have, wanted, fetch):
-        margins = {}
-        for axis, (first, last) in have.items():
-            low, high = self.seen(axis, np.array(wanted[axis])[:, None])[:, 0]
-            if self.source.dimension(axis) is not None:
-                margins[self.source.dimension(axis)] = (first - int(low), int(high) - last)
+        margins, layout = {}, self.operation.outputs[0].layout
+        for dimension in self.dimensions:
+            first, last = window_of(self.source.layout[dimension], have)
+            low, high = self.seen(dimension, np.array(window_of(layout[dimension], wanted))[:, None])[:, 0]
+            margins[dimension] = (first - int(low), int(high) - last)
         return self.unpadded(padded(tensor, margins, self.fill), fetch)
 
     def unpadded(self, tensor: torch.Tensor, fetch) -> list[torch.Tensor]:
@@ -97,11 +125,10 @@ class Sliding(Neighbourhood):
 class MaxPool(Sliding):
     fill = -math.inf
 
-    def geometry(self, axis):
-        kernel, stride, padding, dilation = (
-            pair(self.operation.argument(name)) for name in ("kernel_size", "stride", "padding", "dilation")
-        )
-        return tuple(values[self.spatial_index(axis)] for values in (kernel, stride or kernel, padding, dilation))
+    def geometry(self, dimension):
+        names = ("kernel_size", "stride", "padding", "dilation")
+        kernel, stride, padding, dilation = (self.setting(name, dimension) for name in names)
+        return kernel, stride or kernel, padding, dilation
 
     def unpadded(self, tensor, fetch):
         kernel, stride, dilation = (self.operation.argument(name) for name in ("kernel_size", "stride", "dilation"))
@@ -115,39 +142,48 @@ class Padding(Sliding):
         super().__init__(operation)
         self.fill = operation.argument("value")
         pads, last = operation.argument("pad"), len(self.source.shape) - 1
-        self.margins = {last - i: (pads[2 * i], pads[2 * i + 1]) for i in range(len(pads) // 2)}
+        self.before = {last - i: pads[2 * i] for i in range(len(pads) // 2) if any(pads[2 * i : 2 * i + 2])}
+        self.dimensions = list(self.before)
 
-    def geometry(self, axis):
-        return 1, 1, self.margins.get(self.source.dimension(axis), (0, 0))[0], 1
+    def geometry(self, dimension):
+        return 1, 1, self.before[dimension], 1
 
     def unpadded(self, tensor, fetch):
-        return [padded(tensor, {d: m for d, m in self.margins.items() if is_plain(self.source.layout[d])}, self.fill)]
+        return [tensor]
 
 
 class Slice(Sliding):
     """x[..., start::step] along an axis."""
 
-    def geometry(self, axis):
-        dimension, start, step = (self.operation.argument(name) for name in ("dim", "start", "step"))
-        if self.source.dimension(axis) != dimension % len(self.source.shape):
-            return 1, 1, 0, 1
-        length, start = self.source.sizes[axis], start or 0
+    def __init__(self, operation: Operation):
+        super().__init__(operation)
+        start, end, step = (operation.argument(name) for name in ("start", "end", "step"))
+        everything = not start and step == 1 and (end is None or end == sys.maxsize)  # in traced models
+        self.dimensions = [] if everything else [operation.argument("dim") % len(self.source.shape)]
+
+    def geometry(self, dimension):
+        start, step = (self.operation.argument(name) for name in ("start", "step"))
+        length, start = self.source.shape[dimension], start or 0
         return 1, step, -min(max(start + (length if start < 0 else 0), 0), length), 1
 
     def unpadded(self, tensor, fetch):
-        dimension, step = self.operation.argument("dim") % tensor.dim(), self.operation.argument("step")
-        return [tensor[(slice(None),) * dimension + (slice(None, None, step),)]]
+        ahead = (slice(None),) * (self.operation.argument("dim") % tensor.dim())
+        return [tensor[(*ahead, slice(None, None, self.operation.argument("step")))]]
 
 
 class PixelShuffle(Neighbourhood):
     """Channels to pixels: each pixel becomes factor x factor."""
 
-    def seen(self, axis, wanted):
+    mixes_channels = True
+
+    def seen(self, dimension, wanted):
         return np.floor(wanted / self.operation.args[1])
 
     def of_crop(self, tensor, have, wanted, fetch):
         factor = self.operation.args[1]
-        made = {axis: (first * factor, (last + 1) * factor - 1) for axis, (first, last) in have.items()}
+        made = dict(wanted)
+        for axis in filter(self.dimension, have):
+            made[axis] = have[axis][0] * factor, (have[axis][1] + 1) * factor - 1
         (result,) = self.operation.call(lambda leaf: tensor)
         return [crop(result, self.operation.outputs[0].layout, made, wanted)]
 
@@ -155,7 +191,9 @@ class PixelShuffle(Neighbourhood):
 class PixelUnshuffle(Neighbourhood):
     """Pixels to channels: factor x factor pixels become one."""
 
-    def seen(self, axis, wanted):
+    mixes_channels = True
+
+    def seen(self, dimension, wanted):
         factor = self.operation.args[1]
         return wanted * factor + np.array([[0], [factor - 1]])
 
@@ -164,24 +202,23 @@ class PixelUnshuffle(Neighbourhood):
 
 
 def on_axes(kind: Callable[[Operation], Neighbourhood]):
-    """An op rule for operations whose only image operand is the first, each of its axes a dimension of its own."""
+    """An op rule for operations whose only image operand is the first."""
 
     def rule(operation: Operation, shapes: list) -> Everything:
         first = operation.args[0]
         alone = len(operation.image_operands) == 1 and operation.image_operands[0] is first
-        usable = alone and first.value.sizes and all(first.value.dimension(a) is not None for a in first.value.sizes)
-        return kind(operation) if usable else Everything(operation)
+        found = kind(operation) if alone and first.value.sizes else None
+        return found if found is not None and found.usable else Everything(operation)
 
     return rule
 
 
-def on_planes(kind: Callable[[Operation], Neighbourhood]):
-    """`on_axes`, where rows and columns are the last two of four dimensions."""
+def on_planes(kind: Callable[[Operation], Neighbourhood], count: int):
+    """`on_axes`, where neighbours are seen along `count` dimensions, behind those of samples and channels."""
 
     def rule(operation: Operation, shapes: list) -> Everything:
-        value = operation.image_operands[0].value
-        planes = len(value.layout) == 4 and not any(is_plain(dimension) for dimension in value.layout[2:])
-        return on_axes(kind)(operation, shapes) if planes else Everything(operation)
+        batch = len(operation.image_operands[0].value.shape) == count + 2
+        return on_axes(kind)(operation, shapes) if batch else Everything(operation)
 
     return rule
 
@@ -189,12 +226,6 @@ def on_planes(kind: Callable[[Operation], Neighbourhood]):
 def slicing(operation: Operation, shapes: list) -> Everything:
     rule = through(along_plain)(operation, shapes)
     return rule if type(rule) is not Everything else on_axes(Slice)(operation, shapes)
-
-
-def pair(values: int | list[int]) -> list[int]:
-    """One number for each of the two dimensions; [] stays [], which for a stride means the kernel."""
-    values = [values] if isinstance(values, int) else list(values)
-    return values * 2 if len(values) == 1 else values
 
 
 def padded(tensor: torch.Tensor, margins: dict[int, tuple[int, int]], fill: float) -> torch.Tensor:

@@ -1,11 +1,20 @@
 """Which op rule each of torch's operations has, by its name in the ATen library."""
 
+from collections.abc import Callable
+
 import torch
 
 from erf.errors import InputError, did_you_mean
 from erf.graph.nodes import Operation
 from erf.ops import convolution, pointwise, resampling, shapes, sliding
-from erf.ops.rule import Everything, through
+from erf.ops.rule import Everything, KeepsPlaces, through
+
+
+def of_planes(kind: Callable[[Operation], sliding.Neighbourhood], *names: str) -> dict[str, Callable]:
+    """One op rule by names such as "avg_pool{}d", for one, two or three dimensions behind samples and channels."""
+    known = {name.format(count): count for name in names for count in (1, 2, 3)}
+    return {name: sliding.on_planes(kind, count) for name, count in known.items() if hasattr(torch.ops.aten, name)}
+
 
 RULES = {
     # Of plain dimensions: samples, channels.
@@ -29,18 +38,20 @@ RULES = {
     # Pointwise, although torch does not mark them as such.
     **dict.fromkeys(("hardswish", "_prelu_kernel"), pointwise.elementwise),
     "copy": lambda operation, shapes: pointwise.elementwise(operation, shapes, pointwise.Copied),
+    "native_group_norm": lambda operation, shapes: KeepsPlaces(operation),
     # Of neighbourhoods.
     "convolution": convolution.convolution,
-    "max_pool2d_with_indices": sliding.on_planes(sliding.MaxPool),
+    **of_planes(sliding.MaxPool, "max_pool{}d_with_indices"),
     "constant_pad_nd": sliding.on_axes(sliding.Padding),
     "slice": sliding.slicing,
-    "pixel_shuffle": sliding.on_planes(sliding.PixelShuffle),
-    "pixel_unshuffle": sliding.on_planes(sliding.PixelUnshuffle),
-    "avg_pool2d": resampling.average_pool,
-    "_adaptive_avg_pool2d": sliding.on_planes(resampling.AdaptivePool),
-    **dict.fromkeys(("reflection_pad2d", "replication_pad2d"), sliding.on_planes(resampling.MirroredPadding)),
-    **dict.fromkeys(("upsample_nearest2d", "_upsample_nearest_exact2d"), sliding.on_planes(resampling.Interpolation)),
-    **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d"), sliding.on_planes(resampling.Interpolation)),
+    "pixel_shuffle": sliding.on_planes(sliding.PixelShuffle, 2),
+    "pixel_unshuffle": sliding.on_planes(sliding.PixelUnshuffle, 2),
+    **of_planes(resampling.AveragePool, "avg_pool{}d"),
+    **of_planes(resampling.AdaptivePool, "_adaptive_avg_pool{}d"),
+    **of_planes(resampling.MirroredPadding, "reflection_pad{}d", "replication_pad{}d"),
+    **of_planes(resampling.Interpolation, "upsample_nearest{}d", "_upsample_nearest_exact{}d"),
+    **of_planes(resampling.Interpolation, "upsample_linear{}d", "upsample_bilinear{}d", "upsample_trilinear{}d"),
+    **of_planes(resampling.Interpolation, "upsample_bicubic{}d"),
 }
 
 

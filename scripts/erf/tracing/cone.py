@@ -10,19 +10,20 @@ from collections.abc import Callable
 
 import torch
 
-from erf.graph.axes import AXES, Windows
+from erf.graph.axes import Windows
 from erf.graph.nodes import Graph, Operand, Operation, Value
 from erf.graph.slicing import crop, fastest_format
+from erf.ops.rule import KeepsPlaces
 
 
 class Cone:
     """The windows of a graph's results on which one unit depends.
 
-    unit : windows of one row and one column in the graph's output, for those axes that it has
+    unit : windows of one index in the graph's output, for those axes that it has
     """
 
     def __init__(self, graph: Graph, unit: Windows):
-        self.graph = graph
+        self.graph, self.unit = graph, dict(unit)
         self._uses = Counter(operand.value for operation in graph.operations for operand in operation.operands)
         # Of the results of each operation; for None, of the images.
         self.windows: dict[Operation | None, Windows] = {graph.output.made_by: unit}
@@ -33,7 +34,8 @@ class Cone:
             first, *others = operation.outputs
             for axis, whole in first.whole.items():
                 wanted.setdefault(axis, whole)
-            if any(self._uses[other] and other.layout != first.layout for other in others):
+            counted = any(self._uses[other] and other.layout != first.layout for other in others)
+            if counted or isinstance(operation.rule, KeepsPlaces):
                 wanted.update(first.whole)  # such as indices of a max pooling, which count in the whole plane
             for operand in operation.image_operands:
                 needed = operation.rule.windows(operand, wanted)
@@ -45,13 +47,13 @@ class Cone:
         self._last_use = {operand.value: operation for operation in graph.operations for operand in operation.operands}
 
     @property
-    def window(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Of the image: first and last row, first and last column."""
-        return tuple(self.windows[None][axis] for axis in AXES)
+    def window(self) -> tuple[tuple[int, int], ...]:
+        """Of the image: the first and the last index along each axis."""
+        return tuple(self.windows[None][axis] for axis in self.graph.images.sizes)
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Of rows and columns: the window."""
+        """Of the image's axes: the window."""
         return tuple(slice(first, last + 1) for first, last in self.window)
 
     @functools.cached_property
@@ -76,7 +78,7 @@ class Cone:
                 operation.rule.forget()
 
     def run(self, images: torch.Tensor) -> torch.Tensor:
-        """The graph's output, cropped to the unit, for images (N, C, h, w) that are cropped to `window`."""
+        """The graph's output, cropped to the unit, for images (N, C, *axes) that are cropped to `window`."""
         computed = {self.graph.images: images.contiguous(memory_format=fastest_format(images))}
 
         def fetch_for(operation: Operation) -> Callable:
@@ -106,4 +108,5 @@ class Cone:
             for operand in operation.image_operands:
                 if self._last_use[operand.value] is operation:
                     computed.pop(operand.value, None)
-        return computed[self.graph.output]
+        output = self.graph.output
+        return crop(computed[output], output.layout, self.windows[output.made_by], self.unit)

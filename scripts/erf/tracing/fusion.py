@@ -80,7 +80,7 @@ class _Fused(Convolution):
         if self.norm is None:
             return weight, bias
         gain, shift = gain_and_shift(self.norm, lambda leaf: fetch(leaf, {}))
-        return weight * gain[:, None, None, None], shift if bias is None else shift + bias * gain
+        return weight * gain.view(-1, *[1] * (weight.dim() - 1)), shift if bias is None else shift + bias * gain
 
 
 def _one_step(chain: list[Operation]) -> Operation:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.autograd.function import BackwardCFunction
 
-from erf.graph.axes import COLUMNS, PLAIN, ROWS, SAMPLES, plain
+from erf.graph.axes import of_images, plain
 from erf.graph.nodes import Graph, Operand, Operation, Value, as_list, mapped
 from erf.graph.torch_private import (
     READ_NUMBER,
@@ -111,11 +111,9 @@ class Recorder(Guarding):
     """
 
     def __init__(self, images: torch.Tensor, model: nn.Module, held: set[int], before_write: Callable):
-        """images : (1, C, H, W), which the model will be given; held : identities of tensors that the model holds"""
+        """images : (1, C, *axes), which the model will be given; held : identities of tensors that the model holds"""
         super().__init__(before_write)
-        _, channels, height, width = images.shape
-        layout = (((SAMPLES, 1),), ((PLAIN, channels),), ((ROWS, height),), ((COLUMNS, width),))
-        self.images = Value(tuple(images.shape), images.dtype, images.device, layout)
+        self.images = Value(tuple(images.shape), images.dtype, images.device, of_images(images.shape))
         self.not_croppable, self.one_by_one, self.problem, self.own_gradients = "", False, "", False
         self.foreign = False
         self._held, self._names = held, {id(module): name for name, module in model.named_modules()}

@@ -15,7 +15,8 @@ def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray
     the plane. If the output does not have the axis, the array has one column. The second value names the operation
     that sees everything and is nearest to the output; it is None if no operation does.
 
-    local : follow only paths on which no operation sees everything; the array is None if there is no such path
+    local : follow only paths on which no operation sees everything, with those of group norms, whose results depend
+        most on their own place; the array is None if there is no such path
     """
     culprit = None
     units = np.tile(np.arange(2.0 * graph.output.sizes.get(axis, 0.5)), (2, 1))
@@ -30,7 +31,7 @@ def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray
         for operand in operation.image_operands:
             if operand.detached and not graph.own_gradients:
                 continue
-            window = operation.rule.window(operand, axis, wanted)
+            window = (operation.rule.local_window if local else operation.rule.window)(operand, axis, wanted)
             everything = window[0, 0] == -np.inf  # for one unit, and so for all
             if everything and local:
                 continue
