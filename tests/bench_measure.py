@@ -19,11 +19,9 @@ Nothing here fails: time is not a test. Writes benchmarks/measure.csv and .png.
 import argparse
 import itertools
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,6 +37,7 @@ from bench_figure import draw
 from erf.errors import InputError
 from erf.measuring.layer import last_layer, layer_output
 from erf.measuring.measure import measure
+from forked import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = (
@@ -142,19 +141,6 @@ def status(name: str) -> float:
     """A number from what Linux tells of this process, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
-
-
-def forked(function: Callable, *args):
-    """The function's result, from a copy of this process."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(function(*args)))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    finally:
-        process.join()
 
 
 def rows_of(model: nn.Module, case: Case, repeats: int, seconds: float) -> list[dict]:

@@ -172,7 +172,7 @@ TOKENS = {"hidden_size": 96, "mlp_dim": 192, "num_heads": 3, "img_size": SIDE}
 MONAI = {
     "UNet": {**DEEP, "num_res_units": 2},
     "AttentionUnet": DEEP,
-    "AutoEncoder": DEEP,
+    "AutoEncoder": DEEP | {"strides": (2, 2, 2)},
     "BasicUNet": WIDE,
     "BasicUNetPlusPlus": WIDE,
     "SegResNet": {**PLAIN, "init_filters": 8},
