@@ -17,6 +17,7 @@ Nothing here fails: time is not a test. Writes benchmarks/measure.csv and .png.
 """
 
 import argparse
+import ctypes
 import itertools
 import json
 import subprocess
@@ -125,6 +126,7 @@ def calls(method: str, model: nn.Module, case: Case, layers, units, channels) ->
     images = torch.randn(case.images, 3, case.side, case.side, generator=torch.Generator().manual_seed(0))
     before, seconds, peaks, given = status("VmRSS"), [], [], (model, images, layers, units, channels)
     for _ in range(1 + case.later):
+        ctypes.CDLL(None).malloc_trim(0)  # what an earlier call has freed is no part of this one's peak
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         start = time.process_time()
         if method in ("script", "bare"):
