@@ -190,8 +190,8 @@ MONAI = {
 BLOCKS = {"block_out_channels": (32, 64), "norm_num_groups": 8, "layers_per_block": 1}
 DOWN = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
 CROSS = {
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     **{"in_channels": 3, "cross_attention_dim": 32},
 }
 CODE = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
@@ -214,8 +214,8 @@ DIFFUSERS = {  # class: (settings, the method that is called, its other argument
     "AutoencoderTiny": ({}, "encode", {}),
     "AutoencoderDC": (LINEAR, "encode", {}),
 }
-SIDES = {"diffusers/UNet2DModel": 64, "diffusers/UNet2DConditionModel": 64, "transformers/Swin2SRModel": 64}
-SIDES |= {"transformers/Swin2SRForImageSuperResolution": 64}
+SIDES = {f"diffusers/{name}": 64 for name in DIFFUSERS}
+SIDES |= {f"transformers/Swin2SR{kind}": 64 for kind in ("Model", "ForImageSuperResolution")}
 
 
 def diffusers_model(name: str) -> nn.Module:
