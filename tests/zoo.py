@@ -126,7 +126,7 @@ def difference_errors(model, image, layer, unit, channels, slope: np.ndarray) ->
                 break
         for reading, errors in found.items():
             error, ordered = min(map(abs, errors)), np.sort(errors)
-            settled = error <= DIFFERENCES or np.diff(ordered).min(initial=np.inf) <= DIFFERENCES
+            settled = error <= DIFFERENCES or len(errors) == 1 or np.diff(ordered).min() <= DIFFERENCES
             worst[reading] = float(np.maximum(error if settled else np.nan, worst.get(reading, 0)))
     return worst
 
@@ -229,7 +229,11 @@ def measured(model: nn.Module, images: torch.Tensor, layer: str | None, channels
     slope = measure(model, image, layer, channels=channels, mode="signed").map
     differences = difference_errors(model, image, layer, unit, channels, slope)
     equal = min(errors.values()) <= AGREEMENT
-    reading = min(errors, key=errors.get) if equal else min(differences, key=differences.get)
+    reading = (
+        min(errors, key=errors.get)
+        if equal
+        else min(differences, key=lambda one: np.nan_to_num(differences[one], nan=np.inf))
+    )
     error = differences[reading]
     told |= {"reading": reading, "map_error": errors[reading], "difference_error": error}
     middle = [float((field.map.sum(1 - axis) * np.arange(sides[axis])).sum() / field.map.sum()) for axis in (0, 1)]
