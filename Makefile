@@ -7,6 +7,7 @@
 # make gpu-bundle  CONFIG's trainings for a machine with a GPU that has neither a network nor Snakemake
 # make coverage   how often the 95 % intervals of CONFIG's untrained networks hold the truth, into results/<name>/: ten minutes
 # make bench   how long things take and what memory, into benchmarks/: half an hour
+# make zoo     models of timm, transformers and other libraries, in an environment of their own: each right, or a clear line
 # make check-reference        the untrained networks anew, compared byte for byte with figures/reference/: minutes
 # make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
 # make check-reproducibility  CONFIG twice, as differently as may be, compared byte for byte
@@ -15,7 +16,7 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test test-all gpu-bundle data lint bench coverage test-faults check-reference check-reproducibility
+.PHONY: quick env test test-all gpu-bundle data lint bench zoo coverage test-faults check-reference check-reproducibility
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -46,6 +47,16 @@ coverage: env
 
 bench: env
 	@$(ACTIVATE) && python tests/bench.py && python tests/bench_measure.py
+
+ZOO = timm segmentation_models_pytorch transformers monai diffusers
+
+zoo: .zoo-venv/.made
+	@. .zoo-venv/bin/activate && python tests/zoo.py $(MODELS)
+
+.zoo-venv/.made: requirements.lock
+	$(PYTHON) -m venv .zoo-venv
+	.zoo-venv/bin/python -m pip install --quiet --requirement requirements.lock $(ZOO)
+	@touch $@
 
 test-faults: env
 	@$(ACTIVATE) && ERF_LONG=1 python -m pytest -s tests/test_faults.py tests/test_config.py tests/test_slurm.py

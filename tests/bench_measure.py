@@ -1,186 +1,218 @@
-"""What measuring costs, beside the way of the public scripts: `make bench`, or this file alone.
+"""CPU time and memory of `erf.measure`, beside the published way: `make bench`, or this file alone; half an hour.
 
-The baseline is `erf.naive`, as RepLKNet's script computes: batch 1, the whole image, the sum over channels at the
-middle unit, its gradient with respect to the image, parameters that ask for gradients. Each measurement has a process
-of its own, for its peak of memory; the ratios are of one run, with the same threads, model and images. Nothing here
-fails: time is not a test. Writes benchmarks/measure.csv and .png.
+The published way takes one image at a time, all of it, and back-propagates the sum over channels at the middle unit.
 
-    python tests/bench_measure.py [threads]
+    script : as RepLKNet's program does it, with parameters that ask for gradients, and `.backward()`
+    bare : the same with parameters that ask for none, by `torch.autograd.grad`
+    one by one : many units or many layers, each by a call of `erf.measure`
+
+All run on one thread, in float32, and end at the same layer. Each first call is in a fresh process, which has imported
+the libraries and built the model, and has computed nothing. Methods take turns: script, bare, erf, script, bare, erf.
+A row is of one call (the first, or later ones with the same images) and one baseline: medians over the turns, and the
+lowest and the highest ratio of a turn. Memory is a call's peak beyond what the process had before the first.
+Nothing here fails: time is not a test. Writes benchmarks/measure.csv and .png.
+
+    python tests/bench_measure.py
+    python tests/bench_measure.py --models resnet18 timm/convnext_atto --sides 224 --images 1 --repeats 5
 """
 
+import argparse
+import ctypes
 import itertools
 import json
-import resource
 import subprocess
 import sys
-import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.ticker import LogLocator
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
-import erf
-from conftest import ROOT
-from erf import naive
-from erf.models.torchvision_import import import_torchvision
+import zoo_models
+from bench_figure import draw
+from erf.errors import InputError
+from erf.measuring.layer import last_layer, layer_output
+from erf.measuring.measure import measure
+from forked import forked
 
-MODELS = {"resnet18": "layer4", "resnet50": "layer4", "convnext_tiny": "features", "unet": None}
-SIDES = {224: 16, 512: 8, 1024: 8}  # with the number of images
-RUNS = (1, 2, 4, 8)
-LONG = 60  # seconds
-DEPTHS = (10, 20, 40, 80)
-
-
-class UNet(nn.Module):
-    """Ronneberger, Fischer and Brox 2015, padded, of a quarter of the width; the units are those of the last layer."""
-
-    def __init__(self, width: int = 16, depth: int = 4):
-        super().__init__()
-        widths = [width * 2**level for level in range(depth + 1)]
-        double = lambda a, b: nn.Sequential(  # noqa: E731
-            nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.ReLU()
-        )
-        self.down = nn.ModuleList(map(double, [3, *widths[:-1]], widths))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in itertools.pairwise(widths))
-        self.join = nn.ModuleList(double(b, a) for a, b in itertools.pairwise(widths))
-        self.head = nn.Conv2d(width, 11, 1)
-
-    def forward(self, x):
-        skips = []
-        for level, layer in enumerate(self.down):
-            x = layer(x if level == 0 else nn.functional.max_pool2d(x, 2))
-            skips.append(x)
-        for up, join, skip in zip(self.up[::-1], self.join[::-1], skips[-2::-1], strict=True):
-            x = join(torch.cat([skip, up(x)], 1))
-        return self.head(x)
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = (
+    "alexnet vgg11 resnet18 resnet34 resnet50 resnext50_32x4d densenet121 googlenet mobilenet_v2 mobilenet_v3_small "
+    "mobilenet_v3_large mnasnet0_5 mnasnet1_0 shufflenet_v2_x0_5 shufflenet_v2_x1_0 squeezenet1_0 squeezenet1_1 "
+    "efficientnet_b0 efficientnet_v2_s regnet_x_400mf regnet_x_800mf regnet_y_400mf regnet_y_800mf convnext_tiny "
+    "swin_t swin_v2_t vit_b_32 maxvit_t fcn_resnet50 deeplabv3_mobilenet_v3_large lraspp_mobilenet_v3_large own/unet"
+)
+TIMM = (
+    "convnextv2_atto repvgg_a0 edgenext_xx_small poolformer_s12 resnetv2_18 hrnet_w18_small dla34 "
+    "deit_tiny_patch16_224 mixnet_s ghostnet_100"
+)
+LARGE = ("resnet18", "resnet50", "convnext_tiny", "own/unet")  # also at 512 and 1024 pixels
+MANY = {"16 units": "resnet18", "16 layers": "resnet50"}
+BASELINES = ("script", "bare", "one by one")
 
 
-def build(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    if name.startswith("stack"):
-        depth = int(name.removeprefix("stack"))
-        layers = [module for _ in range(depth) for module in (nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())]
-        return nn.Sequential(nn.Conv2d(3, 16, 1), *layers[:-1])
-    return UNet() if name == "unet" else import_torchvision().models.get_model(name, weights=None)
+@dataclass(frozen=True)
+class Case:
+    """What is measured: the middle unit of the last layer, or many units of it, or the middle units of many layers."""
+
+    model: str
+    side: int = 224
+    images: int = 1
+    what: str = "one unit"
+    later: int = 1  # calls after the first
 
 
-def measured(model: nn.Module, images: torch.Tensor, layer: str | None) -> np.ndarray:
-    return erf.measure(model, images, layer).map
+def targets(model: nn.Module, case: Case) -> tuple[list[str | None], list[tuple[int, int]] | None, str | int]:
+    """Layers, units and channels; None stands for the middle unit."""
+    layers, units, channels = [None], None, "sum"
+    if case.what == "16 layers":
+        layers = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range((3, 4, 6, 3)[stage - 1])]
+    elif case.model != "own/unet":
+        layers = [last_layer(model, (3, case.side, case.side))]
+    if case.what == "16 units":
+        units = [(row, column) for row in range(1, 5) for column in range(1, 5)]
+    try:
+        measure(model, torch.randn(1, 3, case.side, case.side), layers[0])
+    except InputError:  # behind a layer norm the channels' sum is constant
+        channels = 3
+    return layers, units, channels
 
 
-def child(method: str, name: str, side: int, count: int, threads: int, out: str) -> None:
-    """One measurement: the better of two times, if one is not long, and the memory that it takes beyond the model's."""
-    torch.set_num_threads(threads)
-    model, layer = build(name).eval(), MODELS.get(name)
-    images = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
-    if method == "exact":  # in double precision, which tests hold against the gradient of the whole image
-        model, images = model.double(), images.double()
-    function = naive.impact_map if method == "baseline" else measured
-    page = resource.getpagesize()
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * page
-    seconds = []
-    while not seconds or (method != "exact" and len(seconds) < 2 and seconds[0] < LONG):
-        start = time.perf_counter()
-        result = function(model, images, layer)
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    np.save(out, result)
-    print(json.dumps({"seconds": min(seconds) / count, "bytes": peak - before}))
+def unit_values(output: torch.Tensor, unit: tuple[int, int] | None) -> torch.Tensor:
+    """The channels (1, K) of a unit, in a map with channels first or last, or among the tokens of a square plane."""
+    if output.dim() == 3:
+        side = int(output.shape[1] ** 0.5)
+        row, column = unit or (side // 2, side // 2)
+        return output[:, output.shape[1] - side**2 + row * side + column]
+    output = output if output.shape[2] == output.shape[3] else output.permute(0, 3, 1, 2)
+    row, column = unit or (output.shape[2] // 2, output.shape[3] // 2)
+    return output[:, :, row, column]
 
 
-def run(method: str, name: str, side: int, count: int, threads: int, folder: Path) -> tuple[dict, np.ndarray]:
-    out = folder / f"{method}.npy"
-    command = [sys.executable, __file__, "child", method, name, str(side), str(count), str(threads), str(out)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(printed.splitlines()[-1]), np.load(out)
+def plain(model: nn.Module, images: torch.Tensor, layers, units, channels, asks: bool) -> list[np.ndarray]:
+    model.requires_grad_(asks)
+    maps = []
+    for layer, unit in itertools.product(layers, units or [None]):
+        gradients = []
+        for image in images.split(1):
+            x = image.clone().requires_grad_()
+            values = unit_values(layer_output(model, x, layer), unit)
+            value = values.sum() if channels == "sum" else values[:, channels].sum()
+            if asks:
+                model.zero_grad()
+                value.backward()
+            gradients.append(x.grad if asks else torch.autograd.grad(value, x)[0])
+        maps.append(torch.cat(gradients).double().abs().mean((0, 1)).numpy())
+    return maps
 
 
-def comparisons(threads: int, folder: Path) -> pd.DataFrame:
+def by_erf(model: nn.Module, images: torch.Tensor, layers, units, channels) -> list[np.ndarray]:
+    found = measure(model, images, layers, units or "center", channels)
+    return [field.map for one in found for field in (one if units else [one])]
+
+
+def one_by_one(model: nn.Module, images: torch.Tensor, layers, units, channels) -> list[np.ndarray]:
+    pairs = itertools.product(layers, units or ["center"])
+    return [measure(model, images, layer, unit, channels).map for layer, unit in pairs]
+
+
+def calls(method: str, model: nn.Module, case: Case, layers, units, channels) -> dict:
+    """Of the first call and of later ones, the CPU seconds and the memory; and the maps."""
+    images = torch.randn(case.images, 3, case.side, case.side, generator=torch.Generator().manual_seed(0))
+    before, seconds, peaks, given = status("VmRSS"), [], [], (model, images, layers, units, channels)
+    for _ in range(1 + case.later):
+        ctypes.CDLL(None).malloc_trim(0)  # what an earlier call has freed is no part of this one's peak
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        start = time.process_time()
+        if method in ("script", "bare"):
+            found = plain(*given, asks=method == "script")
+        else:
+            found = (by_erf if method == "erf" else one_by_one)(*given)
+        seconds.append(time.process_time() - start)
+        peaks.append(status("VmHWM") - before)
+    times, memory = ({"first": some[0], "later": min(some[1:])} for some in (seconds, peaks))
+    return {"seconds": times, "MiB": memory, "maps": np.array(found)}
+
+
+def status(name: str) -> float:
+    """A number from what Linux tells of this process, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def rows_of(model: nn.Module, case: Case, repeats: int, seconds: float) -> list[dict]:
+    """A row for each baseline and call; at least two turns of the methods, and no more once the time has passed."""
+    chosen = forked(targets, model, case)
+    baselines = BASELINES[: 2 if case.what == "one unit" else 3]
+    turns, start = [], time.monotonic()
+    while len(turns) < repeats and (len(turns) < 2 or time.monotonic() - start < seconds):
+        turns.append({method: forked(calls, method, model, case, *chosen) for method in (*baselines, "erf")})
     rows = []
-    for name in MODELS:
-        for side, count in SIDES.items():
-            (old, expected), (new, found) = (run(m, name, side, count, threads, folder) for m in ("baseline", "erf"))
-            _, exact = run("exact", name, side, count, threads, folder)
-            error, its = (np.abs(one - exact).sum() / exact.sum() for one in (found, expected))
-            row = {"model": name, "side": side, "images": count, "seconds_baseline": old["seconds"]}
-            row |= {"seconds_erf": new["seconds"], "speed_ratio": old["seconds"] / new["seconds"]}
-            row |= {"MiB_baseline": old["bytes"] / 2**20, "MiB_erf": new["bytes"] / 2**20}
-            rows.append(row | {"memory_ratio": new["bytes"] / old["bytes"], "error_baseline": its, "error_erf": error})
-            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1, float_format="{:.3g}".format))
-    return pd.DataFrame(rows)
+    for call, baseline in itertools.product(("first", "later"), baselines):
+        ratios = [turn[baseline]["seconds"][call] / turn["erf"]["seconds"][call] for turn in turns]
+        row = {"model": case.model, "side": case.side, "images": case.images, "what": case.what}
+        row |= {"call": call, "baseline": baseline, "turns": len(turns)}
+        row |= {"ratio": np.median(ratios), "ratio_lowest": min(ratios), "ratio_highest": max(ratios)}
+        for number, name in itertools.product(("seconds", "MiB"), (baseline, "erf")):
+            middle = np.median([turn[name][number][call] for turn in turns])
+            row[f"{number}_{'erf' if name == 'erf' else 'baseline'}"] = middle
+        row["memory_ratio"] = row["MiB_erf"] / row["MiB_baseline"]
+        expected, found = (turns[0][method]["maps"] for method in (baseline, "erf"))
+        rows.append(row | {"map_difference": np.abs(found - expected).sum() / expected.sum()})
+    return rows
 
 
-def costs(threads: int, folder: Path) -> pd.DataFrame:
-    """Seconds for more runs, and for more layers beside the arithmetic that they are."""
-    rows = []
-    for count in RUNS:
-        result, _ = run("erf", "resnet18", 512, count, threads, folder)
-        rows.append({"against": "runs", "x": count, "seconds": result["seconds"] * count, "arithmetic": count})
-    for depth in DEPTHS:
-        result, _ = run("erf", f"stack{depth}", 256, 2, threads, folder)
-        arithmetic = sum(min(2 * n + 1, 256) ** 2 for n in range(depth))
-        rows.append({"against": "layers", "x": depth, "seconds": result["seconds"] * 2, "arithmetic": arithmetic})
-    for side in SIDES:
-        result, _ = run("erf", "resnet18", side, 2, threads, folder)
-        rows.append({"against": "side", "x": side, "seconds": result["seconds"] * 2, "arithmetic": 1})
-    return pd.DataFrame(rows)
+def cases_of(name: str, sides: list[int], images: list[int]) -> list[Case]:
+    """Large images are for a few models, and there for the smallest number of images, since the baselines take long."""
+    cases = [Case(name, images=count, later=2 if count == 1 else 1) for count in images] if 224 in sides else []
+    cases += [Case(name, what=what) for what, model in MANY.items() if name == model and 224 in sides]
+    return cases + [Case(name, side, min(images)) for side in sides if side != 224 and name in LARGE]
 
 
-def draw(table: pd.DataFrame, cost: pd.DataFrame, path: Path) -> None:
-    from replication.drawing.plots import WIDTH, use_style
+def child(cases: list[Case], repeats: int, seconds: float) -> None:
+    """Print a line of JSON for each case, all of one model."""
+    torch.set_num_threads(1)
+    name = cases[0].model
+    model, _ = zoo_models.build(name if "/" in name else f"torchvision/{name}")
+    for case in cases:
+        print(json.dumps(rows_of(model, case, repeats, seconds)), flush=True)
 
-    use_style()
-    figure, axes = plt.subplots(1, 5, figsize=(WIDTH, 2.2))
-    for (name, rows), marker in zip(table.groupby("model", sort=False), "osD^", strict=True):
-        for panel, ratio in zip(axes, ("speed_ratio", "memory_ratio"), strict=False):
-            panel.plot(rows["side"], rows[ratio], f"{marker}-", label=name)
-    for panel, title in zip(axes, ("times faster", "share of memory"), strict=False):
-        panel.axhline(1, color="0.7", linewidth=0.6, zorder=0)
-        panel.set(title=title, xlabel="image side (pixels)", xscale="log", yscale="log")
-        panel.set_xticks(list(SIDES))
-    words = {"runs": "images", "side": "image side (pixels)", "layers": "layers"}
-    for panel, (against, rows) in zip(axes[2:], cost.groupby("against", sort=False), strict=True):
-        panel.plot(rows["x"], rows["seconds"], "ko", label="seconds measured")
-        middle = rows.iloc[len(rows) // 2]
-        scaled = rows["arithmetic"] * middle["seconds"] / middle["arithmetic"]
-        panel.plot(rows["x"], scaled, "-", color="0.6", zorder=0, label="by the arithmetic")
-        panel.set(title="seconds", xlabel=words[against], xscale="log")
-        panel.set_xticks(list(rows["x"]))
-        panel.set(ylim=(0, 1.2 * rows["seconds"].max())) if against == "side" else panel.set(yscale="log")
-    for panel in axes:
-        if panel.get_yscale() == "log":
-            panel.yaxis.set_major_locator(
-                LogLocator(subs=(1, 2, 5) if np.ptp(np.log10(panel.get_ylim())) < 2 else (1,))
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    models = MODELS.split() + ([f"timm/{name}" for name in TIMM.split()] if zoo_models.available("timm") else [])
+    parser.add_argument("--models", nargs="+", default=models, help="of torchvision, or timm/NAME")
+    parser.add_argument("--sides", nargs="+", type=int, default=[224, 512, 1024], help="of images, in pixels")
+    parser.add_argument("--images", nargs="+", type=int, default=[1, 8], help="in one call")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of the methods at most")
+    parser.add_argument("--seconds", type=float, default=12, help="after which no turn beyond the second begins")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/measure.csv")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return child([Case(**case) for case in json.loads(options.child)], options.repeats, options.seconds)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    found: list[dict] = []
+    for name in options.models:
+        cases = json.dumps([asdict(case) for case in cases_of(name, options.sides, options.images)])
+        settings = ["--repeats", str(options.repeats), "--seconds", str(options.seconds), "--child", cases]
+        done = subprocess.run([sys.executable, __file__, *settings], stdout=subprocess.PIPE, text=True)
+        for row in [row for line in done.stdout.splitlines() for row in json.loads(line)]:
+            found.append(row)
+            what = (
+                f"{name}, {row['what']}, {row['side']} pixels, {row['images']} images, {row['call']}, {row['baseline']}"
             )
-        panel.minorticks_off()
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter("{x:g}")
-    lines = [panel.get_legend_handles_labels() for panel in (axes[0], axes[2])]
-    handles, labels = ([*first, *second] for first, second in zip(*lines, strict=True))
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    figure.savefig(path)
-
-
-def main(threads: int = 1) -> None:
-    folder = ROOT / "benchmarks"
-    folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as maps:
-        table, cost = comparisons(threads, Path(maps)), costs(threads, Path(maps))
-    table.to_csv(folder / "measure.csv", index=False, float_format="%.4g")
-    cost.to_csv(folder / "measure_costs.csv", index=False, float_format="%.4g")
-    draw(table, cost, folder / "measure.png")
-    print(cost.to_string(index=False, float_format="{:.3g}".format))
+            print(
+                f"{what:80} {row['ratio']:6.2f} ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f})", flush=True
+            )
+        pd.DataFrame(found).to_csv(options.out, index=False, float_format="%.4g")
+    draw(pd.DataFrame(found), options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2], sys.argv[3], *map(int, sys.argv[4:7]), sys.argv[7])
-    else:
-        main(*map(int, sys.argv[1:]))
+    main()
