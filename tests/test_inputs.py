@@ -136,3 +136,44 @@ MISTAKES = [
 def test_mistakes_end_in_one_line(arguments, words):
     with pytest.raises(InputError, match=words):
         erf.measure(model(OUTPUTS["logits"]), IMAGES, **arguments)
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(2, 4, 5, padding=2), nn.Linear(4, 7)
+        self.double()
+
+    def forward(self, images):
+        return self.head(self.body(images).tanh().mean((2, 3)))
+
+
+def test_a_classs_logit_as_the_unit():
+    torch.manual_seed(0)
+    its = Classifier()
+    field = erf.measure(its, IMAGES, unit=lambda logits: logits[:, 3])
+    maps = []
+    for image in IMAGES.split(1):
+        source = image.clone().requires_grad_()
+        its(source)[0, 3].backward()
+        maps.append(source.grad[0].abs().mean(0).numpy())
+    expected = np.mean(maps, 0)
+    np.testing.assert_allclose(field.map, expected, rtol=1e-10)
+    middle = [np.average(np.arange(n), weights=expected.sum(1 - axis)) for axis, n in enumerate(expected.shape)]
+    np.testing.assert_allclose(field.position, middle)
+    assert field.theoretical_rf == (np.inf, np.inf) and field.reference == "maximum"
+    assert field.settings["sees_all"] == "a function of the output" and field.settings["unit"] == "<lambda>"
+
+
+def test_any_function_of_a_layers_output():
+    def energy(output):
+        return output.square().sum((1, 2, 3))
+
+    torch.manual_seed(0)
+    its = Classifier()
+    field = erf.measure(its, IMAGES[:1], "body", unit=energy)
+    source = IMAGES[:1].clone().requires_grad_()
+    its.body(source).square().sum().backward()
+    np.testing.assert_allclose(field.map, source.grad[0].abs().mean(0).numpy(), rtol=1e-10)
+    with pytest.raises(InputError, match=r"must give a number for each of 1 images, not a float"):
+        erf.measure(its, IMAGES, "body", unit=lambda output: 3.0)

@@ -29,7 +29,7 @@ def measure(
     model: nn.Module,
     images: Images | Iterable[Images],
     layer: str | list[str | None] | None = None,
-    unit: str | int | tuple[int, ...] | list[int | tuple[int, ...]] = "center",
+    unit: str | int | tuple[int, ...] | list[int | tuple[int, ...]] | Callable = "center",
     channels: str | int = "sum",
     mode: str = "abs",
     *,
@@ -71,7 +71,8 @@ def measure(
         output; or a list of these, which share a forward pass. The output is a map (N, K, h, w) or (N, h, w, K), or
         tokens (N, [class tokens +] h * w, K); of one or three axes it has as many.
     unit : (row, column) in that output, "center" for (h // 2, w // 2), or a list of such pairs. With one axis it is a
-        number, with three it is (depth, row, column).
+        number, with three it is (depth, row, column). Or a function of the layer's output that gives a number for each
+        image, such as `lambda logits: logits[:, 281]`; its position is the middle of its impact.
     channels : "sum" adds all K channels of the unit; an integer takes one; "each" takes another one for every image
     mode : which function of the gradient is averaged: "abs", "square", "signed", or "positive" (negative values count
         as zero)
@@ -126,6 +127,9 @@ def measure(
     """
     if inputs is not None or output is not None:
         model = Adapted(require_model(model), inputs, output)
+    function = unit if callable(unit) else None
+    if function:
+        layout, unit = function, "center"
     units = unit if isinstance(unit, list) and unit else [unit]
     layers = layer if isinstance(layer, list) and layer else [layer]
     found: list[list[tuple[np.ndarray, Unit]]] = [[] for _ in layers for _ in units]
@@ -144,7 +148,7 @@ def measure(
         runs, where = np.concatenate([maps for maps, _ in own]), own[0][1]
         settings = {
             "layer": layers[number // len(units)],
-            "unit": list(where.index),
+            "unit": getattr(function, "__name__", "function") if function else list(where.index),
             "channels": channels,
             "mode": mode,
             "images": len(runs),

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -72,19 +73,40 @@ class Plane:
         return index
 
 
+@dataclass(frozen=True)
+class Scalar(Plane):
+    """A function of a layer's output in place of a unit, such as a class's logit: it has no place of its own.
+
+    function : is given the output of n samples, and gives n values, or (n, K)
+    """
+
+    function: Callable | None = None
+
+    def values(self, output, unit):
+        found = self.function(output)
+        if not isinstance(found, torch.Tensor) or found.numel() % len(output) or not found.numel():
+            what = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+            raise InputError(
+                f"the unit is a function, and must give a number for each of {len(output)} images, not {what}"
+            )
+        return found.reshape(len(output), -1)
+
+
 def plane_of(
     shape: tuple[int, ...],
     samples: int,
     image: tuple[int, ...],
     known: Layout | None,
-    given: str | tuple[int, ...] | None,
+    given: str | tuple[int, ...] | Callable | None,
     layer: str | None,
 ) -> Plane:
     """The plane in a layer's output of this shape, for `samples` images with these sides.
 
     known : the output's layout if the model was recorded, else None
-    given : the argument `layout` of `measure`, for an output whose layout is not known
+    given : the argument `layout` of `measure`, for an output whose layout is not known; or a function as a unit
     """
+    if callable(given):
+        return Scalar((1,) * len(image), (), function=given)
     if not shape or shape[0] != samples:
         raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
     axes, words = len(image), "give layout='channels_first' or 'channels_last'"

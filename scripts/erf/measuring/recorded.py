@@ -250,7 +250,9 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout, like=Non
         graph = recorder.graph_of(output, like)
         if graph is None:
             raise InputError(NO_GRADIENT)
-        if any(map(splits_axis, graph.output.layout)):
+        if callable(layout):
+            graph, reason = None, "a function of the output"
+        elif any(map(splits_axis, graph.output.layout)):
             graph, reason = None, f"{graph.operations[-1]}, whose units divide those of a layer before"
     except Unfollowed as unfollowed:
         if like is not None:
@@ -271,7 +273,8 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout, like=Non
     known = graph is not None and len(graph.output.sizes) == len(image)
     operations = recorder.operations.get(id(output), [])
     guessed = not known and layout is None and output.dim() == 3
-    return Record(graph, fields, not_croppable, one_by_one, operations, recorder.foreign, guessed=guessed)
+    foreign = recorder.foreign or callable(layout)
+    return Record(graph, fields, not_croppable, one_by_one, operations, foreign, guessed=guessed)
 
 
 def distance(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from erf.errors import InputError
 from erf.graph.nodes import Graph
-from erf.measuring.plane import Plane
+from erf.measuring.plane import Plane, Scalar
 from erf.ops.rule import EVERYTHING
 from erf.tracing.windows import windows_of
 
@@ -65,8 +65,10 @@ class UnitFields:
         """Whether the middle of a unit's field is, to a pixel, where it would be by the units' mean distance.
 
         Behind upsampling by copies several units share a middle, while a shortcut beside it leads to each one's own
-        pixel: then the middle of the hull is not where the unit looks.
+        pixel: then the middle of the hull is not where the unit looks. A function of the output has no place at all.
         """
+        if isinstance(self.plane, Scalar):
+            return False
         for windows, index, count in zip(self.local_windows, unit, self.plane.units, strict=True):
             middle = windows.mean(0)
             stride = (middle[count:] - middle[:count]).mean() / count
