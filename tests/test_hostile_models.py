@@ -4,7 +4,9 @@ The oracle is plain autograd on a copy of the model, image by image, and for bat
 """
 
 import copy
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -373,3 +375,41 @@ def test_what_is_kept_of_a_model_is_dropped_when_it_changes(what):
         expected = by_autograd(model, second.settings["unit"])
         np.testing.assert_allclose(second.map, expected, rtol=1e-9, atol=1e-12)
     assert not np.array_equal(first.map, second.map)
+
+
+class Class(nn.Module):
+    """A class token, and attention behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.attention = nn.Conv2d(2, 8, 2, 2), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.double()
+
+    def forward(self, x):
+        tokens = torch.cat([self.token.expand(len(x), 1, 8), self.patches(x).flatten(2).transpose(1, 2)], 1)
+        return tokens + self.attention(tokens, tokens, tokens)[0]
+
+
+def test_attention_is_named_and_not_the_class_token_before_it():
+    assert "in 'attention'" in erf.measure(Class(), IMAGES).settings["sees_all"]
+
+
+def test_what_lies_behind_an_infinite_field_is_infinite():
+    def stretched(self, x):
+        x = x * F.interpolate(F.max_pool2d(x, (12, 14)), size=(12, 14), mode="bilinear", align_corners=True)
+        return x + x.mean((2, 3), keepdim=True)
+
+    with warnings.catch_warnings(action="error"):
+        assert erf.measure(Behind(stretched), IMAGES).theoretical_rf == (np.inf, np.inf)
+
+
+def test_nothing_of_a_pass_is_kept_when_it_is_over():
+    seen, model = [], Behind(lambda self, x: self.inner(x.relu()).tanh())
+    model.outer.register_forward_hook(lambda module, inputs, output: seen.append(weakref.ref(output)))
+    gc.disable()
+    try:
+        erf.measure(model, IMAGES, crop=False)
+        assert len(seen) > 1 and not any(tensor() is not None for tensor in seen)
+    finally:
+        gc.enable()

@@ -232,7 +232,7 @@ class Probe:
         plane = record.fields.plane.units
         cells = functional.adaptive_avg_pool2d(gradient[:1].abs().mean(1, keepdim=True), plane)[0, 0]
         strongest = divmod(int(cells.argmax()), plane[1])
-        if strongest != unit.index:
+        if cells[strongest] > 2 * cells[unit.index]:
             which = f"{described(self.layers[target.layer])} gives tokens, which are taken to lie row after row behind"
             words = (
                 f"{which} {record.fields.plane.before} others, but that of unit {unit.index} depends most on the place"

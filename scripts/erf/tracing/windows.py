@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from erf.graph.nodes import Graph
-from erf.ops.rule import EVERYTHING
+from erf.ops.rule import EVERYTHING, Everything
 
 
 def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray | None, str | None]:
@@ -31,7 +31,10 @@ def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray
         for operand in operation.image_operands:
             if operand.detached and not graph.own_gradients:
                 continue
-            window = (operation.rule.local_window if local else operation.rule.window)(operand, axis, wanted)
+            if wanted[0, 0] == -np.inf:  # whatever is seen of everything
+                window = EVERYTHING
+            else:
+                window = (operation.rule.local_window if local else operation.rule.window)(operand, axis, wanted)
             everything = window[0, 0] == -np.inf  # for one unit, and so for all
             if everything and local:
                 continue
@@ -40,7 +43,29 @@ def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray
             known = windows.get(operand.value)
             window = window if window.shape == units.shape else np.broadcast_to(window, units.shape)
             windows[operand.value] = window if known is None else _union(window, known)
-    return windows.get(graph.images), culprit
+    return windows.get(graph.images), (culprit and (_mixing(graph) or culprit))
+
+
+# Operations that put positions elsewhere, after which it is not known where they lie; and those that mix positions.
+REARRANGES = {"cat", "stack", "view", "_unsafe_view", "expand", "select", "slice", "index", "im2col", "add", "mul"}
+MIXES = {"mean", "native_group_norm", "native_batch_norm", "linalg_vector_norm"}
+ATTENDS = ("bmm", "baddbmm", "_softmax", "_scaled_dot_product")
+
+
+def _mixing(graph: Graph) -> str | None:
+    """The operation nearest to the output that mixes positions, if these were rearranged before: the one to be named
+    as what sees everything. None if there is none."""
+    rearranged, found = set(), None
+    for operation in graph.operations:
+        if operation.constant:
+            continue
+        unknown = type(operation.rule) is Everything
+        behind = any(operand.value in rearranged for operand in operation.image_operands)
+        if behind or (unknown and operation.name in REARRANGES):
+            rearranged.update(operation.outputs)
+        if behind and (operation.name.startswith(ATTENDS) or (unknown and operation.name in MIXES)):
+            found = str(operation)
+    return found
 
 
 def _union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
