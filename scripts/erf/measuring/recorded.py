@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -317,16 +318,17 @@ def _structure_of(model: nn.Module) -> tuple:
     return tuple(found)
 
 
-def _note_settings(value, found: list, met: set[int]) -> None:
+def _note_settings(value, found: list, met: set[int], depth: int = 2) -> None:
     """Numbers and words as they are, what holds such by what it holds, and anything else by its identity."""
     kind = type(value)
     if kind in SIMPLE:
         found.append(value)
         return
-    inner = value if isinstance(value, dict) else getattr(value, "__dict__", None)
-    if isinstance(value, nn.Module | torch.Tensor) or not (inner or kind in (tuple, list)):
+    other = not depth or isinstance(value, nn.Module | torch.Tensor | ModuleType | type) or callable(value)
+    inner = None if other else value if isinstance(value, dict) else getattr(value, "__dict__", None)
+    if other or not (inner or kind in (tuple, list)):
         found.append(id(value))
     elif id(value) not in met:
         met.add(id(value))
         for one in value if kind in (tuple, list) else inner.values():
-            _note_settings(one, found, met)
+            _note_settings(one, found, met, depth - 1)

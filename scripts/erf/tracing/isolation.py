@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import pickle
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -89,11 +88,18 @@ class LeftAlone:
 
 def _state_of(generator):
     if isinstance(generator, np.random.Generator):
-        return pickle.dumps(generator.bit_generator.state)
+        return _plain(generator.bit_generator.state)
     if hasattr(generator, "getstate"):
         return generator.getstate()
     _, key, *rest = generator.get_state()
     return key.tobytes(), rest
+
+
+def _plain(state):
+    """A state of numpy as values that can be compared."""
+    if isinstance(state, dict):
+        return {name: _plain(value) for name, value in state.items()}
+    return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
 def _alike(container: dict | list | set, content: dict | list | set) -> bool:
