@@ -296,14 +296,19 @@ def sample_table() -> str:
 
 
 def measure_table() -> str:
-    """`make bench`: measuring against the public scripts' way."""
+    """`make bench`: how many times faster than the public scripts' way, first and later calls, and with what memory."""
+    found = pd.read_csv(REFERENCE / "measure.csv").query("what == 'one unit'")
     rows = []
-    for found in pd.read_csv(REFERENCE / "measure.csv").itertuples():
-        row = [found.model, f"{found.side}²", f"{found.seconds_baseline:.2f}", f"{found.seconds_erf:.2f}"]
-        row += [f"{found.speed_ratio:.1f}", f"{found.memory_ratio:.2f}"]
-        rows.append([*row, f"{found.error_baseline:.0e}", f"{found.error_erf:.0e}"])
-    times = ["seconds, whole", "seconds, `erf`", "times faster", "memory, of the whole's"]
-    return table(["model", "image", *times, "rounding, whole", "rounding, `erf`"], rows)
+    for (model, side, images), here in found.groupby(["model", "side", "images"], sort=False):
+        here = here.set_index(["call", "baseline"])
+        row = [model.removeprefix("own/"), f"{side}²", str(images)]
+        for key in (("first", "script"), ("first", "bare"), ("later", "script"), ("later", "bare")):
+            one = here.loc[key]
+            row.append(f"{one['ratio']:.2f} ({one['ratio_lowest']:.2f} to {one['ratio_highest']:.2f})")
+        row += [f"{here.loc[(call, 'bare'), 'memory_ratio']:.2f}" for call in ("first", "later")]
+        rows.append(row)
+    header = ["model", "image", "images", "first call, script", "first, bare", "later calls, script", "later, bare"]
+    return table([*header, "memory, first", "memory, later"], rows)
 
 
 EARLIER = "*From earlier trainings, before docs/protocol.md: a quarter of the width, few epochs, two or three seeds.*"
