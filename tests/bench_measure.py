@@ -171,7 +171,7 @@ def cases_of(name: str, sides: list[int], images: list[int]) -> list[Case]:
     """Large images are for a few models, and there for the smallest number of images, since the baselines take long."""
     cases = [Case(name, images=count, later=2 if count == 1 else 1) for count in images] if 224 in sides else []
     cases += [Case(name, what=what) for what, model in MANY.items() if name == model and 224 in sides]
-    return cases + [Case(name, side, min(images)) for side in sides if side != 224 and name in LARGE]
+    return cases + [Case(name, side, min(images), later=2) for side in sides if side != 224 and name in LARGE]
 
 
 def child(cases: list[Case], repeats: int, seconds: float) -> None:
