@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import erf
 from erf.errors import InputError
+from erf.measuring.recorded import known_records
 
 IMAGES = torch.randn(4, 2, 12, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -413,3 +414,18 @@ def test_nothing_of_a_pass_is_kept_when_it_is_over():
         assert len(seen) > 1 and not any(tensor() is not None for tensor in seen)
     finally:
         gc.enable()
+
+
+def test_a_dead_unit_vouches_for_no_crop():
+    model = nn.Sequential(conv(), nn.ReLU()).eval()
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+    alive = IMAGES.abs()
+    with pytest.raises(InputError, match="the unit is dead in all 4 images"):
+        erf.measure(model, -alive - 9)
+    checked = []
+    for images in (torch.cat([-alive[:1] - 9, alive]), alive):
+        erf.measure(model, images)
+        (record,) = known_records(model, images, [None], None)
+        checked.append(record.checked)
+    assert checked == [False, True]

@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from erf.errors import InputError
+from erf.errors import InputError, is_out_of_memory
 from erf.graph.axes import splits_axis
 from erf.graph.nodes import Graph, Operation
 from erf.measuring.layer import device_and_dtype, last_layer, layer_outputs
@@ -121,15 +121,13 @@ def record_large(
         for one, output in zip(pilots, found.outputs, strict=True):
             unit = one.fields.plane.chosen("center")
             values = one.fields.plane.values(output, unit)
-            weights = (
-                torch.arange(1, values.shape[1] + 1, device=values.device).to(values.dtype).cos().expand_as(values)
-            )
+            weights = torch.linspace(1, 2, values.shape[1], dtype=values.dtype, device=values.device).expand_as(values)
             (expected,) = torch.autograd.grad(values, found.source, weights, retain_graph=True)
             cone = one.cone(unit)
             source = pilot[:, :, *cone.slices].detach().clone().requires_grad_()
             (gradient,) = torch.autograd.grad(one.values_of_cone(unit, source), source, weights)
             inside = expected[:, :, *cone.slices]
-            if inside.count_nonzero() != expected.count_nonzero() or _differ(gradient, inside):
+            if not inside.any() or inside.count_nonzero() != expected.count_nonzero() or _differ(gradient, inside):
                 return None
         needs_sound_norms = found.norms.needed
         del found
@@ -142,7 +140,9 @@ def record_large(
             if one.not_croppable or _differ(values, one.fields.plane.values(output, unit)):
                 return None
             one.checked, one.needs_sound_norms = True, needs_sound_norms
-    except (InputError, Unfollowed):
+    except Exception as error:  # whatever the model or its cone does not bear: the whole image is still there
+        if is_out_of_memory(error):
+            raise
         return None
     return records
 
