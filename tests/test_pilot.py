@@ -7,7 +7,7 @@ from torch import nn
 
 import erf
 
-IMAGES = torch.randn(2, 2, 280, 260, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(2, 2, 400, 390, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 class Watched(nn.Module):
@@ -33,12 +33,12 @@ def nothing_seen():
     seen.clear()
 
 
-@pytest.mark.parametrize("unit", ["center", (0, 0), (279, 100)])
+@pytest.mark.parametrize("unit", ["center", (0, 0), (399, 100)])
 def test_the_image_goes_forward_alone_and_the_map_is_that_of_the_whole(unit):
     torch.manual_seed(0)
     model, before = Watched(inplace=True), IMAGES.clone()
     field = erf.measure(model, IMAGES, unit=unit)
-    assert seen == [(64, True), (280, False)]
+    assert seen == [(96, True), (400, False)]
     again = erf.measure(model, IMAGES, unit=unit)
     assert len(seen) == 2  # nor does it run again: the part is computed without the model
     whole = erf.measure(model, IMAGES, unit=unit, crop=False)
@@ -49,14 +49,14 @@ def test_the_image_goes_forward_alone_and_the_map_is_that_of_the_whole(unit):
 
 
 def only_large(x):
-    if x.shape[2] < 100:
+    if x.shape[2] < 200:
         raise ValueError("too small")
     return x
 
 
 UNLIKE = {
-    "another operation": lambda x: x.sin() if x.shape[2] > 100 else x.cos(),
-    "one more operation": lambda x: x.sin() * 2 if x.shape[2] > 100 else x.sin(),
+    "another operation": lambda x: x.sin() if x.shape[2] > 200 else x.cos(),
+    "one more operation": lambda x: x.sin() * 2 if x.shape[2] > 200 else x.sin(),
     "small images refused": only_large,
     "another path without a gradient": lambda x: x.sin() if x.requires_grad else x.cos(),
     "a mean of everything": lambda x: x * x.mean(),

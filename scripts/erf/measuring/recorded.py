@@ -23,7 +23,7 @@ from erf.tracing.record import Recorder, Unfollowed
 
 # By how much a cone may differ from the model, as a share; in float32 rounding closes gates of ReLUs.
 AGREEMENT = {torch.float32: 1e-2, torch.float64: 1e-6}
-PILOTS, SMALLEST_PILOT = 4, 64  # side of a large image over that of its pilot, and the smallest such, in pixels
+PILOTS, SMALLEST_PILOT = 4, 96  # side of a large image over that of its pilot, and the smallest such, in pixels
 
 
 NO_GRADIENT = "the unit does not depend on the input by any gradient: choose another layer"
@@ -82,8 +82,8 @@ _KEPT: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 def known_records(model: nn.Module, images: torch.Tensor, layers: Sequence[str | None], layout) -> list[Record] | None:
     """The records of these layers for images (n, C, H, W), if all are kept and the model's structure is as it was."""
-    signature, kept = _kept_of(model)
-    if kept is None or kept.get("structure") != signature:
+    kept = _kept_of(model)
+    if not kept or kept["structure"] != _structure_of(model):
         return None
     found = [kept.get(_key(images, layer, layout)) for layer in layers]
     return None if None in found else found
@@ -96,6 +96,7 @@ def record(
 
     The model must be in evaluation mode; whoever calls puts back what `guard` holds.
     """
+    guard.structure = guard.structure or _structure_of(model)  # before the model can change itself
     with no_collection():
         return _recorded(model, images, layers, layout, guard)
 
@@ -109,8 +110,8 @@ def record_large(
     goes forward: its operations must be the pilot's, and its values those of the cone. None if the image is not large,
     if cropping would not pay, or if anything differs.
     """
-    sides = [max(SMALLEST_PILOT, 32 * round(side / PILOTS / 32)) for side in images.shape[2:]]
-    if any(PILOTS * side > 1.3 * length for side, length in zip(sides, images.shape[2:], strict=True)):
+    sides = [max(SMALLEST_PILOT, length // (32 * PILOTS) * 32) for length in images.shape[2:]]
+    if any(PILOTS * side > length for side, length in zip(sides, images.shape[2:], strict=True)):
         return None
     starts = [(length - side) // 2 for side, length in zip(sides, images.shape[2:], strict=True)]
     pilot = images[:, :, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
@@ -167,7 +168,7 @@ def _recorded_forward(model, images, layers, layout, guard: LeftAlone, pilots: l
         outputs = layer_outputs(model, given, layers)
     found = zip(layers, outputs, pilots, strict=True)
     records = [_record_of(model, recorder, given, *one, layout, its.operations) for *one, its in found]
-    _keep(model, images, layers, layout, records)
+    _keep(model, images, layers, layout, records, guard.structure)
     return records, outputs
 
 
@@ -184,12 +185,12 @@ def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Rec
     if guard.random_state != random_state:
         recorder.draws_outside()
     records = [_record_of(model, recorder, given, *one, layout) for one in zip(layers, outputs, strict=True)]
-    _keep(model, images, layers, layout, records)
+    _keep(model, images, layers, layout, records, guard.structure)
     return records, Pass(source, outputs, recorder.norms)
 
 
-def _keep(model, images, layers, layout, records: list[Record]) -> None:
-    signature, kept = _kept_of(model)
+def _keep(model, images, layers, layout, records: list[Record], signature: tuple) -> None:
+    kept = _kept_of(model)
     if kept is not None and not any(one.foreign for one in records):
         if kept.get("structure") != signature:
             kept.clear()
@@ -296,12 +297,12 @@ def _key(images: torch.Tensor, layer: str | None, layout) -> tuple:
     return layer, layout, tuple(images.shape[1:]), images.dtype, images.device
 
 
-def _kept_of(model: nn.Module) -> tuple[tuple, dict | None]:
-    """The model's structure, and the records that are kept for it; None for a model for which none can be."""
+def _kept_of(model: nn.Module) -> dict | None:
+    """The records that are kept for a model; None for a model for which none can be."""
     try:
-        return _structure_of(model), _KEPT.setdefault(model, {})
+        return _KEPT.setdefault(model, {})
     except TypeError:  # it cannot be hashed, or not be referred to weakly
-        return (), None
+        return None
 
 
 SIMPLE = frozenset({bool, int, float, str, type(None)})

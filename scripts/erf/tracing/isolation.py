@@ -37,6 +37,7 @@ class LeftAlone:
         self._written: list[tuple[torch.Tensor, torch.Tensor]] = []  # with a copy
         self._memory: set[int] | None = None
         self.held: set[int] = set()
+        self.structure: tuple | None = None  # the model's, as erf.measuring.recorded has it, once it is known
         self._generators = [random, np.random]
         pending = [vars(module) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
         while pending:
