@@ -46,7 +46,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         mark_one(panel.axhline, panel.yaxis)
     right.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     many = table[(table["what"] != "one unit") & (table["call"] == "later")]
-    panels[2].barh(many["what"] + ",\n" + many["baseline"], many["ratio"], color="0.6")
+    panels[2].barh(many["what"] + ", " + many["baseline"], many["ratio"], color="0.6")
+    panels[2].tick_params(axis="y", labelsize=5)
     panels[2].axvline(1, color="0.3", linewidth=0.6)
     panels[2].set(title="many in one call,\ntimes faster than")
     figure.savefig(path)
