@@ -69,13 +69,19 @@ class UnitFields:
         """
         if isinstance(self.plane, Scalar):
             return False
-        for windows, index, count in zip(self.local_windows, unit, self.plane.units, strict=True):
+        middles = (windows[:, index].mean() for windows, index in zip(self.local_windows, unit, strict=True))
+        places = zip(middles, self._grid, unit, strict=True)
+        return all(abs(middle - offset - stride * index) <= 1 for middle, (stride, offset), index in places)
+
+    @property
+    def _grid(self) -> list[tuple[float, float]]:
+        """Along each axis the mean distance of the middles of neighbouring units' fields, and that of the first."""
+        found = []
+        for windows, count in zip(self.local_windows, self.plane.units, strict=True):
             middle = windows.mean(0)
-            stride = (middle[count:] - middle[:count]).mean() / count
-            offset = (middle[:count] - stride * np.arange(count)).mean()
-            if abs(middle[index] - offset - stride * index) > 1:
-                return False
-        return True
+            stride = float((middle[count:] - middle[:count]).mean() / count)
+            found.append((stride, float((middle[:count] - stride * np.arange(count)).mean())))
+        return found
 
     def covers_image(self, unit: tuple[int, ...]) -> bool:
         """Whether one unit's field holds the whole image."""
@@ -83,14 +89,10 @@ class UnitFields:
         return all(first <= 0 and last >= side - 1 for (first, last), side in zip(ends, self.image, strict=True))
 
     def summary(self) -> TheoreticalRF:
-        sizes, strides, offsets = [], [], []
-        for axis, count in enumerate(self.plane.units):
-            first, last = self.windows[axis][:, :count]
-            sizes.append(float((last - first).max() + 1))
-            middle = self.local_windows[axis].mean(0)
-            strides.append(float((middle[count:] - middle[:count]).mean() / count))
-            offsets.append(float((middle[:count] - strides[-1] * np.arange(count)).mean()))
-        return TheoreticalRF(tuple(sizes), tuple(strides), tuple(offsets), self.sees_all)
+        ends = (windows[:, :count] for windows, count in zip(self.windows, self.plane.units, strict=True))
+        sizes = tuple(float((last - first).max() + 1) for first, last in ends)
+        strides, offsets = zip(*self._grid, strict=True)
+        return TheoreticalRF(sizes, strides, offsets, self.sees_all)
 
 
 def unit_fields(graph: Graph | None, reason: str, plane: Plane, image: tuple[int, ...]) -> UnitFields:

@@ -79,7 +79,7 @@ class _Beside(SoundNorms):
         elif function == SET_DATA:
             self.recorder.note_assignment(args[0])
         elif function is torch.Tensor.register_hook:
-            self.recorder.not_croppable = self.recorder.not_croppable or "it has hooks on tensors"
+            self.recorder.refuse_crop("it has hooks on tensors")
         return result
 
 
@@ -140,8 +140,8 @@ class Recorder(Guarding):
     def graph_of(self, output: torch.Tensor, like: list[Operation] | None = None) -> Graph | None:
         """The graph of a tensor of the pass; None if it is the same for all images. Unfollowed if it is not known.
 
-        like : what `operations_of` gave for a smaller image, in a pass that had gradients, if this one has none;
-            Unfollowed if the operations are others
+        like : the operations of a smaller image's graph, of a pass that had gradients, if this one has none;
+            Unfollowed if they are others
         """
         final = self._value(output)
         if output.requires_grad:
@@ -164,24 +164,28 @@ class Recorder(Guarding):
         except Exception as error:  # a rule that does not serve: the model itself still does
             self.problem = self.problem or f"{function} is not understood ({type(error).__name__}: {error})"
 
+    def refuse_crop(self, reason: str) -> None:
+        """Note why a part of the graph cannot be computed in place of the model; the first reason stays."""
+        self.not_croppable = self.not_croppable or reason
+
     def note_leaving(self, tensor: torch.Tensor, how: str) -> None:
         """The values of a tensor have left torch: what is made of them is not seen."""
         value = self._value(tensor)
         if value is not None and not value.constant:
-            self.not_croppable = self.not_croppable or f"values leave torch ({how})"
+            self.refuse_crop(f"values leave torch ({how})")
             self.one_by_one = True
 
     def note_assignment(self, tensor: torch.Tensor) -> None:
         """`tensor.data` was assigned."""
         value = self._value(tensor)
-        self.not_croppable = self.not_croppable or "it assigns the data of tensors"
+        self.refuse_crop("it assigns the data of tensors")
         if value is not None and not value.constant:
             self.problem = self.problem or self.not_croppable
 
     def draws_outside(self) -> None:
         """Random numbers were drawn that are not torch's: each image is to have its own."""
         self.one_by_one = True
-        self.not_croppable = self.not_croppable or "it draws random numbers"
+        self.refuse_crop("it draws random numbers")
 
     def _keep(self, tensor: torch.Tensor, known: _Known) -> None:
         """Know a tensor by its identity, until it dies and another may get that."""
@@ -219,9 +223,9 @@ class Recorder(Guarding):
         if isinstance(tensor.grad_fn, BackwardCFunction) and not is_sound(tensor.grad_fn):
             self.own_gradients = True
             name = type(tensor.grad_fn).__name__
-            self.not_croppable = self.not_croppable or f"it has a gradient of its own ({name})"
+            self.refuse_crop(f"it has a gradient of its own ({name})")
         if has_hooks(tensor):
-            self.not_croppable = self.not_croppable or "it has hooks on tensors"
+            self.refuse_crop("it has hooks on tensors")
 
     def _value(self, tensor: torch.Tensor) -> Value | None:
         known = self._known.get(id(tensor))
@@ -293,7 +297,7 @@ class Recorder(Guarding):
     def _lost(self, operation: Operation, reason: str) -> None:
         """What an operation writes is not known further on; if it is the same for all images, the windows are."""
         if operation.constant:
-            self.not_croppable = self.not_croppable or reason
+            self.refuse_crop(reason)
         else:
             self.problem = self.problem or f"{reason} ({operation})"
 
