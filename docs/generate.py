@@ -1,4 +1,4 @@
-"""Write docs/results.md, and the tables of README and docs/conventions.md, from figures/reference.
+"""Write docs/results.md, and what is generated in README and other pages, from figures/reference.
 
 `python docs/generate.py`. Nothing on the page of results is typed: verdicts and values come from the kept claims,
 tables from the kept tables, captions from workflow/report/, which the report uses too.
@@ -47,6 +47,21 @@ def summary() -> str:
         lines.append(f"- Of {sum(counts.values())} {name}: {told}.")
     failed = [f"{claim['statement']} ({ours(claim)})" for claim in claims if claim["verdict"] == "not reproduced"]
     return "\n".join(lines) + (f"\n\nNot reproduced: {'; '.join(failed)}." if failed else "")
+
+
+def brief(*names: str) -> Callable[[], str]:
+    """What was found on these claims, one line each, with the scorecard's value."""
+
+    def lines() -> str:
+        claims = {claim["id"]: claim for claim in kept_claims()}
+        told = []
+        for claim in map(claims.get, names):
+            value = ours(claim)
+            paper = "asked by its reviewers" if claim["paper"] == "asked" else f"the paper: {claim['paper']}"
+            told.append(f"- {claim['statement']} ({paper}): *{verdict_of(claim)}*{f', {value}' if value else ''}.")
+        return "\n".join(told)
+
+    return lines
 
 
 def finding(claim: dict) -> str:
@@ -372,9 +387,22 @@ def noise_table() -> str:
     return f"{table(header, rows)}\n\n{words}"
 
 
-# Between <!-- name --> and <!-- end -->.
-IN_README = {"verdicts": summary, "bench": measure_table}
-IN_CONVENTIONS = {"sizes": convention_sizes, "scales": convention_scales, "noise": noise_table}
+def own_model() -> str:
+    """What README's example printed when figures/reference/own_model.py ran it."""
+    return f"```\n{(REFERENCE / 'own_model.txt').read_text(encoding='utf-8').strip()}\n```"
+
+
+GENERATED = {  # by page: what stands between <!-- name --> and <!-- end -->
+    "README.md": {
+        "verdicts": summary,
+        "own_model": own_model,
+        "growth": brief("fraction", "root_growth", "growth_slope"),
+        "training": brief("camvid_growth", "camvid_growth_matched", "cifar10_growth", "cifar10_growth_matched"),
+        "reviewers": brief("maps_show_the_spread", "gates_resampled", "signed_kernels", "noise_or_images"),
+    },
+    "docs/performance.md": {"bench": measure_table},
+    "docs/conventions.md": {"sizes": convention_sizes, "scales": convention_scales, "noise": noise_table},
+}
 
 
 def coverage_table() -> str:
@@ -427,6 +455,6 @@ def filled(text: str, parts: dict[str, Callable[[], str]]) -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs/results.md").write_text(results_page(), encoding="utf-8")
-    for page, parts in (("README.md", IN_README), ("docs/conventions.md", IN_CONVENTIONS)):
+    for page, parts in GENERATED.items():
         path = ROOT / page
         path.write_text(filled(path.read_text(encoding="utf-8"), parts), encoding="utf-8")
