@@ -3,7 +3,7 @@
 #   docker build --tag erf .
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" erf        the quick figures and their report, into $PWD
 #   docker run --rm --volume "$PWD:/work" erf snakemake --cores all --snakefile /erf/Snakefile all         another run
-#   docker run --rm --workdir /erf erf python -m pytest -n 2 -p no:cacheprovider                           the tests
+#   docker run --rm --user root --workdir /erf erf python -m pytest -n 2                                   the tests
 #
 # torch brings CUDA on x86-64, which makes the image several GiB larger: --build-arg PIP_EXTRA_INDEX_URL=... with the index
 # of torch's builds for the CPU makes pip prefer those.

@@ -18,7 +18,7 @@ MACHINES = {  # uv's names
     "macOS 14, x86-64": "x86_64-apple-darwin",
 }
 PAGE = """# Where the pinned packages install
-`requirements.lock` pins every package. The table says *yes* where all of them have a wheel. Elsewhere it names the packages
+`requirements.lock` pins every package. The table says *yes* where all of them have a wheel. Elsewhere it names those
 without one: pip builds them from source, or fails. The tests run on Linux, x86-64; nothing was tried on the other
 machines. `make check-platforms` writes this page.
 
