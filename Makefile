@@ -5,6 +5,11 @@
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
 # make gpu-bundle  CONFIG's trainings for a machine with a GPU that has neither a network nor Snakemake
+# make crate   a finished run of CONFIG as one archive, results/<name>/crate.zip, that says what made what (an RO-Crate)
+# make codecheck   the files of codecheck.yml anew, from a clean clone, and compared: ten minutes
+# make check-archive   CITATION.cff, and the crates that were made, by validators in an environment of their own
+# make hashes   requirements.hashes, from requirements.lock
+# make check-platforms   docs/platforms.md: on which machines and versions of Python the lock installs; minutes
 # make coverage   how often the 95 % intervals of CONFIG's untrained networks hold the truth, into results/<name>/: ten minutes
 # make bench   how long things take and what memory, into benchmarks/: half an hour
 # make zoo     models of timm, transformers and other libraries, in an environment of their own: each right, or a clear line
@@ -16,7 +21,8 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test test-all gpu-bundle data lint bench zoo coverage test-faults check-reference check-reproducibility
+.PHONY: quick env test test-all gpu-bundle data lint bench zoo coverage test-faults check-reference check-reproducibility \
+	crate codecheck check-archive hashes check-platforms
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -24,9 +30,10 @@ quick: env
 
 env: .venv/.made
 
-.venv/.made: requirements.lock
+.venv/.made: requirements.lock requirements.hashes
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "error: requirements.lock is for Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.13" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.hashes
 	.venv/bin/python -m pip install --quiet --requirement requirements.lock
 	@touch $@
 
@@ -70,3 +77,32 @@ check-reference: env
 
 check-reproducibility: env
 	@$(ACTIVATE) && python tests/check_reproducibility.py $(CONFIG)
+
+crate: env
+	@$(ACTIVATE) && python workflow/run_crate.py --configfile $(CONFIG)
+
+codecheck: env
+	@$(ACTIVATE) && python workflow/codecheck.py
+
+VALIDATORS = roc-validator==0.13.0 cffconvert==2.0.0 uv==0.13.9
+# What the validator recommends and cannot be: a program that is packed has no address on the web, nor have its authors.
+CRATE_OPTIONS = --profile-identifier provenance-run-crate --requirement-severity recommended --skip-availability-check \
+	--skip-checks process-run-crate-0.5_5.1,ro-crate-1.1_31.2
+
+check-archive: .archive-venv/.made
+	@.archive-venv/bin/cffconvert --validate --infile CITATION.cff
+	@for crate in $(wildcard results/*/crate.zip); do \
+	.archive-venv/bin/rocrate-validator -y validate $(CRATE_OPTIONS) $$crate || exit 1; done
+
+.archive-venv/.made: Makefile
+	$(PYTHON) -m venv .archive-venv
+	.archive-venv/bin/python -m pip install --quiet $(VALIDATORS)
+	@touch $@
+
+# Checksums of all packages but two: torch and torchvision are other files where pip is pointed to builds for the CPU.
+hashes: .archive-venv/.made
+	@.archive-venv/bin/uv pip compile requirements.lock --quiet --no-deps --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-package torch --no-emit-package torchvision --output-file requirements.hashes
+
+check-platforms: .archive-venv/.made
+	@.archive-venv/bin/python tests/check_platforms.py
