@@ -35,21 +35,6 @@ def slope_table(kept: Path) -> Table:
     return [*header, "paper"], rows
 
 
-def structure_table(kept: Path) -> Table:
-    """ERF sizes of the structures as multiples of the plain stack's."""
-    ratios = pd.read_csv(kept / "structures.csv").set_index(["structure", "series"])
-    paper = {"subsample": "larger", "average_pool": "", "dilation": "larger", "skip": "smaller", "dropout": "the same"}
-    rows = []
-    for name, claim in paper.items():
-        row = [name.replace("_", " ")]
-        for series in ("random", "random + ReLU"):
-            found = ratios.loc[(name, series)]
-            row.append(with_interval(found["ratio"], found["ratio_low"], found["ratio_high"], 3))
-        theory = with_interval(ratios.loc[(name, "random"), "theory_ratio"], np.nan, np.nan, 3)
-        rows.append([*row, theory, claim])
-    return ["15 layers", "random [95 %]", "random + ReLU [95 %]", "theory", "paper"], rows
-
-
 def growth_table(kept: Path) -> Table:
     """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
     erf, scores = (pd.read_csv(kept / f"short/{name}.csv") for name in ("erf", "test"))
