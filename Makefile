@@ -4,6 +4,7 @@
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
+# make article the article of the replication, from figures/reference/, into results/article/: seconds
 # make gpu-bundle  CONFIG's trainings for a machine with a GPU that has neither a network nor Snakemake
 # make coverage   how often the 95 % intervals of CONFIG's untrained networks hold the truth, into results/<name>/: ten minutes
 # make bench   how long things take and what memory, into benchmarks/: half an hour
@@ -16,7 +17,7 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test test-all gpu-bundle data lint bench zoo coverage test-faults check-reference check-reproducibility
+.PHONY: quick env test test-all gpu-bundle data lint article bench zoo coverage test-faults check-reference check-reproducibility
 
 quick: env
 	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
@@ -41,6 +42,9 @@ data: env
 
 lint: env
 	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
+
+article: env
+	@$(ACTIVATE) && snakemake --cores 1 article
 
 coverage: env
 	@$(ACTIVATE) && snakemake --cores 1 --configfile=$(CONFIG) interval_coverage

@@ -24,7 +24,7 @@ from erf.size import THRESHOLD
 from erf.system.files import atomic, checked, noted
 from replication.claims.tables import capital, counts_by_kind, counts_in_words, ours, part_of, read_checked, verdict_of
 from replication.claims.verdicts import NOT_COMPARABLE, NOT_REPRODUCED, NOT_RUN, VERDICTS
-from replication.commands.cli import command, new_parser
+from replication.commands.cli import command, new_parser, read_table
 from replication.datasets.table import DATASETS
 from replication.drawing.kept_tables import growth_table, slope_table
 from replication.drawing.labels import ENOUGH_SEEDS
@@ -32,7 +32,7 @@ from replication.drawing.plots import VERDICT_STYLES
 
 TITLE = "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks"
 FIGURES = ("convolution", "gaussian_shape", "nonlinearity", "structures", "growth", "before_after", "initialization")
-BEYOND = ("slope_pair", "reviewers", "convergence")
+BEYOND = ("slope_pair", "reviewers", "evolution", "convergence")
 FOLDERS = ("", "short", "laptop")  # of a kept figure, the best first
 TABLES = {"growth": slope_table, "before_after": growth_table}
 EARLIER = "from before the protocol"  # in the notes of claims that figures/reference/judge.py judges on laptop/
@@ -45,10 +45,14 @@ def is_the_papers(claim: dict) -> bool:
     return claim["paper"] not in ("asked", "none")
 
 
+def failed_of(claims: list[dict]) -> list[str]:
+    """Names of the paper's claims that are not reproduced."""
+    return [claim["id"] for claim in claims if is_the_papers(claim) and claim["verdict"] == NOT_REPRODUCED]
+
+
 def title_of(claims: list[dict]) -> str:
     """[¬Re] before the paper's title if one of its claims is not reproduced, and [Re] if none is."""
-    failed = any(claim["verdict"] == NOT_REPRODUCED for claim in claims if is_the_papers(claim))
-    return f"[{'¬' if failed else ''}Re] {TITLE}"
+    return f"[{'¬' if failed_of(claims) else ''}Re] {TITLE}"
 
 
 def entry(claim: dict) -> dict:
@@ -58,7 +62,7 @@ def entry(claim: dict) -> dict:
     }
     parts = "; ".join(part_of(claim, part) for part in claim["parts"])
     return told | {
-        "paper": claim["paper"] + ("†" if "reported" in claim["source"] else ""),
+        "paper": claim["paper"] + ("†" if is_the_papers(claim) and "reported" in claim["source"] else ""),
         "ours": ours(claim),
         "part": claim["part"] if len(claim["parts"]) > 1 else "",
         "verdict": claim["verdict"],
@@ -110,28 +114,24 @@ def facts(kept: Path, recipes: dict) -> dict:
 
     recipes : of the trainings by dataset, as `training_defaults` of config/short.yaml has them
     """
-    found = pd.read_csv(checked(kept / "networks.csv")).query("variant == 'abs'")
+    found = read_table(kept / "networks.csv").query("variant == 'abs'")
     wide = found[(found["width"] == found["width"].max()) & (found["reading"] == "before")]
     plain, structures = (wide[wide["network"] == name] for name in ("random", "dilation"))
-    thin = found.loc[found["network"].isin(["random_1_channel", "random_4_channels"]), "width"]
-    coverage = pd.read_csv(checked(kept / "interval_coverage.csv"))
-    lowest = coverage.loc[coverage["coverage"].idxmin()]
-    origins = pd.read_csv(checked(kept / "provenance.csv"))
-    trained, sizes, speed = trainings(kept, recipes), pd.read_csv(kept / "short/erf.csv"), kept / "short/speed.csv"
-    finished = [*origins["finished"], *pd.read_csv(checked(kept / "short/provenance.csv"))["finished"]]
+    coverage, origins = (read_table(kept / f"{name}.csv") for name in ("interval_coverage", "provenance"))
+    sizes, speed, later = (read_table(kept / f"short/{name}.csv") for name in ("erf", "speed", "provenance"))
+    lowest, trained = coverage.loc[coverage["coverage"].idxmin()], trainings(sizes, recipes)
     return {
-        "date": max(finished)[:10],
+        "date": max([*origins["finished"], *later["finished"]])[:10],
         "threshold": f"{100 * THRESHOLD:.2f}",
         "width": f"{plain['width'].iloc[0]}",
-        "thin": series(sorted(set(thin))),
         "depths": series(sorted(plain["depth"])),
         "runs": f"{wide['runs'].min()} to {wide['runs'].max()}",
         "special": series(json.loads(structures["special_layers"].iloc[0])),
         "structure_depth": f"{structures['depth'].iloc[0]}",
         "deviation": f"{100 * np.nanmax((wide['size'] / wide['theory_size'] - 1).abs()):.1f}",
         "untrained_minutes": f"{origins['seconds'].sum() / 60:.0f}",
+        "training_hours": f"{speed['seconds'].sum() / 3600:.1f}",
         "processor": f"{origins['processor'].iloc[0]}, {origins['cores'].iloc[0]} cores",
-        "training_hours": f"{pd.read_csv(checked(speed))['seconds'].sum() / 3600:.1f}",
         "intervals": len(coverage),
         "too_narrow": int((coverage["coverage"] < RARE).sum()),
         "rare": f"{100 * RARE:.0f}",
@@ -144,19 +144,19 @@ def facts(kept: Path, recipes: dict) -> dict:
     }
 
 
-def trainings(kept: Path, recipes: dict) -> list[dict]:
+def trainings(sizes: pd.DataFrame, recipes: dict) -> list[dict]:
     """A row for each training that the protocol governs: its start, and how many of its planned seeds are in."""
     rows = []
-    for name, here in pd.read_csv(checked(kept / "short/erf.csv")).groupby("name", sort=False):
-        dataset, last = here["dataset"].iloc[0], here["epoch"].max()
+    for _, here in sizes.groupby("name", sort=False):
+        dataset, last = here["dataset"].iloc[0], int(here["epoch"].max())
+        width, (full_width, full_epochs) = recipes[dataset]["network"]["width"], DATASETS[dataset].full_scale
         rows.append(
             {
-                "name": name,
                 "dataset": DATASETS[dataset].title,
                 "start": f"{here['residual_scale'].iloc[0]:g}",
-                "width": (width := recipes[dataset]["network"]["width"]),
-                "epochs": int(last),
-                "smaller": width < DATASETS[dataset].full_scale[0] or last < DATASETS[dataset].full_scale[1],
+                "width": width,
+                "epochs": last,
+                "smaller": width < full_width or last < full_epochs,
                 "seeds": f"{here['seed'].nunique()} of {len(recipes[dataset]['seeds'])}",
                 "images": int(here["images"].iloc[0]),
             }
@@ -170,47 +170,46 @@ def content(args: argparse.Namespace) -> dict:
     recipes = yaml.safe_load(noted(args.trainings).read_text(encoding="utf-8"))["training_defaults"]
     citation = yaml.safe_load(noted(args.citation).read_text(encoding="utf-8"))
     captions = {name: caption(checked(texts.parent / f"{name}.rst")) for name in (*FIGURES, *BEYOND)}
-    found = {
+    return {
         "title": title_of(claims),
         "counted": counts_in_words(claims),
         "counts": count_table(claims),
         "claims": {claim["id"]: entry(claim) for claim in claims},
         "topics": list(dict.fromkeys(claim["topic"] for claim in claims)),
-        "failed": [claim["id"] for claim in claims if claim["verdict"] == NOT_REPRODUCED],
+        "failed": failed_of(claims),
         "earlier": [claim["id"] for claim in claims if EARLIER in claim["note"]],
         "missing": [claim["id"] for claim in claims if claim["verdict"] == NOT_RUN],
         "figures": {
             name: told | {"earlier": kept_figure(args.kept, name).parent.name == "laptop"}
             for name, told in captions.items()
         },
-        "poster": FIGURES,
-        "beyond": BEYOND,
         "tables": {name: dict(zip(("header", "rows"), make(args.kept), strict=True)) for name, make in TABLES.items()},
         "facts": facts(args.kept, recipes),
         "citation": citation,
     }
-    return found | {"metadata": metadata_of(found, checked(texts / "metadata.yaml.jinja"))}
 
 
-def metadata_of(found: dict, template: Path) -> dict:
-    """What metadata.yaml says, ReScience C's keys."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def metadata_of(found: dict, template: Path) -> str:
+    """metadata.yaml, with ReScience C's keys."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: " ".join(str(value).split()),  # a line break would end a block of YAML
+    )
     environment.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)  # a text as YAML
-    return yaml.safe_load(environment.from_string(template.read_text(encoding="utf-8")).render(found))
+    return environment.from_string(template.read_text(encoding="utf-8")).render(found)
 
 
 def article(args: argparse.Namespace, found: dict) -> bytes:
     """The .pdf. Its bytes depend on what is printed alone: fonts are Typst's own, and the date is the results'."""
     import typst
 
-    texts = args.template.parent
-    with tempfile.TemporaryDirectory() as name:  # Typst reads from one folder alone
-        folder = Path(name)
-        for path in (
-            args.template,
-            texts / "bibliography.bib",
-            *(kept_figure(args.kept, one) for one in found["figures"]),
-        ):
+    with tempfile.TemporaryDirectory() as temporary:  # Typst reads from one folder alone
+        folder = Path(temporary)
+        figures = [kept_figure(args.kept, name) for name in found["figures"]]
+        for path in (args.template, args.template.with_name("bibliography.bib"), *figures):
             shutil.copyfile(checked(path), folder / path.name)
         (folder / "content.json").write_text(json.dumps(found), encoding="utf-8")
         try:
@@ -229,10 +228,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help=".pdf; metadata.yaml and bibliography.bib come beside")
     args = parser.parse_args(argv)
     found = content(args)
-    pdf = article(args, found) if find_spec("typst") else None
+    metadata = metadata_of(found, checked(args.template.with_name("metadata.yaml.jinja")))
+    pdf = article(args, found | {"metadata": yaml.safe_load(metadata)}) if find_spec("typst") else None
     with atomic(args.out.with_name("metadata.yaml")) as temporary:
-        text = yaml.safe_dump(found["metadata"], allow_unicode=True, sort_keys=False, width=100)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(metadata, encoding="utf-8")
     with atomic(args.out.with_name("bibliography.bib")) as temporary:
         shutil.copyfile(args.template.with_name("bibliography.bib"), temporary)
     if pdf is None:

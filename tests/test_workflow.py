@@ -92,7 +92,8 @@ def test_conda_environment_is_in_step_with_the_lock():
     names = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
     names |= {"seaborn-base": "seaborn"}
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    found = dict(item.split(" =") for item in listed if " =" in item)
+    (from_pip,) = [item["pip"] for item in listed if isinstance(item, dict)]
+    found = dict(item.split(" =") for item in listed if " =" in item) | dict(item.split("==") for item in from_pip)
     assert {names.get(name, name): version for name, version in found.items()} == {
         name: lock[name] for name in (names.get(name, name) for name in found)
     }

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from erf.result.intervals import mean_interval
+from replication.commands.cli import read_table
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import over_seeds, with_interval
 
@@ -14,7 +14,7 @@ Table = tuple[list[str], list[list[str]]]
 
 def slope_table(kept: Path) -> Table:
     """Slopes by weights, quantity and range of depths, with theory's."""
-    slopes = pd.read_csv(kept / "growth_slopes.csv").query("variant == 'abs'")
+    slopes = read_table(kept / "growth_slopes.csv").query("variant == 'abs'")
     if "range" not in slopes:  # older tables leave no depths out
         slopes["range"] = slopes["depths"]
     slopes = slopes.set_index(["network", "quantity", "range"])
@@ -37,7 +37,7 @@ def slope_table(kept: Path) -> Table:
 
 def growth_table(kept: Path) -> Table:
     """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
-    erf, scores = (pd.read_csv(kept / f"short/{name}.csv") for name in ("erf", "test"))
+    erf, scores = (read_table(kept / f"short/{name}.csv") for name in ("erf", "test"))
     erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
     rows = []
     for name, here in erf[erf["snapshot"] != "best"].groupby("name", sort=False):
