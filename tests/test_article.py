@@ -99,6 +99,8 @@ def test_the_title_tells_of_the_papers_claims_alone(claim):
 def test_what_is_quoted_from_memory_is_marked():
     marked = {claim["id"]: "†" in article.entry(claim)["paper"] for claim in CLAIMS}
     assert marked["camvid_after"] and marked["cifar10_field"] and marked["mean_gradient"]
+    on_the_poster = {claim["id"] for claim in CLAIMS if "poster" in claim["source"]}
+    assert all(marked[claim["id"]] or claim["id"] in on_the_poster for claim in CLAIMS if article.is_the_papers(claim))
     assert not marked["camvid_field"] and not marked["growth_slope"] and not marked["finite_depth_relu"]
 
 
