@@ -4,6 +4,7 @@
 # make env     the environment alone: .venv, from requirements.lock
 # make data    fetch the datasets (also from ERF_DATA_MIRROR), and nothing else
 # make lint    the style checks
+# make article the article of the replication, from figures/reference/, into results/article/: seconds
 # make gpu-bundle  CONFIG's trainings for a machine with a GPU that has neither a network nor Snakemake
 # make crate   a finished run of CONFIG as one archive, results/<name>/crate.zip, that says what made what (an RO-Crate)
 # make codecheck   the files of codecheck.yml anew, from a clean clone, and compared: ten minutes
@@ -21,7 +22,7 @@ PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: quick env test test-all gpu-bundle data lint bench zoo coverage test-faults check-reference check-reproducibility \
+.PHONY: quick env test test-all gpu-bundle data lint article bench zoo coverage test-faults check-reference check-reproducibility \
 	crate codecheck check-archive hashes check-platforms
 
 quick: env
@@ -48,6 +49,9 @@ data: env
 
 lint: env
 	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
+
+article: env
+	@$(ACTIVATE) && snakemake --cores 1 article
 
 coverage: env
 	@$(ACTIVATE) && snakemake --cores 1 --configfile=$(CONFIG) interval_coverage

@@ -19,8 +19,9 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "workflow")]
 from erf.result.intervals import mean_interval  # noqa: E402
 from figure_units import layer_name  # noqa: E402
 from lib.figures import FIGURES  # noqa: E402
-from replication.claims.tables import counts_by_kind, number, ours, read_checked, verdict_of  # noqa: E402
+from replication.claims.tables import capital, counts_in_words, ours, part_of, read_checked, verdict_of  # noqa: E402
 from replication.datasets.table import DATASETS  # noqa: E402
+from replication.drawing.kept_tables import Table, growth_table, slope_table  # noqa: E402
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
 from replication.statistics.slopes import BOX  # noqa: E402
 
@@ -33,6 +34,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
+def kept(make: Callable[[Path], Table]) -> Callable[[], str]:
+    """A function that makes a table of what is kept, as Markdown."""
+    return lambda: table(*make(REFERENCE))
+
+
 def kept_claims() -> list[dict]:
     """The claims as judged on the kept tables (figures/reference/judge.py)."""
     return read_checked(REFERENCE / "claims.json")
@@ -40,11 +46,8 @@ def kept_claims() -> list[dict]:
 
 def summary() -> str:
     """How many claims of each kind have each verdict, in sentences; then the empirical ones that are not reproduced."""
-    claims, lines = kept_claims(), []
-    for kind, counts in counts_by_kind(claims).items():
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        name = {"identities": "identities", "forced by theory": "claims that theory forces"}.get(kind, f"{kind} claims")
-        lines.append(f"- Of {sum(counts.values())} {name}: {told}.")
+    claims = kept_claims()
+    lines = [f"- {line}" for line in counts_in_words(claims)]
     failed = [f"{claim['statement']} ({ours(claim)})" for claim in claims if claim["verdict"] == "not reproduced"]
     return "\n".join(lines) + (f"\n\nNot reproduced: {'; '.join(failed)}." if failed else "")
 
@@ -74,19 +77,6 @@ def finding(claim: dict) -> str:
     obstacle = f" {capital(claim['reason'])}." if claim["verdict"] == "not comparable" else ""
     note = f" {claim['note']}" if claim["note"] else ""
     return f"{heading}: {parts}.{obstacle} {rule}{note}"
-
-
-def part_of(claim: dict, part: dict) -> str:
-    label = f"{part['label']}: " if part["label"] else ""
-    shrinks = claim["unit"] == "× before" and part["value"] is not None and (number(part["high"]) or np.inf) < 1
-    if part["value"] is None:
-        return label + part["absent"]
-    interval = with_interval(part["value"], number(part["low"]), number(part["high"]), claim["digits"])
-    return f"{label}{interval} {claim['unit']}{', which is a shrinkage' if shrinks else ''}".strip()
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:] if text[:1].isascii() else text  # γ is no Γ
 
 
 def findings() -> str:
@@ -126,29 +116,6 @@ def caption(name: str) -> str:
     return " ".join(text.split())
 
 
-def slope_table() -> str:
-    """Slopes by weights, quantity and range of depths, with theory's."""
-    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("variant == 'abs'")
-    if "range" not in slopes:  # older tables leave no depths out
-        slopes["range"] = slopes["depths"]
-    slopes = slopes.set_index(["network", "quantity", "range"])
-    ranges = slopes.index.unique("range")
-    header = ["slope against depth of", "weights"]
-    for depths in ranges:
-        header += [f"{depths.replace('-', '–')} layers [95 %]", "theory"]
-    rows = []
-    for quantity, name, paper in (("size", "ERF size", "0.56"), ("ratio", "ERF size / RF size", "−0.43")):
-        for network in ("uniform", "random", "relu"):
-            row = [name, slopes.loc[(network, quantity, ranges[0]), "weights"]]
-            for depths in ranges:
-                found = slopes.loc[(network, quantity, depths)]
-                used = "" if found["depths"] == depths else f", {found['depths'].replace('-', '–')} layers"
-                row.append(with_interval(found["slope"], found["low"], found["high"], 3) + used)
-                row.append(with_interval(found["theory"], np.nan, np.nan, 3))
-            rows.append([*row, paper])
-    return table([*header, "paper"], rows)
-
-
 def structure_table() -> str:
     """ERF sizes of the structures as multiples of the plain stack's."""
     ratios = pd.read_csv(REFERENCE / "structures.csv").set_index(["structure", "series"])
@@ -162,25 +129,6 @@ def structure_table() -> str:
         theory = with_interval(ratios.loc[(name, "random"), "theory_ratio"], np.nan, np.nan, 3)
         rows.append([*row, theory, claim])
     return table(["15 layers", "random [95 %]", "random + ReLU [95 %]", "theory", "paper"], rows)
-
-
-def growth_table() -> str:
-    """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
-    erf, scores = (pd.read_csv(REFERENCE / f"short/{name}.csv") for name in ("erf", "test"))
-    erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
-    rows = []
-    for name, here in erf[erf["snapshot"] != "best"].groupby("name", sort=False):
-        row = [DATASETS[here["dataset"].iloc[0]].title, f"{here['residual_scale'].iloc[0]:g}"]
-        for quantity in ("sigma", "size"):
-            by_seed = here.pivot_table(index="seed", columns="epoch", values=quantity)
-            before, after = by_seed[by_seed.columns.min()], by_seed[by_seed.columns.max()]
-            ratio = np.exp(mean_interval(np.log(after / before)))
-            row += [f"{before.mean():.1f} → {after.mean():.1f}", over_seeds(tuple(ratio), len(by_seed), 3)]
-        own = scores[scores["name"] == name]
-        score = 100 * own["test_mean_iou"].fillna(own["test_accuracy"])
-        rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own))])
-    header = ["", "γ", "σ, pixels", "after / before", "ERF size, pixels", "after / before", "test score", "seeds"]
-    return table(header, rows)
 
 
 def secondary_table() -> str:
@@ -330,9 +278,9 @@ EARLIER = "*From earlier trainings, before docs/protocol.md: a quarter of the wi
 GOVERNED = "The table is of the runs that docs/protocol.md governs (stage a), with the seeds that are in so far."
 SHOWN_WITH = {  # tables that stand below a figure
     "structures": [structure_table],
-    "growth": [slope_table],
+    "growth": [kept(slope_table)],
     "sensitivity": [sample_table],
-    "before_after": [growth_table, secondary_table],
+    "before_after": [kept(growth_table), secondary_table],
     "convergence": [convergence_table],
     "units": [units_table],
     "initialization": [initialization_table],

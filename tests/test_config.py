@@ -273,6 +273,7 @@ BAD = [
     ("name", "../elsewhere", "name: must be lower-case letters, digits and _, a letter first, not '../elsewhere'"),
     ("name", 2024, "name: must be text, not 2024; put it in quotes"),
     ("name", "reference", "name: must not be 'reference', which has another use"),
+    ("name", "article", "name: must not be 'article', which has another use"),
     (
         "targets",
         ["grwoth"],

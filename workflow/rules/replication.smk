@@ -1,4 +1,6 @@
-"""The results held against the paper: claims, scorecard, report."""
+"""The results held against the paper: claims, scorecard, report; and the article of what is kept of them."""
+
+from importlib.util import find_spec
 
 
 rule check_claims:
@@ -92,3 +94,32 @@ rule replication_report:
         "--settings {params.settings_file:q} --pictures {input.figures} --fields {input.fields} --sizes {input.sizes} "
         "--scores {input.scores} --speed {input.speed} --template {input.template:q} --records {input.records} "
         "--out {output.out} > {log} 2>&1"
+
+
+rule article:  # of `make article`: of the kept results of several configurations, so that none of them needs it
+    input:
+        **program("article"),
+        template=str(here.report_folder / "article/article.typ"),
+        texts=here.article_texts(),
+        kept=here.kept_results(),
+        trainings=str(here.project / "config/short.yaml"),
+        citation=str(here.project / "CITATION.cff"),
+    output:
+        **({"pdf": "results/article/article.pdf"} if find_spec("typst") else {}),  # without Typst the program leaves it out
+        metadata="results/article/metadata.yaml",
+        bibliography="results/article/bibliography.bib",
+        provenance="results/article/provenance.json",
+    log:
+        "logs/article.log",
+    benchmark:
+        "benchmarks/article.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        kept=lambda wildcards: str(here.kept),
+    message:
+        "Article of the replication"
+    shell:
+        "python {input.script:q} --kept {params.kept:q} --trainings {input.trainings:q} --citation {input.citation:q} "
+        "--template {input.template:q} --out results/article/article.pdf 2>&1 | tee {log}"

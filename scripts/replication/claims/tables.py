@@ -58,3 +58,28 @@ def counts_by_kind(claims: list[dict]) -> dict[str, dict[str, int]]:
         if verdicts:
             found[title] = {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
     return found
+
+
+def counts_in_words(claims: list[dict]) -> list[str]:
+    """A sentence for each kind: "Of 21 empirical claims: 10 reproduced, 3 partly."."""
+    lines = []
+    for kind, counts in counts_by_kind(claims).items():
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        name = {"identities": "identities", "forced by theory": "claims that theory forces"}.get(kind, f"{kind} claims")
+        lines.append(f"Of {sum(counts.values())} {name}: {told}.")
+    return lines
+
+
+def part_of(claim: dict, part: dict) -> str:
+    """One of a claim's measurements, as printed: "random: 4.135 [4.102, 4.167] × plain"."""
+    label = f"{part['label']}: " if part["label"] else ""
+    shrinks = claim["unit"] == "× before" and part["value"] is not None and (number(part["high"]) or math.inf) < 1
+    if part["value"] is None:
+        return label + part["absent"]
+    interval = with_interval(part["value"], number(part["low"]), number(part["high"]), claim["digits"])
+    return f"{label}{interval} {claim['unit']}{', which is a shrinkage' if shrinks else ''}".strip()
+
+
+def capital(text: str) -> str:
+    """A text as it begins a sentence."""
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text  # γ is no Γ
