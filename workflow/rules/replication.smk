@@ -64,7 +64,6 @@ rule replication_report:
         template=str(here.report_folder / "index.html.jinja"),
         texts=here.report_texts(),
         claims=results("claims.json"),
-        scorecard=figures("scorecard.png"),
         figures=[figures(f"{figure['name']}.png") for figure in run.figures_shown()],
         fields=[results(f"networks/{name}.npz") for name in configuration.measured_networks()],
         sizes=run.every_training("erf/{name}/seed_{seed}.csv"),
@@ -90,8 +89,8 @@ rule replication_report:
     message:
         "Replication report"
     shell:
-        "python {input.script:q} --claims {input.claims} --scorecard {input.scorecard} "
-        "--settings {params.settings_file:q} --pictures {input.figures} --fields {input.fields} --sizes {input.sizes} "
+        "python {input.script:q} --claims {input.claims} --settings {params.settings_file:q} "
+        "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} "
         "--scores {input.scores} --speed {input.speed} --template {input.template:q} --records {input.records} "
         "--out {output.out} > {log} 2>&1"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from erf.errors import InputError
 from erf.system.files import checked
-from replication.claims.verdicts import NOT_REPRODUCED, PARTLY, REPRODUCED, UNDECIDED, VERDICTS
+from replication.claims.verdicts import NOT_COMPARABLE, NOT_REPRODUCED, PARTLY, REPRODUCED, UNDECIDED, VERDICTS
 from replication.drawing.labels import with_interval
 
 OTHERWISE = {  # what the verdict would be without the obstacle, or by the estimates alone
@@ -42,6 +42,32 @@ def ours(claim: dict) -> str:
         return ""
     value = with_interval(claim["measured"], number(claim["low"]), number(claim["high"]), claim["digits"])
     return f"{value} {claim['unit']}".strip()
+
+
+def strip_of(claim: dict) -> dict:
+    """A claim's measurements beside the values that its rule accepts, on a scale of its own from 0 to 1.
+
+    `accepted` has the two ends; each of `parts` has `verdict`, `value`, `low`, `high` (None without an interval).
+    """
+    low, high = (number(end) for end in claim["region"])
+    shown = [part for part in claim["parts"] if part["value"] is not None]
+    ends = [low, high, *(number(part[key]) for part in shown for key in ("value", "low", "high"))]
+    ends = [end for end in ends if math.isfinite(end)]
+    first, last = min(ends), max(ends)
+    margin = 0.15 * (last - first) or 1.0
+    first, last = first - margin, last + margin
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else (min(max(value, first), last) - first) / (last - first)
+
+    return {
+        "accepted": (place(first if math.isnan(low) else low), place(last if math.isnan(high) else high)),
+        "parts": [
+            {name: place(part[name]) for name in ("value", "low", "high")}
+            | {"verdict": claim["verdict"] if claim["verdict"] == NOT_COMPARABLE else part["verdict"]}
+            for part in shown
+        ],
+    }
 
 
 def verdict_of(claim: dict) -> str:
