@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "workflow")]
 
+import figure_sensitivity  # noqa: E402
 from erf.result.intervals import mean_interval  # noqa: E402
 from figure_units import layer_name  # noqa: E402
 from lib.figures import FIGURES  # noqa: E402
@@ -147,6 +148,23 @@ def slope_table() -> str:
                 row.append(with_interval(found["theory"], np.nan, np.nan, 3))
             rows.append([*row, paper])
     return table([*header, "paper"], rows)
+
+
+def readings_table() -> str:
+    """Both slopes of every kind of network by every reading of the impact."""
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv")
+    columns = [(quantity, depths) for quantity in ("size", "ratio") for depths in slopes["range"].unique()]
+    names = {"size": "ERF size", "ratio": "ERF size / RF size"}
+    header = [f"{names[quantity]}, {depths.replace('-', '–')} layers" for quantity, depths in columns]
+    rows = []
+    for _, network in slopes.groupby("network", sort=False):
+        for variant in sorted(network["variant"].unique(), key=figure_sensitivity.rank):
+            own = network[network["variant"] == variant].set_index(["quantity", "range"])
+            found = [own.loc[column] for column in columns]
+            cells = [with_interval(row["slope"], row["low"], row["high"], 3) for row in found]
+            reading = figure_sensitivity.label(variant).replace("|", "\\|")
+            rows.append([figure_sensitivity.network_name(network.iloc[0]), reading, *cells])
+    return f"Slopes against depth [95 %]:\n\n{table(['network', 'reading', *header], rows)}"
 
 
 def structure_table() -> str:
@@ -331,7 +349,7 @@ GOVERNED = "The table is of the runs that docs/protocol.md governs (stage a), wi
 SHOWN_WITH = {  # tables that stand below a figure
     "structures": [structure_table],
     "growth": [slope_table],
-    "sensitivity": [sample_table],
+    "sensitivity": [readings_table, sample_table],
     "before_after": [growth_table, secondary_table],
     "convergence": [convergence_table],
     "units": [units_table],
