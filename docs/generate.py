@@ -164,7 +164,8 @@ def readings_table() -> str:
             cells = [with_interval(row["slope"], row["low"], row["high"], 3) for row in found]
             reading = figure_sensitivity.label(variant).replace("|", "\\|")
             rows.append([figure_sensitivity.network_name(network.iloc[0]), reading, *cells])
-    return f"Slopes against depth [95 %]:\n\n{table(['network', 'reading', *header], rows)}"
+    title = "Slopes against depth [95 %], without the depths at which the receptive field cuts the ERF off:"
+    return f"{title}\n\n{table(['network', 'reading', *header], rows)}"
 
 
 def structure_table() -> str:
