@@ -97,8 +97,8 @@ def draw_sizes(axes, table: pd.DataFrame) -> None:
 
 
 def draw(fields: list[ReceptiveField]):
-    figure = plt.figure(figsize=(WIDTH, 4.6), layout="constrained")
-    pictures, sizes = figure.subfigures(2, 1, height_ratios=[2.9, 1.7])
+    figure = plt.figure(figsize=(WIDTH, 5.0), layout="constrained")
+    pictures, sizes = figure.subfigures(2, 1, height_ratios=[3.3, 1.7])
     maps, sections = pictures.subplots(2, len(fields), squeeze=False, sharey="row", height_ratios=[1, 0.8])
     settings, tables = fields[0].settings, []
     radius = len(fields[0].map) // 2

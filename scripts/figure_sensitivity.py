@@ -130,7 +130,7 @@ def draw_samples(axes, samples: pd.DataFrame) -> None:
     thin = counted(channels[0], "channel") if len(channels) == 1 else "the networks"
     axes.set_yticks(range(len(names)), labels=names)
     axes.set(ylim=(len(names) - 0.5, -0.5))
-    experiments = f"{samples['sample'].max() + 1} experiments with {thin}, {layers} layers"
+    experiments = f"{samples['sample'].max() + 1} experiments with\n{thin}, {layers} layers"
     axes.set_xlabel(f"slope of the ERF size\n({experiments})")
 
 
