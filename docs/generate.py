@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "workflow")]
 
+import figure_sensitivity  # noqa: E402
 from erf.result.intervals import mean_interval  # noqa: E402
 from figure_units import layer_name  # noqa: E402
 from lib.figures import FIGURES  # noqa: E402
@@ -114,6 +115,24 @@ def caption(name: str) -> str:
     text = re.sub(r"\\ :sup:`([^`]+)`", r"^\1", text)
     text = re.sub(r"`([^`<]+) <([^>]+)>`_", r"[\1](\2)", text.replace("``", "`").replace("\\|", "|"))
     return " ".join(text.split())
+
+
+def readings_table() -> str:
+    """Both slopes of every kind of network by every reading of the impact."""
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv")
+    columns = [(quantity, depths) for quantity in ("size", "ratio") for depths in slopes["range"].unique()]
+    names = {"size": "ERF size", "ratio": "ERF size / RF size"}
+    header = [f"{names[quantity]}, {depths.replace('-', '–')} layers" for quantity, depths in columns]
+    rows = []
+    for _, network in slopes.groupby("network", sort=False):
+        for variant in sorted(network["variant"].unique(), key=figure_sensitivity.rank):
+            own = network[network["variant"] == variant].set_index(["quantity", "range"])
+            found = [own.loc[column] for column in columns]
+            cells = [with_interval(row["slope"], row["low"], row["high"], 3) for row in found]
+            reading = figure_sensitivity.label(variant).replace("|", "\\|")
+            rows.append([figure_sensitivity.network_name(network.iloc[0]), reading, *cells])
+    title = "Slopes against depth [95 %], without the depths at which the receptive field cuts the ERF off:"
+    return f"{title}\n\n{table(['network', 'reading', *header], rows)}"
 
 
 def structure_table() -> str:
@@ -279,7 +298,7 @@ GOVERNED = "The table is of the runs that docs/protocol.md governs (stage a), wi
 SHOWN_WITH = {  # tables that stand below a figure
     "structures": [structure_table],
     "growth": [kept(slope_table)],
-    "sensitivity": [sample_table],
+    "sensitivity": [readings_table, sample_table],
     "before_after": [kept(growth_table), secondary_table],
     "convergence": [convergence_table],
     "units": [units_table],

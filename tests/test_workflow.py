@@ -179,8 +179,8 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
 
     evolution = pd.read_csv(folder / "figures/small/evolution.csv")
     sizes = pd.read_csv(folder / "results/small/erf/camvid/seed_1.csv")
-    found = evolution.query("seed == '1' and quantity == 'size' and training == 'camvid'")["value"]
-    assert found.tolist() == pytest.approx(sizes.query("snapshot != 'best'")["size"].tolist(), rel=1e-5)
+    found = evolution.query("seed == '1' and quantity == 'diameter' and training == 'camvid'")["value"]
+    assert found.tolist() == pytest.approx(sizes.query("snapshot != 'best'")["diameter"].tolist(), rel=1e-5)
 
     reach = pd.read_csv(folder / "figures/small/reach.csv")
     runs = pd.concat(pd.read_csv(path) for path in (folder / "results/small/reach/plain").glob("*.csv"))

@@ -1,4 +1,4 @@
-"""Hold the tables that are kept here against every claim: claims.json, claims.csv, scorecard.png, short/evolution.png.
+"""Hold the tables that are kept here against every claim: claims.json, claims.csv and scorecard.png.
 
 The untrained networks are those of config/untrained.yaml; the trainings are those of config/short.yaml, which
 docs/protocol.md governs. Other units, reach and the paper's initialisation are of laptop/, which no protocol governs.
@@ -7,7 +7,6 @@ docs/protocol.md governs. Other units, reach and the paper's initialisation are 
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +15,6 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 sys.path[:0] = [str(PROJECT / "scripts"), str(PROJECT / "workflow")]
 
-import figure_evolution  # noqa: E402
 from check_claims import COLUMNS, finite, read_claims  # noqa: E402
 from figure_scorecard import draw  # noqa: E402
 from lib.configuration import Configuration, on_top  # noqa: E402
@@ -68,18 +66,6 @@ def judged() -> list[dict]:
     return checked
 
 
-def evolution(folder: Path):
-    """Figure `evolution` of the kept seeds of short/; `folder` is for tables as the trainings wrote them."""
-    paths = {"erf": [], "metrics": []}
-    for name, ending in (("erf", ".csv"), ("metrics", "/metrics.csv")):
-        for (training, seed), table in pd.read_csv(HERE / f"short/{name}.csv").groupby(["name", "seed"], sort=False):
-            path = folder / training / f"seed_{seed}{ending}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            table.dropna(axis="columns", how="all").to_csv(path, index=False)
-            paths[name].append(path)
-    return figure_evolution.draw(figure_evolution.tabulate(paths["erf"], paths["metrics"]))[0]
-
-
 if __name__ == "__main__":
     claims = judged()
     (HERE / "claims.json").write_text(json.dumps(claims, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -87,8 +73,6 @@ if __name__ == "__main__":
     use_style()
     figure, _ = draw(claims)
     figure.savefig(HERE / "scorecard.png", dpi=200)
-    with tempfile.TemporaryDirectory() as folder:
-        evolution(Path(folder)).savefig(HERE / "short/evolution.png", dpi=200)
     print(
         pd.DataFrame(claims)[["id", "kind", "measured", "low", "high", "verdict", "otherwise"]].to_string(index=False)
     )
