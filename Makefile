@@ -17,76 +17,86 @@
 # make check-reference        the untrained networks anew, compared byte for byte with figures/reference/: minutes
 # make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
 # make check-reproducibility  CONFIG twice, as differently as may be, compared byte for byte
+# With VERBOSE=1 each of them says all that it does: shell commands, files, and why a job is done
 
 PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
+ifdef VERBOSE
+SNAKEMAKE = snakemake --printshellcmds
+PIP = install
+else
+SNAKEMAKE = snakemake
+PIP = install --quiet
+.SILENT:
+endif
 
 .PHONY: quick env test test-all gpu-bundle data lint article bench zoo coverage test-faults check-reference check-reproducibility \
 	crate codecheck check-archive hashes check-platforms
 
 quick: env
-	@$(ACTIVATE) && snakemake --cores all --configfile=config/quick.yaml all
-	@echo "The figures are in figures/quick/, the report is results/quick/report/index.html"
+	$(ACTIVATE) && $(SNAKEMAKE) --cores all --configfile=config/quick.yaml all
 
 env: .venv/.made
 
 .venv/.made: requirements.lock requirements.hashes
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "error: requirements.lock is for Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.13" % sys.version_info[:2])'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "error: requirements.lock is for Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.13" % sys.version_info[:2])'
+	echo "Installing into .venv what requirements.lock lists: once, some minutes"
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.hashes
-	.venv/bin/python -m pip install --quiet --requirement requirements.lock
-	@touch $@
+	.venv/bin/python -m pip $(PIP) --no-deps --require-hashes --requirement requirements.hashes
+	.venv/bin/python -m pip $(PIP) --requirement requirements.lock
+	touch $@
 
 test: env
-	@$(ACTIVATE) && python -m pytest -n 2 $(TESTS)
+	$(ACTIVATE) && python -m pytest -n 2 $(TESTS)
 
 test-all: env
-	@$(ACTIVATE) && python -m pytest -n 2 --all && git rev-parse HEAD > tests/passed
+	$(ACTIVATE) && python -m pytest -n 2 --all && git rev-parse HEAD > tests/passed
 
 data: env
-	@$(ACTIVATE) && snakemake data/cifar10.npz data/camvid.npz --cores 1
+	$(ACTIVATE) && $(SNAKEMAKE) data/cifar10.npz data/camvid.npz --cores 1
 
 lint: env
-	@$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
+	$(ACTIVATE) && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
 
 article: env
-	@$(ACTIVATE) && snakemake --cores 1 article
+	$(ACTIVATE) && $(SNAKEMAKE) --cores 1 article
 
 coverage: env
-	@$(ACTIVATE) && snakemake --cores 1 --configfile=$(CONFIG) interval_coverage
+	$(ACTIVATE) && $(SNAKEMAKE) --cores 1 --configfile=$(CONFIG) interval_coverage
 
 bench: env
-	@$(ACTIVATE) && python tests/bench.py && python tests/bench_measure.py
+	$(ACTIVATE) && python tests/bench.py && python tests/bench_measure.py
 
 ZOO = timm segmentation_models_pytorch transformers monai diffusers
 
 zoo: .zoo-venv/.made
-	@. .zoo-venv/bin/activate && python tests/zoo.py $(MODELS)
+	. .zoo-venv/bin/activate && python tests/zoo.py $(MODELS)
 
 .zoo-venv/.made: requirements.lock
+	echo "Installing $(ZOO) into .zoo-venv: once, some minutes"
 	$(PYTHON) -m venv .zoo-venv
-	.zoo-venv/bin/python -m pip install --quiet --requirement requirements.lock $(ZOO)
-	@touch $@
+	.zoo-venv/bin/python -m pip $(PIP) --requirement requirements.lock $(ZOO)
+	touch $@
 
 test-faults: env
-	@$(ACTIVATE) && ERF_LONG=1 python -m pytest -s tests/test_faults.py tests/test_config.py tests/test_slurm.py
+	$(ACTIVATE) && ERF_LONG=1 python -m pytest -s tests/test_faults.py tests/test_config.py tests/test_slurm.py
 
 gpu-bundle: env
-	@$(ACTIVATE) && python workflow/gpu_bundle.py --configfile $(CONFIG) --out gpu-bundle
+	$(ACTIVATE) && python workflow/gpu_bundle.py --configfile $(CONFIG) --out gpu-bundle
 
 check-reference: env
-	@$(ACTIVATE) && snakemake --cores all --configfile=config/untrained.yaml all && \
+	$(ACTIVATE) && $(SNAKEMAKE) --cores all --configfile=config/untrained.yaml all && \
 	python figures/reference/gather.py untrained --check
 
 check-reproducibility: env
-	@$(ACTIVATE) && python tests/check_reproducibility.py $(CONFIG)
+	$(ACTIVATE) && python tests/check_reproducibility.py $(CONFIG)
 
 crate: env
-	@$(ACTIVATE) && python workflow/run_crate.py --configfile $(CONFIG)
+	$(ACTIVATE) && python workflow/run_crate.py --configfile $(CONFIG)
 
 codecheck: env
-	@$(ACTIVATE) && python workflow/codecheck.py
+	$(ACTIVATE) && python workflow/codecheck.py
 
 VALIDATORS = roc-validator==0.13.0 cffconvert==2.0.0 uv==0.13.9
 # What the validator recommends and cannot be: a program that is packed has no address on the web, nor have its authors.
@@ -94,19 +104,19 @@ CRATE_OPTIONS = --profile-identifier provenance-run-crate --requirement-severity
 	--skip-checks process-run-crate-0.5_5.1,ro-crate-1.1_31.2
 
 check-archive: .archive-venv/.made
-	@.archive-venv/bin/cffconvert --validate --infile CITATION.cff
-	@for crate in $(wildcard results/*/crate.zip); do \
+	.archive-venv/bin/cffconvert --validate --infile CITATION.cff
+	for crate in $(wildcard results/*/crate.zip); do \
 	.archive-venv/bin/rocrate-validator -y validate $(CRATE_OPTIONS) $$crate || exit 1; done
 
 .archive-venv/.made: Makefile
 	$(PYTHON) -m venv .archive-venv
-	.archive-venv/bin/python -m pip install --quiet $(VALIDATORS)
-	@touch $@
+	.archive-venv/bin/python -m pip $(PIP) $(VALIDATORS)
+	touch $@
 
 # Checksums of all packages but two: torch and torchvision are other files where pip is pointed to builds for the CPU.
 hashes: .archive-venv/.made
-	@.archive-venv/bin/uv pip compile requirements.lock --quiet --no-deps --universal --python-version 3.11 --generate-hashes \
+	.archive-venv/bin/uv pip compile requirements.lock --quiet --no-deps --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-package torch --no-emit-package torchvision --output-file requirements.hashes
 
 check-platforms: .archive-venv/.made
-	@.archive-venv/bin/python tests/check_platforms.py
+	.archive-venv/bin/python tests/check_platforms.py
