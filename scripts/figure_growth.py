@@ -24,7 +24,6 @@ from replication.drawing.plots import (
     THEORY_LINES,
     THEORY_TICK,
     WIDTH,
-    beside,
     beside_rows,
     draw_hollow,
     drawn_fields,
@@ -68,16 +67,15 @@ def theory_curve(settings: dict, depths: list[int]) -> pd.DataFrame:
 
 
 def draw_depths(panel, points: pd.DataFrame, curves: pd.DataFrame, quantity: str) -> None:
-    """A quantity against depth, on logarithmic axes; series lie side by side."""
+    """A quantity against depth, on logarithmic axes; of series that coincide, the later markers are smaller."""
     names = [name for name in COLOURS if name in set(points["series"])]
     for order, name in enumerate(names):
         here = points[points["series"] == name]
-        places = here["depth"] * 1.08 ** beside(order, len(names), 1)
         dead = f" (up to {here['dead'].max()} of {here['runs'].max()} runs dead)" if here["dead"].any() else ""
-        style = {"color": COLOURS[name], "marker": MARKERS[name]}
+        style = {"color": COLOURS[name], "marker": MARKERS[name], "markersize": 6.5 - 1.5 * order}
         errors = error_bars(here["value"], here["low"], here["high"])
-        panel.errorbar(places, here["value"], errors, **style, linestyle="", elinewidth=0.8, label=name + dead)
-        draw_hollow(panel, places[here["clipped"]], here["value"][here["clipped"]], **style)
+        panel.errorbar(here["depth"], here["value"], errors, **style, linestyle="", elinewidth=0.8, label=name + dead)
+        draw_hollow(panel, here["depth"][here["clipped"]], here["value"][here["clipped"]], **style)
         theory = curves[curves["series"] == name]
         if name in THEORY_LINES:
             panel.plot(theory["depth"], theory["value"], THEORY_LINES[name], color="0.3", linewidth=0.8, zorder=0)

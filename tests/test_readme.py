@@ -73,7 +73,7 @@ NAMES = [  # digits that are no measurements: names, years, definitions
         "strength from 0 to 1",
         "±0.5",
     ),
-    *("x86-64", "Python 3.14", "torch 2.13, nor of 2.6", "larger than 1 means", "γ = 1", "float64"),
+    *("x86-64", "Python 3.14", "arm64", "larger than 1 means", "γ = 1", "float64"),
 ]
 
 
