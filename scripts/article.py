@@ -211,7 +211,7 @@ def article(args: argparse.Namespace, found: dict) -> bytes:
         figures = [kept_figure(args.kept, name) for name in found["figures"]]
         for path in (args.template, args.template.with_name("bibliography.bib"), *figures):
             shutil.copyfile(checked(path), folder / path.name)
-        (folder / "content.json").write_text(json.dumps(found), encoding="utf-8")
+        (folder / "content.json").write_text(json.dumps(found, default=str), encoding="utf-8")
         try:
             return typst.compile(folder / args.template.name, root=folder, ignore_system_fonts=True)
         except RuntimeError as error:
