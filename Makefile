@@ -14,6 +14,7 @@
 # make coverage   how often the 95 % intervals of CONFIG's untrained networks hold the truth, into results/<name>/: ten minutes
 # make bench   how long things take and what memory, into benchmarks/: half an hour
 # make zoo     models of timm, transformers and other libraries, in an environment of their own: each right, or a clear line
+# make docs    the documentation site, into site/: README, docs/, the reference, the gallery, and notebooks, which it runs
 # make check-reference        the untrained networks anew, compared byte for byte with figures/reference/: minutes
 # make test-faults            kills, full disks, bad settings and SLURM, at length: about an hour
 # make check-reproducibility  CONFIG twice, as differently as may be, compared byte for byte
@@ -31,7 +32,7 @@ PIP = install --quiet
 .SILENT:
 endif
 
-.PHONY: quick env test test-all gpu-bundle data lint article bench zoo coverage test-faults check-reference check-reproducibility \
+.PHONY: quick env test test-all gpu-bundle data lint article bench zoo docs coverage test-faults check-reference check-reproducibility \
 	crate codecheck check-archive hashes check-platforms
 
 quick: env
@@ -77,6 +78,17 @@ zoo: .zoo-venv/.made
 	echo "Installing $(ZOO) into .zoo-venv: once, some minutes"
 	$(PYTHON) -m venv .zoo-venv
 	.zoo-venv/bin/python -m pip $(PIP) --requirement requirements.lock $(ZOO)
+	touch $@
+
+docs: .docs-venv/.made
+	rm -rf .docs-venv/site && . .docs-venv/bin/activate && \
+	sphinx-build -q -E -W --keep-going -c docs -d .docs-venv/doctrees . .docs-venv/site && rm -rf site && mv .docs-venv/site site
+	echo "The site is site/index.html"
+
+.docs-venv/.made: docs/requirements.lock requirements.lock
+	echo "Installing what builds the site into .docs-venv: once, some minutes"
+	$(PYTHON) -m venv .docs-venv
+	.docs-venv/bin/python -m pip $(PIP) --requirement docs/requirements.lock
 	touch $@
 
 test-faults: env

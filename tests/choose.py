@@ -41,6 +41,7 @@ SLOW = {
     "test_article.py::test_the_rule": (*PIPELINE, "scripts/article.py"),
     "test_messages.py::test_a_target": PIPELINE,
     "test_messages.py::test_a_configfile": PIPELINE,
+    "test_site.py::test_a_notebook": ("docs/notebooks/", "scripts/erf/"),
     "test_workflow.py::test_a_real_change": PIPELINE,
     "test_workflow.py::test_a_changed_setting": PIPELINE,
 }
