@@ -963,14 +963,16 @@ def test_snakemake_shows_that_line_for_hundreds(project):
         ('networks: {"relu\\n": {weights: random}}', "error: config: networks.'relu\\n': must be lower-case"),
         ("no: 5\n", "error: config: false: not a setting; keys are text"),
         ("networks:\n", "error: config: networks: must be a section (key: value), not nothing"),
-        ("name: !!python/name:os.system\n", "error: config: name: must be text, not"),
-        ("name: !!python/object/apply:os.system [touch canary]\n", "WorkflowError:"),
-        ("", "WorkflowError:"),
-        ("name:\n\tx: 1\n", "WorkflowError:"),
+        ("name: !!python/name:os.system\n", "error: config: strange.yaml is not YAML: see line 1, could not determine"),
+        (
+            "name: !!python/object/apply:os.system [touch canary]\n",
+            "error: config: strange.yaml is not YAML: see line 1",
+        ),
+        ("", "error: config: strange.yaml must hold settings (key: value) at its top level, not nothing"),
+        ("name:\n\tx: 1\n", "error: config: strange.yaml is not YAML: see line 2, found character"),
     ],
 )
 def test_a_strange_file_is_refused_without_a_traceback(project, text, line):
-    """Snakemake itself says so where it cannot read the file."""
     (project.folder / "strange.yaml").write_text(text)
     result = snakemake(project.folder, "all", "--configfile", "strange.yaml")
     assert result.returncode == 1 and line in result.stderr and "Traceback" not in result.stderr
