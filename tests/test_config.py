@@ -717,6 +717,8 @@ def project_copy(folder: Path, claims: str | bytes | None = None) -> Path:
         ({"accept": {"above": 1, "below": 2}}, "claims.skip.accept: must have at most 1 entry, not 2"),
         ({"figure": "structure"}, "claims.skip.figure: must be one of convolution, gaussian_shape,"),
         ({"of": {"structure": "averagepool"}}, "claims.skip.of.structure: must be one of subsample, dilation,"),
+        ({"statement": False}, "claims.skip.statement: must be text, not false"),  # which YAML makes of a plain no
+        ({"paper": 10}, "claims.skip.paper: must be text, not 10; put it in quotes"),  # and of 012
         ({"digits": "two"}, "claims.skip.digits: must be a whole number, not 'two'"),
         ({"id": ["skip"]}, "claims.{number}.id: must be text, not a list"),
         ({"id": "dilation"}, "claims.{number}.id: 'dilation' is another claim's, too"),
@@ -780,9 +782,6 @@ def test_what_claims_may_call_is_what_the_module_has():
         ("- id: a\n\tid: b\n", "claims: {path} is not YAML: see line 2, "),
         (BOMB_OF_CLAIMS, "claims: {path} has more than 100000 values"),
         ("- &a {id: *a}\n", "claims: {path} is nested in more than 20 levels"),
-        ("- id: .nan\n", "claims.0.id: must be text, not .nan"),
-        ("- id: 012\n", "claims.0.id: must be text, not 10"),
-        ("- id: no\n", "claims.0.id: must be text, not false"),
     ],
 )
 def test_a_file_of_claims_that_holds_none_is_refused(tmp_path, text, problem):
