@@ -47,7 +47,8 @@ def remake(folder: Path, cores: str) -> None:
         (folder / name).unlink()
     for step in steps(cores):
         print(f"codecheck: {' '.join(step[1:])}", flush=True)
-        done = subprocess.run(step, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+        environment = {**os.environ, "PYTHONPATH": ""}
+        done = subprocess.run(step, cwd=folder, capture_output=True, encoding="utf-8", env=environment)
         if done.returncode:
             sys.exit(f"{done.stdout}{done.stderr}error: {' '.join(step)} failed")
 
@@ -87,7 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out and args.out.exists():
         sys.exit(f"error: {args.out} is there already: name another folder, or remove it")
-    if subprocess.run(["git", "-C", str(PROJECT), "status", "--porcelain"], capture_output=True, text=True).stdout:
+    status = ["git", "-C", str(PROJECT), "status", "--porcelain"]
+    if subprocess.run(status, capture_output=True, encoding="utf-8").stdout:
         print("codecheck: changes that are not committed are not checked")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "clone"
