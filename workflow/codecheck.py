@@ -25,7 +25,9 @@ RELATIVE, PIXELS = 1e-3, 0.01  # of a number; share of a picture's pixels
 
 def manifest(project: Path = PROJECT) -> list[str]:
     """The files that a check remakes, as seen from the project's folder."""
-    return [entry["file"] for entry in yaml.safe_load((project / "codecheck.yml").read_text("utf-8"))["manifest"]]
+    return [
+        entry["file"] for entry in yaml.safe_load((project / "codecheck.yml").read_text(encoding="utf-8"))["manifest"]
+    ]
 
 
 def steps(cores: str) -> list[list[str]]:
