@@ -62,7 +62,7 @@ def verdict(made: Path, kept: Path) -> str:
     if made.read_bytes() == kept.read_bytes():
         return "the same"
     if made.suffix == ".csv":
-        return _tables(pd.read_csv(made), pd.read_csv(kept))
+        return _tables(*(pd.read_csv(path, encoding="utf-8") for path in (made, kept)))
     return _pictures(made, kept)
 
 
