@@ -206,6 +206,8 @@ def check_training(configuration: Configuration, name: str, dataset: str, settin
         stop(f"{key}.batch_size", f"{left} training images")
     if "crop" in settings and any(side > limit for side, limit in zip(settings["crop"], source["size"], strict=True)):
         stop(f"{key}.crop", f"the images have only {source['size'][0]} x {source['size'][1]} pixels")
+    if settings.get("label_shift", 0) >= settings.get("crop", [0, 1])[1]:
+        stop(f"{key}.label_shift", f"no label is left in a crop of {settings['crop'][1]} columns")
 
 
 def check_reach(key: str, settings: dict) -> None:
