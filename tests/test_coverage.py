@@ -105,5 +105,5 @@ def test_the_configuration_tells_the_program_all_that_it_needs():
     run = Run(Configuration(read(ROOT / "config/config.yaml")), Place(ROOT, "any"), rules=None, workflow=None)
     told = run.interval_coverage()
     assert told["experiments"] >= 200 and {"runs", "seed", "width"} <= told["networks"]["random"].keys()
-    assert told["networks"]["random"]["double_depth"] == 4 and told["networks"]["random"]["runs"] == 20
+    assert told["networks"]["random_1_channel"]["double_depth"] == 160 and told["networks"]["random"]["runs"] == 20
     assert told["structures"]["skip"]["runs"] == 100 and told["structures"]["skip"]["variants"] == ["abs"]
