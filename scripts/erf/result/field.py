@@ -31,8 +31,9 @@ def bootstrap_sizes(
 ) -> np.ndarray:
     """Bootstrap over runs: ERF sizes (pixels) of means of redrawn maps, (replicates,).
 
-    Runs of `maps` (runs, *axes) are drawn with replacement. Noise carries pixels over the threshold, so that the size
-    of a mean over few runs is a little too large: by a tenth of its standard error for 20 runs of 16 channels.
+    Runs of `maps` (runs, *axes) are drawn with replacement. Noise moves the contour, so that the size of a mean over
+    few runs is biased a little; figures/reference/interval_coverage.csv has the bias of sizes, and of what rests on
+    them.
     """
     runs, (maps, position) = len(maps), _where_sizes_vary(maps, position, threshold)
     flat = maps.reshape(runs, -1)
