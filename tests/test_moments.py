@@ -92,9 +92,7 @@ def test_random_weights_drift_and_spread_as_their_variances_do():
 @pytest.mark.parametrize("kernel", [2, 5, 7])
 @pytest.mark.parametrize("depth", [5, 6])
 def test_uniform_kernels_of_other_sides(kernel, depth):
-    (field,), table = measured(
-        network_settings(weights="uniform", kernel=kernel, width=1, runs=1, double_depth=40, depths=[depth])
-    )
+    (field,), table = measured(network_settings(weights="uniform", kernel=kernel, width=1, runs=1, depths=[depth]))
     side = depth * (kernel - 1) + 1
     assert field.map.shape == (side, side) and field.position == ((side - 1) / 2,) * 2
     np.testing.assert_allclose(field.map, theory.uniform_map(depth, kernel), rtol=1e-12)
@@ -107,7 +105,7 @@ def test_uniform_kernels_of_other_sides(kernel, depth):
 def test_a_unit_between_pixels_has_its_size():
     """Two taps and an odd depth: the receptive field is even. The reference is the mean of the middle four pixels, of
     which each is off a Gaussian's peak by half a pixel along both axes: that adds pi / 2 to the area."""
-    settings = network_settings(weights="uniform", kernel=2, width=1, runs=1, double_depth=40, depths=[20, 21, 22])
+    settings = network_settings(weights="uniform", kernel=2, width=1, runs=1, depths=[20, 21, 22])
     fields, table = measured(settings)
     assert fields[1].position == (10.5, 10.5)
     middle = [field.map[*(slice(math.floor(p), math.ceil(p) + 1) for p in field.position)] for field in fields]

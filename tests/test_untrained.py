@@ -26,7 +26,7 @@ from replication.statistics.slopes import is_pair
 
 @pytest.fixture(scope="module")
 def uniform() -> list[ReceptiveField]:
-    settings = network_settings(weights="uniform", width=1, runs=1, double_depth=40, depths=[5, 10, 20, 40])
+    settings = network_settings(weights="uniform", width=1, runs=1, depths=[5, 10, 20, 40])
     return measure_network.measure_network("uniform", settings)[0]
 
 
@@ -54,7 +54,7 @@ def test_fitted_sigma_is_within_3_percent_of_the_prediction(weights, place, dept
 
 
 def test_measures_of_shape_are_theorys_where_weights_are_not_random():
-    settings = network_settings(weights="uniform", width=1, runs=1, double_depth=40, depths=[5, 20])
+    settings = network_settings(weights="uniform", width=1, runs=1, depths=[5, 20])
     for row in measure_network.measure_network("uniform", settings)[1].to_dict("records"):
         for name in ("kurtosis", "departure", "r2"):
             assert row[name] == pytest.approx(row[f"theory_{name}"], rel=1e-6)
