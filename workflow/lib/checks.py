@@ -237,6 +237,13 @@ def check_coverage(configuration: Configuration) -> None:
             stop("coverage.shape_depths", f"{depth} is not among coverage.depths")
     if section["images"]["network"] not in configuration["networks"]:
         stop("coverage.images.network", f"{section['images']['network']!r} is not in networks")
+    seen = configuration.network(section["images"]["network"])
+    if seen["weights"] != "random":
+        stop(
+            "coverage.images.network",
+            f"{section['images']['network']!r} has no random weights: all images give the same",
+        )
+    check_network(section["images"]["network"], {**seen, "depths": [section["images"]["depth"]]})
     compared = {name: configuration.coverage_network("structures", name) for name in section["structures"]}
     if sum(settings["structure"] == "plain" for settings in compared.values()) != 1:
         stop("coverage.structures", "one must be plain, and the others not")
