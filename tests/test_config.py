@@ -468,8 +468,8 @@ BAD = [
     ("coverage.images.network", "none", "coverage.images.network: 'none' is not in networks"),
     (
         "coverage.images.network",
-        "random",
-        "coverage.images.network: must have random weights and an activation, or all",
+        "uniform",
+        "coverage.images.network: 'uniform' has no random weights: all images give the same",
     ),
     ("coverage.questions.gates.rnus", 5, "coverage.questions.gates.rnus: not a setting; did you mean 'runs'?"),
     ("coverage.experiments", 1, "coverage.experiments: must be at least 3, not 1"),
