@@ -45,4 +45,4 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/replication.smk"
 
 
-safekeeping.watch(workflow, run)
+watch.watch(workflow, run)

@@ -1,4 +1,4 @@
-"""Write docs/results.md, and the tables of README and docs/conventions.md, from figures/reference.
+"""Write docs/results.md, and what is generated in README and other pages, from figures/reference.
 
 `python docs/generate.py`. Nothing on the page of results is typed: verdicts and values come from the kept claims,
 tables from the kept tables, captions from workflow/report/, which the report uses too.
@@ -16,11 +16,13 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "workflow")]
 
+import figure_sensitivity  # noqa: E402
 from erf.result.intervals import mean_interval  # noqa: E402
 from figure_units import layer_name  # noqa: E402
 from lib.figures import FIGURES  # noqa: E402
-from replication.claims.tables import counts_by_kind, number, ours, read_checked, verdict_of  # noqa: E402
+from replication.claims.tables import capital, counts_in_words, ours, part_of, read_checked, verdict_of  # noqa: E402
 from replication.datasets.table import DATASETS  # noqa: E402
+from replication.drawing.kept_tables import Table, growth_table, slope_table  # noqa: E402
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
 from replication.statistics.slopes import BOX  # noqa: E402
 
@@ -33,6 +35,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
+def kept(make: Callable[[Path], Table]) -> Callable[[], str]:
+    """A function that makes a table of what is kept, as Markdown."""
+    return lambda: table(*make(REFERENCE))
+
+
 def kept_claims() -> list[dict]:
     """The claims as judged on the kept tables (figures/reference/judge.py)."""
     return read_checked(REFERENCE / "claims.json")
@@ -40,13 +47,25 @@ def kept_claims() -> list[dict]:
 
 def summary() -> str:
     """How many claims of each kind have each verdict, in sentences; then the empirical ones that are not reproduced."""
-    claims, lines = kept_claims(), []
-    for kind, counts in counts_by_kind(claims).items():
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        name = {"identities": "identities", "forced by theory": "claims that theory forces"}.get(kind, f"{kind} claims")
-        lines.append(f"- Of {sum(counts.values())} {name}: {told}.")
+    claims = kept_claims()
+    lines = [f"- {line}" for line in counts_in_words(claims)]
     failed = [f"{claim['statement']} ({ours(claim)})" for claim in claims if claim["verdict"] == "not reproduced"]
     return "\n".join(lines) + (f"\n\nNot reproduced: {'; '.join(failed)}." if failed else "")
+
+
+def brief(*names: str) -> Callable[[], str]:
+    """What was found on these claims, one line each, with the scorecard's value."""
+
+    def lines() -> str:
+        claims = {claim["id"]: claim for claim in kept_claims()}
+        told = []
+        for claim in map(claims.get, names):
+            value = ours(claim)
+            paper = "asked by its reviewers" if claim["paper"] == "asked" else f"the paper: {claim['paper']}"
+            told.append(f"- {claim['statement']} ({paper}): *{verdict_of(claim)}*{f', {value}' if value else ''}.")
+        return "\n".join(told)
+
+    return lines
 
 
 def finding(claim: dict) -> str:
@@ -59,19 +78,6 @@ def finding(claim: dict) -> str:
     obstacle = f" {capital(claim['reason'])}." if claim["verdict"] == "not comparable" else ""
     note = f" {claim['note']}" if claim["note"] else ""
     return f"{heading}: {parts}.{obstacle} {rule}{note}"
-
-
-def part_of(claim: dict, part: dict) -> str:
-    label = f"{part['label']}: " if part["label"] else ""
-    shrinks = claim["unit"] == "× before" and part["value"] is not None and (number(part["high"]) or np.inf) < 1
-    if part["value"] is None:
-        return label + part["absent"]
-    interval = with_interval(part["value"], number(part["low"]), number(part["high"]), claim["digits"])
-    return f"{label}{interval} {claim['unit']}{', which is a shrinkage' if shrinks else ''}".strip()
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:] if text[:1].isascii() else text  # γ is no Γ
 
 
 def findings() -> str:
@@ -111,27 +117,22 @@ def caption(name: str) -> str:
     return " ".join(text.split())
 
 
-def slope_table() -> str:
-    """Slopes by weights, quantity and range of depths, with theory's."""
-    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv").query("variant == 'abs'")
-    if "range" not in slopes:  # older tables leave no depths out
-        slopes["range"] = slopes["depths"]
-    slopes = slopes.set_index(["network", "quantity", "range"])
-    ranges = slopes.index.unique("range")
-    header = ["slope against depth of", "weights"]
-    for depths in ranges:
-        header += [f"{depths.replace('-', '–')} layers [95 %]", "theory"]
+def readings_table() -> str:
+    """Both slopes of every kind of network by every reading of the impact."""
+    slopes = pd.read_csv(REFERENCE / "growth_slopes.csv")
+    columns = [(quantity, depths) for quantity in ("size", "ratio") for depths in slopes["range"].unique()]
+    names = {"size": "ERF size", "ratio": "ERF size / RF size"}
+    header = [f"{names[quantity]}, {depths.replace('-', '–')} layers" for quantity, depths in columns]
     rows = []
-    for quantity, name, paper in (("size", "ERF size", "0.56"), ("ratio", "ERF size / RF size", "−0.43")):
-        for network in ("uniform", "random", "relu"):
-            row = [name, slopes.loc[(network, quantity, ranges[0]), "weights"]]
-            for depths in ranges:
-                found = slopes.loc[(network, quantity, depths)]
-                used = "" if found["depths"] == depths else f", {found['depths'].replace('-', '–')} layers"
-                row.append(with_interval(found["slope"], found["low"], found["high"], 3) + used)
-                row.append(with_interval(found["theory"], np.nan, np.nan, 3))
-            rows.append([*row, paper])
-    return table([*header, "paper"], rows)
+    for _, network in slopes.groupby("network", sort=False):
+        for variant in sorted(network["variant"].unique(), key=figure_sensitivity.rank):
+            own = network[network["variant"] == variant].set_index(["quantity", "range"])
+            found = [own.loc[column] for column in columns]
+            cells = [with_interval(row["slope"], row["low"], row["high"], 3) for row in found]
+            reading = figure_sensitivity.label(variant).replace("|", "\\|")
+            rows.append([figure_sensitivity.network_name(network.iloc[0]), reading, *cells])
+    title = "Slopes against depth [95 %], without the depths at which the receptive field cuts the ERF off:"
+    return f"{title}\n\n{table(['network', 'reading', *header], rows)}"
 
 
 def structure_table() -> str:
@@ -147,25 +148,6 @@ def structure_table() -> str:
         theory = with_interval(ratios.loc[(name, "random"), "theory_ratio"], np.nan, np.nan, 3)
         rows.append([*row, theory, claim])
     return table(["15 layers", "random [95 %]", "random + ReLU [95 %]", "theory", "paper"], rows)
-
-
-def growth_table() -> str:
-    """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
-    erf, scores = (pd.read_csv(REFERENCE / f"short/{name}.csv") for name in ("erf", "test"))
-    erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
-    rows = []
-    for name, here in erf[erf["snapshot"] != "best"].groupby("name", sort=False):
-        row = [DATASETS[here["dataset"].iloc[0]].title, f"{here['residual_scale'].iloc[0]:g}"]
-        for quantity in ("sigma", "size"):
-            by_seed = here.pivot_table(index="seed", columns="epoch", values=quantity)
-            before, after = by_seed[by_seed.columns.min()], by_seed[by_seed.columns.max()]
-            ratio = np.exp(mean_interval(np.log(after / before)))
-            row += [f"{before.mean():.1f} → {after.mean():.1f}", over_seeds(tuple(ratio), len(by_seed), 3)]
-        own = scores[scores["name"] == name]
-        score = 100 * own["test_mean_iou"].fillna(own["test_accuracy"])
-        rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own))])
-    header = ["", "γ", "σ, pixels", "after / before", "ERF size, pixels", "after / before", "test score", "seeds"]
-    return table(header, rows)
 
 
 def secondary_table() -> str:
@@ -315,9 +297,9 @@ EARLIER = "*From earlier trainings, before docs/protocol.md: a quarter of the wi
 GOVERNED = "The table is of the runs that docs/protocol.md governs (stage a), with the seeds that are in so far."
 SHOWN_WITH = {  # tables that stand below a figure
     "structures": [structure_table],
-    "growth": [slope_table],
-    "sensitivity": [sample_table],
-    "before_after": [growth_table, secondary_table],
+    "growth": [kept(slope_table)],
+    "sensitivity": [readings_table, sample_table],
+    "before_after": [kept(growth_table), secondary_table],
     "convergence": [convergence_table],
     "units": [units_table],
     "initialization": [initialization_table],
@@ -372,9 +354,22 @@ def noise_table() -> str:
     return f"{table(header, rows)}\n\n{words}"
 
 
-# Between <!-- name --> and <!-- end -->.
-IN_README = {"verdicts": summary, "bench": measure_table}
-IN_CONVENTIONS = {"sizes": convention_sizes, "scales": convention_scales, "noise": noise_table}
+def own_model() -> str:
+    """What README's example printed when figures/reference/own_model.py ran it."""
+    return f"```\n{(REFERENCE / 'own_model.txt').read_text(encoding='utf-8').strip()}\n```"
+
+
+GENERATED = {  # by page: what stands between <!-- name --> and <!-- end -->
+    "README.md": {
+        "verdicts": summary,
+        "own_model": own_model,
+        "growth": brief("fraction", "root_growth", "growth_slope"),
+        "training": brief("camvid_growth", "camvid_growth_matched", "cifar10_growth", "cifar10_growth_matched"),
+        "reviewers": brief("maps_show_the_spread", "gates_resampled", "signed_kernels", "noise_or_images"),
+    },
+    "docs/performance.md": {"bench": measure_table},
+    "docs/conventions.md": {"sizes": convention_sizes, "scales": convention_scales, "noise": noise_table},
+}
 
 
 def coverage_table() -> str:
@@ -427,6 +422,6 @@ def filled(text: str, parts: dict[str, Callable[[], str]]) -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs/results.md").write_text(results_page(), encoding="utf-8")
-    for page, parts in (("README.md", IN_README), ("docs/conventions.md", IN_CONVENTIONS)):
+    for page, parts in GENERATED.items():
         path = ROOT / page
         path.write_text(filled(path.read_text(encoding="utf-8"), parts), encoding="utf-8")

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from erf.errors import InputError
 from erf.result.field import ReceptiveField, load_fields
@@ -25,13 +26,14 @@ from replication.datasets.table import DATASETS
 from replication.drawing.labels import over_seeds, training_title
 from replication.drawing.plots import (
     AFTER,
-    BEFORE,
     LARGE,
     WIDTH,
     draw_contour,
     draw_image,
     draw_map,
+    letter,
     map_table,
+    on_map,
     relative_map,
     save,
     smoothing,
@@ -39,7 +41,7 @@ from replication.drawing.plots import (
 )
 from replication.training.images import load_splits
 
-STAGES = {"epoch_000": ("before training", BEFORE), "best": ("after training", AFTER)}
+STAGES = {"epoch_000": ("before training", "white"), "best": ("after training", AFTER)}  # as contours
 BLOCK = 4  # pixels: side of the blocks that a large map's table has
 Stages = dict[str, list[ReceptiveField]]
 
@@ -73,15 +75,13 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
     figure, axes = plt.subplots(len(fields), 3, figsize=size, squeeze=False, layout="constrained")
     tables = []
     for panels, (training, stages) in zip(axes, fields.items(), strict=True):
-        means = {
-            stage: np.mean([relative_map(f, f.fit_gaussian()) for f in group], 0) for stage, group in stages.items()
-        }
+        means = {stage: mean_map(group) for stage, group in stages.items()}
         draw_plane(panels[0], images[training], means, stages["best"][0])
         dataset = stages["best"][0].settings["training"]["dataset"]
-        panels[0].set_ylabel(training_title(training, dataset, len(stages["best"])))
-        panels[0].text(0.02, 0.02, DATASETS[dataset].credit, transform=panels[0].transAxes, fontsize=4.5, color="0.3")
+        panels[0].set_ylabel(training_title(training, dataset, len(stages["best"])).replace(" (", "\n("))
+        panels[0].text(0.04, 0.04, DATASETS[dataset].credit, transform=panels[0].transAxes, fontsize=5, color="0.3")
         for panel, (stage, group) in zip(panels[1:], stages.items(), strict=True):
-            shown = draw_map(panel, means[stage], group[0].position, smoothing(means[stage]))
+            shown = draw_map(panel, means[stage], group[0].position, smoothing(means[stage]), STAGES[stage][1])
             diameter = mean_interval([field.diameter for field in group])
             panel.set_title(STAGES[stage][0])
             clipped = ", clipped" if any(field.clipped for field in group) else ""
@@ -94,11 +94,12 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
     label = "impact relative to the fitted Gaussian's peak"
     figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30, extend="max")
     handles = [
-        *(plt.Line2D([], [], color=colour, label=f"bound of the ERF {name}") for name, colour in STAGES.values()),
-        plt.Line2D([], [], color="0.2", linestyle="--", label="theoretical receptive field"),
+        *(on_map(f"bound of the ERF {name}", color=colour) for name, colour in STAGES.values()),
+        (plt.Line2D([], [], color="0.2", linestyle="--"), "theoretical receptive field"),
     ]
+    letter(*axes.ravel())
     title = "axes: pixels from where the unit looks; bounds are smoothed"
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
+    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=3, title=title)
     return figure, pd.concat(tables)
 
 
@@ -122,7 +123,11 @@ def draw_plane(axes: Axes, image: np.ndarray, means: dict[str, np.ndarray], fiel
     """The image, with all that a unit could see and what it does see."""
     draw_image(axes, image, field.position)
     for stage, mean in means.items():
-        options = {"colors": [STAGES[stage][1]], "linewidths": 1.2}
+        options = {
+            "colors": [STAGES[stage][1]],
+            "linewidths": 1.2,
+            "path_effects": [withStroke(linewidth=2.2, foreground="black")],
+        }
         draw_contour(axes, mean, field.position, smoothing(mean), **options)
     height, width = field.theoretical_rf
     corner = (-width / 2, -height / 2)

@@ -20,7 +20,7 @@ from erf.result.intervals import mean_interval
 from replication.commands.cli import command, figure_arguments
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import training_title
-from replication.drawing.plots import WIDTH, draw_seeds, save, use_style
+from replication.drawing.plots import WIDTH, draw_seeds, letter, save, use_style
 from replication.trained.tables import read_sizes
 
 PAPER = {"camvid": {"the paper, before training": 100, "the paper, after training": 150}}  # diameters, pixels
@@ -56,7 +56,7 @@ def tabulate(paths: list[Path]) -> pd.DataFrame:
 def draw(table: pd.DataFrame):
     names = [name for name in DATASETS if name in set(table["dataset"])]
     starts = sorted(table["start"].dropna().unique())
-    colours = dict(zip(starts, sns.color_palette("flare", len(starts)), strict=True))
+    styles = dict(zip(starts, zip(sns.color_palette("flare", len(starts)), "o^sDvph", strict=False), strict=True))
     size = (WIDTH * max(len(names), 1.2) / 2, 4.6)
     figure, axes = plt.subplots(
         2, len(names), figsize=size, squeeze=False, sharex="col", layout="constrained", height_ratios=(5, 3)
@@ -65,15 +65,17 @@ def draw(table: pd.DataFrame):
         here = table[table["dataset"] == name]
         diameters, ratio = here[here["quantity"] == "diameter"], here[here["quantity"] == "ratio"]
         for start, runs in diameters.groupby("start"):
-            draw_seeds(top, runs, "epoch", colours[start], f"branches begin at γ = {start:g}")
+            colour, marker = styles[start]
+            draw_seeds(top, runs, "epoch", colour, f"branches begin at γ = {start:g}", marker)
         for (label, diameter), line in zip(PAPER.get(name, {}).items(), LINES, strict=False):
             top.axhline(diameter, color="0.3", linewidth=0.8, linestyle=line, label=label)
         seeds = diameters.loc[diameters["seed"] != "mean", "seed"].nunique()
         top.set(title=training_title(name, name, seeds), ylim=(0, None), ylabel="ERF diameter (pixels)")
         draw_seeds(bottom, ratio, "epoch", "0.3", "from the largest start over from the smallest")
         bottom.axhline(1, color="0.6", linewidth=0.7, linestyle=":")
-        bottom.set(xlabel="epoch", ylabel="largest start\nover smallest", ylim=(0, None))
+        bottom.set(xlabel="epoch", ylabel="diameter, largest start\n/ smallest start", ylim=(0, None))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    letter(*axes.ravel())
     found = dict(zip(*reversed(axes[0, -1].get_legend_handles_labels()), strict=True))
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(names) + 1)
     return figure, table

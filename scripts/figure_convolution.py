@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 
 from erf.theory import clt_error, clt_map, extended_binomial, fourier_map, uniform_taps
 from replication.commands.cli import command, figure_arguments
-from replication.drawing.plots import WIDTH, save, use_style
+from replication.drawing.plots import WIDTH, letter, save, use_style
 
 # Besides the uniform kernels, two of the kind that the central limit theorem is for.
 WEIGHTED = {"0.25, 0.5, 0.25": np.array([0.25, 0.5, 0.25]), "0.7, 0.2, 0.1": np.array([0.7, 0.2, 0.1])}
@@ -85,9 +85,9 @@ def draw_limit(axes, kernels: list[int]) -> pd.DataFrame:
     for power, label in ((-1, "1/n"), (-0.5, "1/√n")):
         guide = 0.09 * (depths / depths[0]) ** power
         axes.plot(depths, guide, ":", color="0.5", linewidth=0.8)
-        axes.annotate(label, (depths[-1], guide[-1]), xytext=(2, 0), textcoords="offset points", fontsize="x-small")
+        axes.annotate(label, (depths[-1], guide[-1]), xytext=(5, 0), textcoords="offset points", fontsize="small")
     axes.set(xscale="log", yscale="log", xlabel="layers n", ylabel="total variation distance")
-    axes.legend(fontsize="x-small", handlelength=1.5)
+    axes.legend(handlelength=1.5)
     return pd.concat(tables).assign(panel="total variation distance")
 
 
@@ -103,6 +103,7 @@ def draw(kernels: list[int], depths: list[int]):
     for panel in panels[len(kernels) + 2 :]:
         panel.set_axis_off()
     panels[0].legend(title="layers n")
+    letter(*panels[: len(kernels) + 2])
     return figure, pd.concat(tables)
 
 

@@ -1,4 +1,4 @@
-"""Figure: the ERF during training. Size (and diameter) and sigma at every snapshot, beside the validation score.
+"""Figure: the ERF during training. Diameter and sigma at every snapshot, beside the validation score.
 
 Beside the measured sigma stands the one that follows from the energies of the kernels alone. Where the two part, the
 ERF changes by how channels align or gates open, and not by how far kernels spread.
@@ -11,7 +11,6 @@ Reads tables of measure_snapshots and of the trainings; takes seconds.
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -21,30 +20,41 @@ from erf.result.intervals import mean_interval
 from replication.commands.cli import command, figure_arguments
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import training_title
-from replication.drawing.plots import AFTER, HORIZONTAL, SCORE, VERTICAL, WIDTH, draw_seeds, error_bars, save, use_style
+from replication.drawing.plots import (
+    AFTER,
+    HORIZONTAL,
+    SCORE,
+    VERTICAL,
+    WIDTH,
+    draw_seeds,
+    error_bars,
+    letter,
+    save,
+    use_style,
+)
 from replication.trained.tables import read_metrics, read_sizes
 
 QUANTITIES = {
-    "size": ("ERF size", AFTER),
-    "diameter": ("ERF diameter", AFTER),
-    "sigma_rows": ("vertical σ", VERTICAL),
-    "sigma_columns": ("horizontal σ", HORIZONTAL),
-    "sigma_kernels": ("σ by kernels alone", "0.35"),
-    "score": ("validation score", SCORE),
+    "diameter": ("ERF diameter", AFTER, "o"),
+    "sigma_rows": ("vertical σ", VERTICAL, "^"),
+    "sigma_columns": ("horizontal σ", HORIZONTAL, "s"),
+    "sigma_kernels": ("σ by the kernels alone", "0.35", "D"),
+    "score": ("validation score", SCORE, "o"),
 }
 
 
 def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
     """One row per training, seed, epoch and quantity; seed "mean" with the 95 % t interval over seeds.
 
-    A seed's own interval of the size is over redrawn images, as if they were independent, which frames of one video are
-    not.
+    A seed's own interval of the diameter is over redrawn images, as if they were independent, which frames of one video
+    are not.
     """
     erf = read_sizes(sizes).query("snapshot != 'best'")
     keys = ["training", "dataset", "seed", "epoch"]
     measured = [name for name in QUANTITIES if name in erf]  # tables of older code have no sigma_kernels
     runs = erf.melt([*keys, "clipped"], measured, "quantity", "value")
-    own = erf[[*keys, "low", "high"]].assign(quantity="size")
+    scale = erf["diameter"] / erf["size"]  # of which the tables have the interval
+    own = erf[keys].assign(quantity="diameter", low=erf["low"] * scale, high=erf["high"] * scale)
     runs = runs.merge(own, "left", [*keys, "quantity"])
     scores = read_metrics(metrics).rename(columns={"score": "value"}).assign(quantity="score", clipped=False)
     scores["dataset"] = scores["training"].map(dict(zip(erf["training"], erf["dataset"], strict=True)))
@@ -60,43 +70,33 @@ def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
 def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
     """One line with its seeds for each quantity."""
     for name in names:
-        label, colour = QUANTITIES[name]
+        label, colour, marker = QUANTITIES[name]
         here = table[table["quantity"] == name]
         if here.empty:
             continue
         runs = here[here["seed"] != "mean"]
         bars = error_bars(runs["value"], runs["low"], runs["high"])  # NaN where a run has no interval of its own
         axes.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
-        draw_seeds(axes, here, "epoch", colour, label)
-
-
-def to_diameter(size):
-    """Diameter of the disc with the area of a square of that side."""
-    return size * 2 / np.sqrt(np.pi)
-
-
-def to_size(diameter):
-    return diameter * np.sqrt(np.pi) / 2
+        draw_seeds(axes, here, "epoch", colour, label, marker)
 
 
 def draw(table: pd.DataFrame):
     names = list(table["training"].unique())
-    size = (max(WIDTH * len(names) / 2, WIDTH / 2), 5.4)
+    size = (max(WIDTH * len(names) / 2, WIDTH / 2), 5.2)
     figure, axes = plt.subplots(3, len(names), figsize=size, sharex="col", squeeze=False, layout="constrained")
     for column, name in enumerate(names):
         here = table[table["training"] == name]
         dataset = here["dataset"].iloc[0]
         top, middle, bottom = axes[:, column]
-        draw_quantities(top, here, ["size"])
+        draw_quantities(top, here, ["diameter"])
         draw_quantities(middle, here, ["sigma_rows", "sigma_columns", "sigma_kernels"])
         draw_quantities(bottom, here, ["score"])
         seeds = here[here["seed"] != "mean"]["seed"].nunique()
-        top.set(title=training_title(name, dataset, seeds), ylabel="ERF size (pixels)")
-        diameter = top.secondary_yaxis("right", functions=(to_diameter, to_size))
-        diameter.set_ylabel("ERF diameter (pixels)")
+        top.set(title=training_title(name, dataset, seeds), ylabel="ERF diameter (pixels)")
         middle.set(ylabel="σ of the map (pixels)")
         bottom.set(ylabel=f"validation {DATASETS[dataset].score_title}", xlabel="epoch", ylim=(0, 1))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    letter(*axes.ravel())
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, 1 + len(names)))
     return figure, table
 

@@ -11,7 +11,6 @@ import sys
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.lines import Line2D
 
 from erf.result.field import ReceptiveField
 from erf.theory import gaussian_map
@@ -23,7 +22,9 @@ from replication.drawing.plots import (
     WIDTH,
     draw_map,
     drawn_fields,
+    letter,
     map_table,
+    on_map,
     relative_map,
     save,
     shape_label,
@@ -48,12 +49,14 @@ def draw(fields: list[ReceptiveField]):
         image = draw_map(axes[row, column], relative, field.position)
         radius = relative.shape[0] // 2
         axes[row, column].set(xticks=[-radius, 0, radius], yticks=[])
-        axes[row, column].set_xlabel(shape_label(field, fit), labelpad=1)
+        axes[row, column].set_xlabel(shape_label(field, fit), labelpad=1, fontsize="small")
         middle = round(field.position[0])
         highest = max(highest, relative[middle].max())
         offset = np.arange(relative.shape[1]) - field.position[1]
         below = axes[-1, column]
-        below.plot(offset, relative[middle], MARKERS[name], color=COLOURS[name], markersize=2, label=name)
+        hollow = {"markerfacecolor": "white" if row else COLOURS[name], "markeredgewidth": 0.6}  # or one hides another
+        style = {"color": COLOURS[name], "markersize": 3, "linestyle": "", **hollow}
+        below.plot(offset, relative[middle], MARKERS[name], **style, label=name)
         if name in THEORY_LINES:
             fine = np.linspace(-radius, radius, 400)
             curve = np.exp(-(fine**2) / (2 * sigma[1] ** 2))
@@ -70,14 +73,14 @@ def draw(fields: list[ReceptiveField]):
         axes[-1, column].set(xlim=(-reach - 0.5, reach + 0.5), ylim=(0, 1.05 * highest), xlabel="pixels from the unit")
     for row, name in enumerate(series):
         runs = sorted({field.settings["runs"] for (_, other), field in panels.items() if other == name})
-        axes[row, 0].set_ylabel(f"{name}, {' or '.join(map(str, runs))} run{'s' if runs[-1] > 1 else ''}")
-    axes[-1, 0].set_ylabel("cross-section / fitted peak")
+        axes[row, 0].set_ylabel(f"{name}\n{' or '.join(map(str, runs))} run{'s' if runs[-1] > 1 else ''}")
+    axes[-1, 0].set_ylabel("section / fitted peak")
     for other in axes[-1, 1:]:
         other.set_yticklabels([])
     handles, labels = axes[-1, 0].get_legend_handles_labels()
-    handles.append(Line2D([], [], color="0.6", linewidth=0.8))
-    labels.append("outline of the ERF")
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), markerscale=1.5)
+    bound, name = on_map("bound of the ERF", color="white", linewidth=0.8)
+    figure.legend([*handles, bound], [*labels, name], loc="outside lower center", ncols=len(labels) + 1)
+    letter(*axes[:, 0])
     figure.colorbar(image, ax=axes[:-1], label="impact relative to the fitted peak", shrink=0.6, aspect=30)
     return figure, pd.concat(tables)
 

@@ -21,18 +21,22 @@ from replication.drawing.labels import with_interval
 from replication.drawing.plots import (
     COLOURS,
     MARKERS,
-    SLOPE_LINES,
-    SLOPES,
     THEORY_LINES,
+    THEORY_TICK,
     WIDTH,
+    beside_rows,
+    draw_hollow,
     drawn_fields,
     error_bars,
+    letter,
     save,
+    slope_guides,
     use_style,
 )
 from replication.stacks.predictions import cut_off, series_name
 
 QUANTITIES = {"size": "ERF size (pixels)", "ratio": "ERF size / RF size"}
+NAMES = {"size": "the ERF size", "ratio": "the ratio"}
 
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
@@ -62,35 +66,44 @@ def theory_curve(settings: dict, depths: list[int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, slopes: pd.DataFrame, quantity: str) -> None:
-    for order, name in enumerate(points["series"].unique()):
-        size = max(5.5 - 1.5 * order, 3)  # a later series hides none before it
+def draw_depths(panel, points: pd.DataFrame, curves: pd.DataFrame, quantity: str) -> None:
+    """A quantity against depth, on logarithmic axes; of series that coincide, the later markers are smaller."""
+    names = [name for name in COLOURS if name in set(points["series"])]
+    for order, name in enumerate(names):
         here = points[points["series"] == name]
-        errors = error_bars(here["value"], here["low"], here["high"])
-        fits = "\n".join(
-            f"   slope {with_interval(fit.slope, fit.low, fit.high, 3)}, {fit.depths.replace('-', '–')} layers"
-            for fit in slopes[slopes["weights"] == name].itertuples()
-        )
         dead = f" (up to {here['dead'].max()} of {here['runs'].max()} runs dead)" if here["dead"].any() else ""
-        style = {"fmt": MARKERS[name], "color": COLOURS[name], "markersize": size, "capsize": 2}
-        panel.errorbar(here["depth"], here["value"], errors, **style, label=f"{name}{dead}\n{fits}")
-        clipped = here[here["clipped"]]
-        panel.plot(clipped["depth"], clipped["value"], MARKERS[name], color="white", markersize=1.8, zorder=5)
+        style = {"color": COLOURS[name], "marker": MARKERS[name], "markersize": 6.5 - 1.5 * order}
+        errors = error_bars(here["value"], here["low"], here["high"])
+        panel.errorbar(here["depth"], here["value"], errors, **style, linestyle="", elinewidth=0.8, label=name + dead)
+        draw_hollow(panel, here["depth"][here["clipped"]], here["value"][here["clipped"]], **style)
         theory = curves[curves["series"] == name]
         if name in THEORY_LINES:
             panel.plot(theory["depth"], theory["value"], THEORY_LINES[name], color="0.3", linewidth=0.8, zorder=0)
-    depths = np.array(sorted(points["depth"].unique()))
-    # Only the guides' slopes mean anything: they start beside the measurements.
-    start = points["value"][points["depth"] == depths[0]].mean() * (0.66 if quantity == "size" else 0.6)
-    for slope, dashes in zip(SLOPES[quantity], SLOPE_LINES, strict=True):
-        panel.plot(depths, start * (depths / depths[0]) ** slope, color="0.55", linestyle=dashes)
+    depths = sorted(points["depth"].unique())
     panel.set(xscale="log", yscale="log", xlabel="layers", ylabel=QUANTITIES[quantity])
     panel.set_xticks(depths, labels=map(str, depths))
     panel.minorticks_off()
     low, high = panel.get_ylim()
     ticks = [t for t in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 5, 10, 20, 30, 50, 100) if low <= t <= high]
     panel.set_yticks(ticks, labels=[f"{t:g}" for t in ticks])
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize="small")
+
+
+def draw_slopes(panel, slopes: pd.DataFrame, quantity: str) -> None:
+    """Fitted slopes, a row for each series and range of depths, beside theory's, the paper's and the limit."""
+    names, texts = [], {}
+    for height, row in enumerate(slopes.itertuples()):
+        panel.plot([row.low, row.high], [height] * 2, color=COLOURS[row.weights], linewidth=0.8)
+        panel.plot(row.slope, height, MARKERS[row.weights], color=COLOURS[row.weights])
+        panel.plot(row.theory, height, **THEORY_TICK)
+        texts[height] = with_interval(row.slope, row.low, row.high, 3)
+        names.append(f"{row.weights}, {row.depths.replace('-', '–')} layers")
+    slope_guides(panel, quantity)
+    beside_rows(panel, "slope [95 %]", texts)
+    panel.set_yticks(range(len(names)), labels=names)
+    panel.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"slope of {NAMES[quantity]}")
+    low, high = panel.get_xlim()
+    panel.set_xlim(low, high + 0.25 * (high - low))  # for the name of the line at the right
+    panel.locator_params(axis="x", nbins=4)
 
 
 def draw(fields: list[ReceptiveField], slopes: pd.DataFrame):
@@ -98,24 +111,26 @@ def draw(fields: list[ReceptiveField], slopes: pd.DataFrame):
     depths = sorted(points["depth"].unique())
     kinds = {series_name(field.settings): field.settings for field in fields}
     curves = pd.concat(theory_curve(settings, depths) for settings in kinds.values())
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.9), layout="constrained")
     networks = {field.settings["network"] for field in fields}
     shown = slopes[slopes["network"].isin(networks) & (slopes["variant"] == "abs")]
-    for panel, quantity in zip(axes, QUANTITIES, strict=True):
-        of_quantity = (table[table["quantity"] == quantity] for table in (points, curves, shown))
-        draw_panel(panel, *of_quantity, quantity)
-    lines = [
-        Line2D([], [], color="0.3", linewidth=0.8, linestyle=THEORY_LINES[n], label=f"theory, {n}")
-        for n in kinds
-        if n in THEORY_LINES
-    ]
-    guides = zip(("the paper's slopes, 0.56 and −0.43", "limit, ±0.5"), SLOPE_LINES, strict=True)
-    lines += [Line2D([], [], color="0.55", linestyle=dashes, label=name) for name, dashes in guides]
+    rows = 0.17 * len(shown) / 2 + 0.6
+    figure = plt.figure(figsize=(WIDTH, 3.2 + rows), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[3.2, rows])
+    panels, fitted = above.subplots(1, 2), below.subplots(1, 2, sharey=True)
+    for panel, under, quantity in zip(panels, fitted, QUANTITIES, strict=True):
+        draw_depths(panel, *(table[table["quantity"] == quantity] for table in (points, curves)), quantity)
+        draw_slopes(under, shown[shown["quantity"] == quantity], quantity)
+    letter(*panels, *fitted)
+    lines = panels[0].get_legend_handles_labels()[0]
+    for name in kinds:
+        if name in THEORY_LINES:
+            style = {"color": "0.3", "linewidth": 0.8, "linestyle": THEORY_LINES[name]}
+            lines.append(Line2D([], [], **style, label=f"theory, {name}"))
+    lines.append(Line2D([], [], **THEORY_TICK, label="slope of theory's sizes"))
     if points["clipped"].any():
-        lines.append(
-            Line2D([], [], marker="s", color="0.35", mfc="white", mew=1.2, linestyle="", label="clipped by the RF")
-        )
-    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize="small", columnspacing=1)
+        style = {"marker": "s", "color": "0.35", "markerfacecolor": "white", "linestyle": ""}
+        lines.append(Line2D([], [], **style, label="cut off by the RF"))
+    above.legend(handles=lines, loc="outside lower center", ncols=4)
     fits = shown.rename(columns={"weights": "series", "slope": "value"}).assign(kind="slope")
     columns = ["kind", "series", "depths", "quantity", "value", "low", "high", "theory"]
     return figure, pd.concat([points, curves, fits[columns]])

@@ -27,6 +27,7 @@ from replication.drawing.plots import (
     drawn_fields,
     error_bars,
     legend_below,
+    letter,
     save,
     seed_bars,
     use_style,
@@ -108,19 +109,19 @@ def draw_strengths(axes: Axes, table: pd.DataFrame) -> None:
     options = {"fmt": "o", "color": "0.3", "elinewidth": 0.8, "label": "plain stack + ReLU"}
     axes.errorbar(stack["strength"], stack["ratio"], bars, **options)
     datasets = [name for name in DATASETS if name in set(table["series"])]
-    for dataset, aside in zip(datasets, np.linspace(-0.03, 0.03, len(datasets)), strict=True):  # or one hides another
+    for dataset, aside in zip(datasets, np.linspace(-0.05, 0.05, len(datasets)), strict=True):  # or one hides another
         here = table[table["series"] == dataset]
         bars = seed_bars(here["ratio"], here["low"], here["high"], here["seeds"])
         label = f"{DATASETS[dataset].title} network, {here['seeds'].iloc[0]:.0f} seeds"
         options = {"fmt": MARKERS[dataset], "color": COLOURS[dataset], "elinewidth": 0.8, "capsize": 2}
         axes.errorbar(here["strength"] + aside, here["ratio"], bars, label=label, **options)
-    axes.set(xlabel="strength", ylabel="ERF size before training,\nHe's being 1")
+    axes.set(xlabel="strength of the initialisation", ylabel="ERF size before training / He's")
     legend_below(axes)
 
 
 def draw_epochs(axes: Axes, table: pd.DataFrame, dataset: str) -> None:
     axes.axhline(0, color="0.6", linewidth=0.7)
-    axes.axhline(CLAIM, color="0.3", linewidth=0.8, linestyle=":", label="the paper: 30 % fewer, in some runs")
+    axes.axhline(CLAIM, color="0.3", linewidth=0.8, linestyle=":", label="paper: 30 % fewer, in some runs")
     here = table[table["strength"] > 0]
     runs, means = here[here["seed"] != "mean"], here[here["seed"] == "mean"]
     options = {"color": COLOURS[dataset], "marker": MARKERS[dataset], "linestyle": "none"}
@@ -133,7 +134,7 @@ def draw_epochs(axes: Axes, table: pd.DataFrame, dataset: str) -> None:
     aside = 0.15 * (scores[-1] - scores[0]) or 0.05
     axes.set(xticks=scores, xlim=(scores[0] - aside, scores[-1] + aside))
     axes.set(title=DATASETS[dataset].title, xlabel=f"validation {DATASETS[dataset].score_title} to be reached")
-    axes.set_ylabel("change in epochs, relative to He's")
+    axes.set_ylabel("change in epochs from He's")
     for score in means.loc[means["change"].isna(), "score"]:
         axes.annotate("not\nreached\nby all", (score, 0), ha="center", va="bottom", fontsize="small")
     legend_below(axes)
@@ -144,6 +145,7 @@ def draw(table: pd.DataFrame):
     datasets = [name for name in DATASETS if name in set(epochs["series"])]
     figure, axes = plt.subplots(1, 1 + len(datasets), figsize=(WIDTH, 3.3), layout="constrained")
     draw_strengths(axes[0], table[table["panel"] == "size"])
+    letter(*axes)
     for panel, dataset in zip(axes[1:], datasets, strict=True):
         draw_epochs(panel, epochs[epochs["series"] == dataset], dataset)
     return figure, table

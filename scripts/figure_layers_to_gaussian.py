@@ -18,12 +18,15 @@ from matplotlib.lines import Line2D
 from erf.result.field import ReceptiveField
 from erf.theory import uniform_map
 from replication.commands.cli import command, figure_arguments, read_table
-from replication.drawing.plots import COLOURS, MARKERS, THEORY_LINES, WIDTH, error_bars, save, use_style
+from replication.drawing.plots import COLOURS, MARKERS, THEORY_LINES, WIDTH, beside, error_bars, letter, save, use_style
 from replication.statistics.gaussianity import LIMITS, departure, kurtosis, shape_class
 
 MEASURES = ("unexplained", "kurtosis", "departure")
-LABELS = {"unexplained": "1 − R²", "kurtosis": "excess kurtosis", "departure": "departure of the profile's log"}
-OWN_COLOURS = {**COLOURS, "random + tanh": "#8b1a1a"}  # elsewhere it is uniform weights', with which it is here
+LABELS = {
+    "unexplained": "unexplained variance, 1 − R²",
+    "kurtosis": "excess kurtosis",
+    "departure": "departure of the profile's logarithm",
+}
 LIMIT_LINES = {"Gaussian": (0, (1, 1.5)), "near-Gaussian": (0, (5, 1.5))}
 
 
@@ -103,9 +106,9 @@ def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, measure: str) 
     series = list(points["series"].unique())
     for order, name in enumerate(series):
         here = points[points["series"] == name]
-        moved = 1.05 ** (order - (len(series) - 1) / 2)  # side by side, so that no interval hides another
+        moved = 1.06 ** beside(order, len(series), 1)
         errors = error_bars(here["value"], here["low"], here["high"])
-        style = {"fmt": MARKERS[name], "color": OWN_COLOURS[name], "markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8}
+        style = {"fmt": MARKERS[name], "color": COLOURS[name], "markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8}
         panel.errorbar(here["depth"] * moved, here["value"], errors, **style)
     for name, here in curves.groupby("series", sort=False):
         panel.plot(here["depth"], here["value"], THEORY_LINES[name], color="0.3", linewidth=0.8, zorder=0)
@@ -114,7 +117,7 @@ def draw_panel(panel, points: pd.DataFrame, curves: pd.DataFrame, measure: str) 
         for sign in (1, -1) if measure == "kurtosis" else (1,):
             panel.axhline(sign * limit, color="0.55", linewidth=1, linestyle=LIMIT_LINES[name], zorder=0)
     depths = sorted(points["depth"].unique())
-    panel.set(xscale="log", xlabel="layers", title=LABELS[measure], xlim=(0.8 * depths[0], 1.25 * depths[-1]))
+    panel.set(xscale="log", xlabel="layers", ylabel=LABELS[measure], xlim=(0.8 * depths[0], 1.25 * depths[-1]))
     panel.set_xticks(depths, labels=map(str, depths))
     panel.minorticks_off()
     widest = limit  # the last
@@ -133,16 +136,17 @@ def draw(tables: list[pd.DataFrame]):
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.0), layout="constrained")
     for panel, measure in zip(axes, MEASURES, strict=True):
         draw_panel(panel, points[points["measure"] == measure], curves[curves["measure"] == measure], measure)
+    letter(*axes)
     handles = []
     for name in order:
-        style = {"marker": MARKERS[name], "color": OWN_COLOURS[name], "linestyle": "", "markersize": 4}
+        style = {"marker": MARKERS[name], "color": COLOURS[name], "linestyle": "", "markersize": 4}
         handles.append(Line2D([], [], **style, label=f"{name}: {in_words(points[points['series'] == name])}"))
     for name in weights:
         style = {"color": "0.3", "linewidth": 0.8, "linestyle": THEORY_LINES[name]}
         handles.append(Line2D([], [], **style, label=f"theory, {name}: {in_words(curves[curves['series'] == name])}"))
     for name, dashes in LIMIT_LINES.items():
         handles.append(Line2D([], [], color="0.55", linestyle=dashes, label=f"limit of {name}"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=1, fontsize="small")
+    figure.legend(handles=handles, loc="outside lower center", ncols=1)
     return figure, pd.concat([points, curves, first_depths(points, curves)])
 
 

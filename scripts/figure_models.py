@@ -22,6 +22,8 @@ from replication.drawing.plots import (
     draw_hollow,
     draw_map,
     error_bars,
+    letter,
+    on_map,
     relative_map,
     save,
     smoothing,
@@ -32,6 +34,7 @@ COLUMNS = (4, 6)  # maps side by side, at least and at most
 SHOWN = ["size", "low", "high", "clipped", "rf_height", "rf_width", "ratio", "height", "width", "row", "column"]
 SHOWN += ["images", "dead"]
 RF_COLOUR = "#ff3030"  # shows on the map's dark and bright ends
+FRAME = {"linestyle": "--", "linewidth": 0.8}
 
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
@@ -51,7 +54,7 @@ def draw_model(axes: Axes, field: ReceptiveField, side: float):
     axes.plot(0, 0, "+", color=RF_COLOUR, markersize=4, markeredgewidth=0.7)
     height, width = field.theoretical_rf
     if max(height, width) <= side:
-        frame = {"fill": False, "edgecolor": RF_COLOUR, "linestyle": "--", "linewidth": 0.8}
+        frame = {"fill": False, "edgecolor": RF_COLOUR, **FRAME}
         axes.add_patch(Rectangle((-width / 2, -height / 2), width, height, **frame))
     row, column = ((length - 1) / 2 - at for length, at in zip(field.map.shape, field.position, strict=True))
     axes.set(xlim=(column - side / 2, column + side / 2), ylim=(row + side / 2, row - side / 2), xticks=[], yticks=[])
@@ -99,7 +102,7 @@ def draw(fields: list[ReceptiveField]):
     table = tabulate(fields)
     columns = min(max(COLUMNS[0], len(fields)), COLUMNS[1])
     lines = -(-len(fields) // columns)
-    heights = [(5.6 / columns + 0.2) * lines + 0.15, 0.17 * len(fields) + 1]
+    heights = [(5.6 / columns + 0.2) * lines + 0.4, 0.17 * len(fields) + 1]
     figure = plt.figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     maps, sizes = figure.subfigures(2, 1, height_ratios=heights)
     panels = maps.subplots(lines, columns, squeeze=False).ravel()
@@ -109,7 +112,15 @@ def draw(fields: list[ReceptiveField]):
     for panel in panels[len(fields) :]:
         panel.set_axis_off()
     maps.colorbar(image, ax=panels, label="impact relative to\nthe fitted peak", shrink=0.8, aspect=20, extend="max")
-    draw_sizes(sizes.subplots(), table)
+    handles = [
+        on_map("bound of the ERF", color="white", linewidth=0.8),
+        on_map("theoretical receptive field", color=RF_COLOUR, **FRAME),
+        on_map("where the unit looks", color=RF_COLOUR, marker="+", linestyle="", markersize=5),
+    ]
+    maps.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=3)
+    below = sizes.subplots()
+    draw_sizes(below, table)
+    letter(panels[0], below)
     sizes.legend(handles=legend(), loc="outside lower center", ncols=len(legend()))
     return figure, table
 

@@ -17,20 +17,21 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from erf.result.contribution import radius_holding, share_within
 from erf.result.field import ReceptiveField
 from erf.size import E2, THRESHOLD
 from erf.theory import gaussian_size
 from replication.commands.cli import command, figure_arguments, read_table
-from replication.drawing.plots import WIDTH, draw_hollow, drawn_fields, error_bars, save, use_style
+from replication.drawing.plots import WIDTH, beside, drawn_fields, error_bars, letter, save, use_style
 from replication.stacks.predictions import drifts
 from replication.statistics.moments import map_moments, rf_radius
 
-PALETTE = sns.color_palette("colorblind")
-MARKS = "osDv^Phpd"
+PALETTE = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number != 6]  # a pale pink
+MARKS = "osDv^<>ph"
 AVERAGED = {"abs": "|g|", "square": "g²"}
-PLOTTED = {"drift": "drift of the mean (pixels)", "variance": "variance about the mean (px²)"}
+PLOTTED = {"drift": "drift of the mean / n (pixels)", "variance": "variance about the mean / n (px²)"}
 THRESHOLDS = {"4.55 %": THRESHOLD, "e⁻²": E2}
 RADII = np.linspace(0.02, 1, 50)  # shares of the receptive field's radius
 
@@ -43,7 +44,8 @@ def label_of(series: str, kernel: int, variant: str) -> str:
 
 
 def moments_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Drift and variance of every network, depth and variant: value, interval over runs, and the poster's formula."""
+    """Drift and variance of every network, depth and variant over the number of layers: value, interval over runs, and
+    the poster's formula."""
     rows = []
     for row in pd.concat(tables).query("variant in @AVERAGED").itertuples():
         random = row.series.startswith("random")
@@ -54,10 +56,10 @@ def moments_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
         drift = {"value": row.drift, "low": row.drift_low, "high": row.drift_high, "theory": row.limit_drift}
         drift = {name: round(value, 6) + 0.0 for name, value in drift.items()}  # zero is rounding, in float32 1e-7
         spread = {"value": row.spread, "low": row.spread_low, "high": row.spread_high, "theory": row.limit_spread}
-        exact = {"drift": round(row.theory_drift, 6) + 0.0, "variance": row.theory_spread**2}
-        variance = {name: value**2 for name, value in spread.items()}
+        drift["theory_exact"] = round(row.theory_drift, 6) + 0.0
+        variance = {name: value**2 for name, value in spread.items()} | {"theory_exact": row.theory_spread**2}
         for panel, values in (("drift", drift), ("variance", variance)):
-            rows.append({"panel": panel, **told, **values, "theory_exact": exact[panel]})
+            rows.append({"panel": panel, **told, **{name: value / row.depth for name, value in values.items()}})
     return pd.DataFrame(rows)
 
 
@@ -97,23 +99,24 @@ def shares_table(fields: list[ReceptiveField]) -> pd.DataFrame:
 
 
 def draw_moments(panel, table: pd.DataFrame, name: str, styles: dict) -> None:
-    for label, here in table[table["panel"] == name].groupby("label", sort=False):
+    """A moment of each network over its number of layers, side by side, on the poster's formula as lines."""
+    series = table[table["panel"] == name].groupby("label", sort=False)
+    for number, (label, here) in enumerate(series):
         marker, colour, hollow = styles[label]
-        style = {"marker": marker, "color": colour, "markersize": 6 if hollow else 3.5}
+        style = {"marker": marker, "color": colour, "markersize": 3.5, "markerfacecolor": "white" if hollow else colour}
+        places = here["depth"] * 2 ** beside(number, len(series), 0.8 / len(series))
         panel.plot(here["depth"], here["theory"], color=colour, linewidth=0.8, zorder=0)
         errors = error_bars(here["value"], here["low"], here["high"])
-        if hollow:
-            draw_hollow(panel, here["depth"], here["value"], **style)
-            panel.errorbar(here["depth"], here["value"], errors, fmt="none", color=colour, linewidth=0.8)
-        else:
-            panel.errorbar(here["depth"], here["value"], errors, **style, linestyle="none", linewidth=0.8)
-    panel.set(xlabel="layers n", ylabel=PLOTTED[name])
+        panel.errorbar(places, here["value"], errors, **style, linestyle="none", elinewidth=0.8)
+    panel.set(xscale="log", xlabel="layers n", ylabel=PLOTTED[name])
 
 
 def draw_sizes(panel, table: pd.DataFrame, styles: dict) -> None:
+    networks = list(table["network"].unique())
     for (network, _), here in table[~table["clipped"]].groupby(["network", "threshold"], sort=False):
         marker, colour, *_ = styles[network]
-        panel.plot(here["depth"], here["value"], color=colour, marker=marker, markersize=3.5, linewidth=0.6)
+        places = here["depth"] * 2 ** beside(networks.index(network), len(networks), 0.8 / len(networks))
+        panel.plot(places, here["value"], color=colour, marker=marker, linestyle="")
     for name, threshold in THRESHOLDS.items():
         level = gaussian_size(1, threshold)
         panel.axhline(level, color="0.3", linestyle="--", linewidth=0.8, zorder=0)
@@ -140,7 +143,7 @@ def draw_shares(panel, table: pd.DataFrame) -> None:
     panel.plot([], [], color="0.3", linestyle=":", linewidth=0.9, label="Gaussian")
     panel.set(xlabel="distance r from the unit / radius of the RF", ylabel="share of the impact within r")
     panel.set(xlim=(0, 1), ylim=(0, 1.02))
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": 4, "fontsize": "small", "columnspacing": 1}
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": 4, "columnspacing": 1}
     panel.legend(**below, handlelength=1.3, title="layers: radius within which half of the impact lies")
 
 
@@ -162,22 +165,24 @@ def draw(fields: list[ReceptiveField], tables: list[pd.DataFrame]):
     (drift, variance), (size, share) = panels
     draw_moments(drift, moments, "drift", styles)
     draw_moments(variance, moments, "variance", styles)
-    variance.set(xscale="log", yscale="log")
+    variance.set(yscale="log")
+    variance.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    variance.yaxis.set_major_formatter("{x:g}")
     draw_sizes(size, sizes, styles)
     draw_shares(share, shares)
     share.set_title(labels.query("network == @chosen and variant == 'abs'")["label"].iloc[0])
+    letter(*panels.ravel())
     depths = sorted(moments["depth"].unique())
     for panel in (drift, variance, size):
-        apart = depths if panel is not drift else [depth for depth in depths if depth >= depths[-1] / 10]
-        panel.set_xticks(apart, labels=map(str, apart))
+        panel.set_xticks(depths, labels=map(str, depths))
         panel.minorticks_off()
     handles = []
     for label in labels["label"]:
         marker, colour, hollow = styles[label]
-        face = {"markerfacecolor": "white", "markersize": 6} if hollow else {"markersize": 3.5}
+        face = {"markerfacecolor": "white"} if hollow else {}
         handles.append(Line2D([], [], color=colour, marker=marker, linewidth=0.8, label=label, **face))
-    title = "lines: n (E[X] − (k − 1)/2) and n Var[X], for |g| of random weights twice that variance"
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title, fontsize="small")
+    title = "lines in a and b: E[X] − (k − 1)/2 and Var[X], for |g| of random weights twice that variance"
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
     return figure, pd.concat([moments, sizes, shares])
 
 

@@ -1,7 +1,7 @@
 """Figure: nonlinear activations leave the ERF near-Gaussian.
 
-Impact maps of random stacks of one depth with several activations, and their cross-sections beside the Gaussian that
-theory predicts for the network without an activation; and each one's ERF size as a multiple of the linear network's,
+Impact maps of random stacks of one depth with several activations; what is left of their sections when theory's exact
+map of the network without an activation is subtracted; and by how much each one's ERF size differs from that network's,
 with 95 % bootstrap intervals over runs.
 
 Reads results of measure_network; takes seconds.
@@ -20,16 +20,18 @@ from replication.drawing.plots import (
     COLOURS,
     MARKERS,
     WIDTH,
+    beside_rows,
     draw_map,
     drawn_fields,
-    error_bars,
+    letter,
     map_table,
+    on_map,
     relative_map,
     save,
     shape_label,
     use_style,
 )
-from replication.stacks.predictions import predicted_fit, predicted_map, predicted_sigma, predicted_size, series_name
+from replication.stacks.predictions import predicted_fit, predicted_map, predicted_sigma, series_name
 from replication.statistics.ratios import size_ratio
 
 
@@ -40,6 +42,11 @@ def cross_section(relative: np.ndarray) -> np.ndarray:
     return (row + row[::-1] + column + column[::-1]) / 4
 
 
+def short_name(series: str) -> str:
+    """The activation alone."""
+    return series.removeprefix("random + ").replace("random", "no activation")
+
+
 def sizes_table(fields: list[ReceptiveField]) -> pd.DataFrame:
     """One row per activation: its size, and its ratio to that of the network without an activation, if there is one."""
     linear = next((field for field in fields if field.settings["activation"] == "none"), None)
@@ -47,72 +54,74 @@ def sizes_table(fields: list[ReceptiveField]) -> pd.DataFrame:
     for field in fields:
         row = {"series": series_name(field.settings), "runs": field.settings["runs"], "dead": field.dead}
         row |= {"size": field.size, "size_low": field.interval[0], "size_high": field.interval[1]}
-        row |= {
-            "theory_size": predicted_size(field.settings),
-            "ratio": np.nan,
-            "ratio_low": np.nan,
-            "ratio_high": np.nan,
-        }
-        if linear:
-            row["ratio"], row["ratio_low"], row["ratio_high"] = size_ratio(field, linear)
-        rows.append(row)
+        ratio = size_ratio(field, linear) if linear else (np.nan,) * 3
+        rows.append(row | dict(zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True)))
     return pd.DataFrame(rows)
 
 
+def draw_sections(panels, fields: list[ReceptiveField]) -> pd.DataFrame:
+    """What is left of each map's section when the exact theory is subtracted, beside what is left of the Gaussian
+    limit; one panel an activation. The table has a row for each distance."""
+    settings = fields[0].settings
+    radius = len(fields[0].map) // 2
+    offset = np.arange(radius + 1)
+    exact = predicted_map(settings)[radius, radius:] / predicted_fit(settings).peak  # over the fitted peak, as maps are
+    limit = np.exp(-(offset**2) / (2 * predicted_sigma(settings)[1] ** 2)) - exact
+    tables = []
+    for panel, field in zip(panels, fields, strict=True):
+        name = series_name(field.settings)
+        left = cross_section(relative_map(field, field.fit_gaussian()))[radius:] - exact
+        panel.axhline(0, color="0.6", linewidth=0.6)
+        panel.plot(offset, limit, color="0.3", linewidth=0.8, linestyle="--")
+        panel.plot(offset, left, color=COLOURS[name])
+        panel.set(xlim=(0, radius), xlabel="pixels")
+        columns = {"row": 0, "column": offset, "difference": left, "limit_difference": limit}
+        tables.append(pd.DataFrame({"panel": "section", "series": name, **columns}))
+    panels[0].set_ylabel("section less\nexact theory")
+    return pd.concat(tables)
+
+
 def draw_sizes(axes, table: pd.DataFrame) -> None:
-    """Sizes, one line an activation, beside theory's without an activation; the ratios in words."""
-    places = np.arange(len(table))[::-1]
-    for row, place in zip(table.itertuples(), places, strict=True):
-        errors = error_bars(*(pd.Series([value]) for value in (row.size, row.size_low, row.size_high)))
-        axes.errorbar(row.size, place, xerr=errors, fmt=MARKERS[row.series], color=COLOURS[row.series], capsize=2)
-        ratio = f"; {with_interval(row.ratio, row.ratio_low, row.ratio_high, 3)} of linear" if row.ratio != 1 else ""
-        text = f"{with_interval(row.size, row.size_low, row.size_high, 2)} px{'' if np.isnan(row.ratio) else ratio}"
-        axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), fontsize="small", va="center")
-    axes.axvline(table["theory_size"].iloc[0], color="0.3", linestyle=":", linewidth=0.9, zorder=0)
-    names = [name.removeprefix("random + ").replace("random", "no activation") for name in table["series"]]
-    axes.set_yticks(places, labels=names)
-    axes.set(xlabel="ERF size (pixels); dotted: theory, no activation", ylim=(-0.6, len(table) - 0.4))
+    """By how much each size differs from that without an activation, one row an activation; the sizes beside them."""
+    texts = {}
+    for place, row in enumerate(table.itertuples()):
+        value, low, high = (100 * (ratio - 1) for ratio in (row.ratio, row.ratio_low, row.ratio_high))
+        if row.ratio != 1:  # of the network without an activation to itself
+            axes.plot([low, high], [place] * 2, color=COLOURS[row.series], linewidth=0.8)
+        axes.plot(value, place, MARKERS[row.series], color=COLOURS[row.series])
+        texts[place] = with_interval(row.size, row.size_low, row.size_high, 2)
+    beside_rows(axes, "ERF size, pixels [95 %]", texts)
+    axes.axvline(0, color="0.6", linewidth=0.6, zorder=0)
+    axes.set_yticks(range(len(table)), labels=map(short_name, table["series"]))
+    axes.set(xlabel="difference of the ERF size from that without an activation (%)", ylim=(len(table) - 0.5, -0.5))
 
 
 def draw(fields: list[ReceptiveField]):
-    figure = plt.figure(figsize=(WIDTH, 5.8), layout="constrained")
-    maps, curves, sizes = figure.subfigures(3, 1, height_ratios=[1, 1.1, 0.85])
-    panels = maps.subplots(1, len(fields), squeeze=False)[0]
-    linear, logarithmic, difference = curves.subplots(1, 3)
+    figure = plt.figure(figsize=(WIDTH, 5.0), layout="constrained")
+    pictures, sizes = figure.subfigures(2, 1, height_ratios=[3.3, 1.7])
+    maps, sections = pictures.subplots(2, len(fields), squeeze=False, sharey="row", height_ratios=[1, 0.8])
     settings, tables = fields[0].settings, []
     radius = len(fields[0].map) // 2
-    offset, limit = np.arange(-radius, radius + 1), predicted_sigma(settings)[1]
-    exact = predicted_map(settings)[radius] / predicted_fit(settings).peak  # as the measured ones: over the fitted peak
-    gaussian = np.exp(-(offset**2) / (2 * limit**2))
-    for panel, field in zip(panels, fields, strict=True):
+    for panel, field in zip(maps, fields, strict=True):
         fit, name = field.fit_gaussian(), series_name(field.settings)
-        short = name.removeprefix("random + ").replace("random", "no activation")
         relative = relative_map(field, fit)
         image = draw_map(panel, relative, field.position)
-        panel.set(xticks=[-radius, 0, radius], yticks=[], title=short)
+        panel.set(xticks=[-radius, 0, radius], yticks=[], title=short_name(name))
         panel.set_xlabel(shape_label(field, fit), labelpad=1, fontsize="small")
-        cross = cross_section(relative)
-        for axes, values in ((linear, cross), (logarithmic, cross), (difference, cross - exact)):
-            axes.plot(offset, values, color=COLOURS[name], label=short)
-        tables.append(map_table(relative, field.position, series=name, runs=field.settings["runs"], dead=field.dead))
-    for axes in (linear, logarithmic):
-        axes.plot(offset, exact, color="black", linewidth=0.9, linestyle=":", label="theory, exact")
-        axes.plot(offset, gaussian, color="0.2", linewidth=0.9, linestyle="--", label="theory, limit")
-    difference.plot(offset, gaussian - exact, color="0.2", linewidth=0.9, linestyle="--")
-    difference.axhline(0, color="black", linewidth=0.9, linestyle=":")
-    for axes in (linear, logarithmic, difference):
-        axes.set(xlabel="pixels from the unit", xlim=(-radius, radius))
-    linear.set(ylabel="cross-section", ylim=(0, None))
-    logarithmic.set(yscale="log", ylim=(3e-4, 1.5), ylabel="the same, logarithmic")
-    difference.set(ylabel="the same, less exact theory")
-    handles, labels = linear.get_legend_handles_labels()
-    curves.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1, handlelength=1.5)
-    maps.colorbar(image, ax=panels, label="impact / peak", shrink=0.6, aspect=12)
-    maps.suptitle(f"{settings['depth']} layers, RF {len(fields[0].map)} px, {settings['runs']} runs", fontsize="medium")
+        table = map_table(relative, field.position, series=name, runs=field.settings["runs"], dead=field.dead)
+        tables.append(table.assign(panel="map"))
+    tables.append(draw_sections(sections, fields))
+    handles = [on_map("bound of the ERF", color="white", linewidth=0.8)]
+    handles.append((plt.Line2D([], [], color="0.3", linewidth=0.8, linestyle="--"), "Gaussian limit less exact theory"))
+    options = {"loc": "outside lower center", "ncols": 2}
+    title = f"{settings['depth']} layers, RF {len(fields[0].map)} pixels, {settings['runs']} runs"
+    pictures.legend(*zip(*handles, strict=True), title=title, **options)
+    pictures.colorbar(image, ax=maps, label="impact / peak", shrink=0.8, aspect=12)
     table = sizes_table(fields)
-    draw_sizes(sizes.subplots(), table)
-    theory = pd.DataFrame({"series": "theory", "row": 0, "column": offset, "impact": exact})
-    return figure, pd.concat([table, *tables, theory.assign(gaussian=gaussian)])
+    below = sizes.subplots()
+    draw_sizes(below, table)
+    letter(maps[0], sections[0], below)
+    return figure, pd.concat([table.assign(panel="size"), *tables])
 
 
 @command

@@ -14,7 +14,8 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from replication.commands.cli import command, figure_arguments, read_table
-from replication.drawing.plots import WIDTH, error_bars, save, use_style
+from replication.drawing.labels import counted
+from replication.drawing.plots import WIDTH, beside, error_bars, letter, save, use_style
 
 COLOURS = [f"C{number}" for number in range(10)]  # of widths, in ascending order
 LINES = {"none": "-", "relu": (0, (4, 1.5))}
@@ -38,10 +39,9 @@ def draw_ratio(axes, table: pd.DataFrame, colours: dict) -> None:
         axes.plot(rows["place"], rows["value"], color=colours[width], linestyle=LINES[activation])
         axes.fill_between(rows["place"], rows["low"], rows["high"], color=colours[width], alpha=0.15, linewidth=0)
     axes.axhline(np.sqrt(2 / np.pi), **THEORY, linestyle=":")
-    axes.text(
-        axes.get_xlim()[1], np.sqrt(2 / np.pi), "normal ", ha="right", va="bottom", fontsize="small", color="0.35"
-    )
-    axes.set(xlabel="pixels from the unit", ylabel="E|g| / √E[g²]", ylim=(0, 1), title="What do maps show?")
+    place = {"xycoords": ("axes fraction", "data"), "xytext": (3, 0), "textcoords": "offset points"}
+    axes.annotate("normal", (1, np.sqrt(2 / np.pi)), **place, va="center", fontsize="small", color="0.35")
+    axes.set(xlabel="pixels from the unit", ylabel="E|g| / √E[g²]", ylim=(0, 1))
 
 
 def draw_mean(axes, table: pd.DataFrame, colours: dict) -> None:
@@ -49,45 +49,45 @@ def draw_mean(axes, table: pd.DataFrame, colours: dict) -> None:
     shown = table[table["condition"] == "runs averaged"]
     series = shown.groupby(["width", "activation"])
     for number, ((width, activation), rows) in enumerate(series):
-        spread = 1 + 0.05 * (number - (len(series) - 1) / 2)  # points of several networks lie side by side
+        spread = 1.08 ** beside(number, len(series), 1)  # points of several networks lie side by side
         style = {"color": colours[width], "marker": MARKERS[activation], "markersize": 2.5}
         points(axes, rows, rows["place"] * spread, **style, mfc="white" if activation == "relu" else None)
     runs = np.array([shown["place"].min(), shown["place"].max()])
     axes.plot(runs, runs**-0.5, **THEORY, label="1 / √runs")
-    axes.set(
-        xscale="log", yscale="log", xlabel="runs averaged, m", ylabel="rms of the mean of g", title="The mean of g"
-    )
+    axes.set(xscale="log", yscale="log", xlabel="runs averaged, m", ylabel="rms of the mean of g")
     axes.legend()
 
 
 def draw_signed(axes, table: pd.DataFrame, colours: dict, quantity: str, label: str) -> None:
     """Size or sigma of |g| and g^2 from random to uniform weights, with theory."""
+    widths = sorted(table["width"].unique())
     for (width, condition), rows in table[table["quantity"] == quantity].groupby(["width", "condition"]):
         rows = rows.sort_values("place")
-        solid = condition == "abs"
-        points(axes, rows, rows["place"], color=colours[width], marker="o" if solid else "v", markersize=3)
+        solid, moved = condition == "abs", beside(widths.index(width), len(widths), 0.025)
+        points(axes, rows, rows["place"] + moved, color=colours[width], marker="o" if solid else "v", markersize=3)
         axes.plot(rows["place"], rows["theory"], color=colours[width], linewidth=0.9, linestyle="-" if solid else ":")
-    axes.set(xlabel="share of the mean in the gain\n0: random, 1: uniform weights", ylabel=label, ylim=(0, None))
-    axes.set_title("Weights of either sign")
+    axes.set(xlabel="share of the mean in the gain\n0: random, 1: uniform weights", ylabel=label)
+    axes.set_ylim(0, 1.25 * table.loc[table["quantity"] == quantity, "value"].max())  # for the words above
     if quantity == "size":
         weights = table[(table["quantity"] == "negative share") & (table["place"] < 1)]
         last = weights.sort_values(["place", "width"]).iloc[-1]
         here = table[(table["quantity"] == quantity) & (table["condition"] == "abs")]
         here = here[(here["place"] == last["place"]) & (here["width"] == last["width"])]
         text = f"{100 * last['value']:.0f} % of the\nweights negative"
-        arrow = {"arrowstyle": "-", "color": "0.35", "linewidth": 0.7, "shrinkB": 4, "relpos": (0.5, 1)}
+        arrow = {"arrowstyle": "-", "color": "0.35", "linewidth": 0.7, "shrinkB": 4, "relpos": (0.5, 0)}
         place = (last["place"], here["value"].item())
-        options = {"xytext": (0.6 * last["place"], 0.3 * place[1]), "arrowprops": arrow, "color": "0.35"}
-        axes.annotate(text, place, **options, fontsize="small", ha="center", va="top")
+        options = {"xytext": (1, 1), "textcoords": "axes fraction", "arrowprops": arrow, "color": "0.35"}
+        axes.annotate(text, place, **options, fontsize="small", ha="right", va="top")
 
 
 def draw_correlation(axes, table: pd.DataFrame, colours: dict) -> None:
     """Correlation of gate and squared gradient, layer by layer."""
     shown = table[(table["condition"] == "layer") & (table["quantity"] == "correlation")]
     for number, (width, rows) in enumerate(shown.groupby("width")):
-        points(axes, rows, rows["place"] + 0.3 * number, color=colours[width], marker="o", markersize=2.5)
+        places = rows["place"] + beside(number, shown["width"].nunique(), 0.3)
+        points(axes, rows, places, color=colours[width], marker="o", markersize=2.5)
     axes.axhline(0, **THEORY, linestyle=":")
-    axes.set(xlabel="layer, from the input", ylabel="correlation of gate and g²", title="Gates and gradients")
+    axes.set(xlabel="layer, from the input", ylabel="correlation of gate and g²")
 
 
 def draw_ratios(axes, table: pd.DataFrame, colours: dict) -> None:
@@ -99,7 +99,7 @@ def draw_ratios(axes, table: pd.DataFrame, colours: dict) -> None:
             for quantity, sign in (("size ratio", "size"), ("sigma ratio", "σ")):
                 rows = own[(own["condition"] == condition) & (own["quantity"] == quantity)]
                 for number, row in enumerate(rows.sort_values("width").itertuples()):
-                    place, colour = y + 0.25 * (number - 0.5), colours[row.width]
+                    place, colour = y + beside(number, len(rows), 0.3), colours[row.width]
                     axes.plot([row.low, row.high], [place, place], color=colour, linewidth=0.8)
                     axes.plot([row.value], [place], "o", color=colour, markersize=2.5)
                 names.append((y, f"{name}, {sign}"))
@@ -109,7 +109,7 @@ def draw_ratios(axes, table: pd.DataFrame, colours: dict) -> None:
     places, labels = zip(*names, strict=True)
     axes.set_yticks(places, labels=labels, fontsize="small")
     axes.locator_params(axis="x", nbins=4)
-    axes.set(ylim=(y - 0.4, -0.6), xlabel="ratio to the unchanged", title="Other gates, batch norm")
+    axes.set(ylim=(y - 0.4, -0.6), xlabel="ratio to the unchanged")
 
 
 def draw(table: pd.DataFrame):
@@ -136,9 +136,8 @@ def draw(table: pd.DataFrame):
         panel(place, rows, colours, *more)
     for place in places[len(panels) :]:
         place.set_axis_off()
-    handles = [
-        Line2D([], [], color=colours[width], label=f"{width} channel" + ("s" if width > 1 else "")) for width in widths
-    ]
+    letter(*places[: len(panels)])
+    handles = [Line2D([], [], color=colours[width], label=counted(width, "channel")) for width in widths]
     if "means" in asked:
         grey = {"color": "0.35", "markersize": 3}
         for activation, name in (("none", "linear"), ("relu", "ReLU")):

@@ -6,24 +6,22 @@ claim has several, the printed one speaks most against it. Claims are counted by
 Reads what check_claims has written; takes seconds.
 """
 
-import math
 import sys
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from replication.claims.tables import counts_by_kind, number, ours, read_checked, verdict_of
-from replication.claims.verdicts import NOT_COMPARABLE, NOT_RUN
+from replication.claims.tables import counts_by_kind, ours, read_checked, strip_of, verdict_of
+from replication.claims.verdicts import NOT_RUN
 from replication.commands.cli import command, figure_arguments
 from replication.drawing.plots import VERDICT_STYLES, WIDTH, save, use_style
 
 LINE = 0.2  # inches
 # Shares of the width.
-COLUMNS = {"statement": 0.0, "kind": 0.345, "paper": 0.41, "ours": 0.502, "strip": 0.69, "verdict": 0.763}
-STRIP = (0.69, 0.753)
+COLUMNS = {"statement": 0.0, "kind": 0.345, "paper": 0.41, "ours": 0.505, "strip": 0.716, "verdict": 0.79}
+STRIP = (0.716, 0.779)
 
 
 def tabulate(claims: list[dict]) -> pd.DataFrame:
@@ -41,23 +39,16 @@ def tabulate(claims: list[dict]) -> pd.DataFrame:
 
 def draw_strip(axes: Axes, claim: dict, middle: float) -> None:
     """All measurements of a claim and what its rule accepts, each claim on a scale of its own."""
-    low, high = (number(end) for end in claim["region"])
-    values = [number(part[key]) for part in claim["parts"] for key in ("value", "low", "high")]
-    ends = [end for end in (low, high, *values) if np.isfinite(end)]
-    first, last = min(ends), max(ends)
-    margin = 0.15 * (last - first) or 1.0
-    first, last = first - margin, last + margin
+    strip = strip_of(claim)
 
-    def place(value: float) -> float:
-        return STRIP[0] + (STRIP[1] - STRIP[0]) * (min(max(value, first), last) - first) / (last - first)
+    def place(share: float) -> float:
+        return STRIP[0] + (STRIP[1] - STRIP[0]) * share
 
-    left = place(first if math.isnan(low) else low)
-    right = place(last if math.isnan(high) else high)
+    left, right = map(place, strip["accepted"])
     axes.add_patch(Rectangle((left, middle - 0.36), max(right - left, 0.001), 0.72, color="0.88", linewidth=0))
-    shown = [part for part in claim["parts"] if part["value"] is not None]
-    for order, part in enumerate(shown):
-        y = middle + 0.5 * ((order + 0.5) / len(shown) - 0.5)
-        colour = VERDICT_STYLES[claim["verdict"] if claim["verdict"] == NOT_COMPARABLE else part["verdict"]][0]
+    for order, part in enumerate(strip["parts"]):
+        y = middle + 0.5 * ((order + 0.5) / len(strip["parts"]) - 0.5)
+        colour = VERDICT_STYLES[part["verdict"]][0]
         if part["low"] is not None:
             axes.plot([place(part["low"]), place(part["high"])], [y, y], "-", color=colour, linewidth=0.9)
         axes.plot(place(part["value"]), y, "o", color=colour, markersize=2.2)

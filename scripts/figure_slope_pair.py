@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 from erf.size import E2, centre_impact, erf_size
 from erf.theory import log_log_slope, moments, uniform_map
 from replication.commands.cli import command, figure_arguments, read_table
-from replication.drawing.plots import COLOURS, SLOPES, WIDTH, save, use_style
+from replication.drawing.plots import COLOURS, SLOPES, WIDTH, letter, save, use_style
 from replication.statistics.slopes import BOX, is_pair, pair_is_possible, rf_slope
 
 # Variances of random weights propagate like uniform weights, and the mean |g| is the root of the mean g² (section 2.2).
@@ -33,6 +33,7 @@ SIGMA = "σ"
 VARIANTS = {"abs": ("o", "size of the mean map"), "per run": ("D", "mean of the runs' sizes")}
 FAR = 0.08  # from which distance on colours do not change
 MET = "tab:orange"
+PAIR = "0.85"  # where both slopes are the paper's
 NEAR = 0.027  # half the side of the plane's part that is shown
 
 
@@ -114,7 +115,7 @@ def draw_plane(axes, theory: pd.DataFrame, samples: pd.DataFrame) -> None:
     """Lines of slope one in the plane of the two slopes, the box that rounds to the paper's pair, and points."""
     (low, high), (steep, flat) = BOX["size"], BOX["ratio"]
     size, ratio = (SLOPES[quantity][0] for quantity in ("size", "ratio"))
-    axes.add_patch(Rectangle((low, steep), high - low, flat - steep, facecolor=MET, alpha=0.35, linewidth=0, zorder=0))
+    axes.add_patch(Rectangle((low, steep), high - low, flat - steep, facecolor=PAIR, linewidth=0, zorder=0))
     shown, ends = np.array([size - NEAR, size + NEAR]), (ratio - NEAR, ratio + NEAR)
     for rf, rows in theory[theory["kernel"] == 3].groupby("rf_slope"):
         style = {"color": "0.3", "linewidth": 0.7} if rows["possible"].all() else {"color": "0.75", "linewidth": 0.7}
@@ -130,7 +131,7 @@ def draw_plane(axes, theory: pd.DataFrame, samples: pd.DataFrame) -> None:
             "va": "center",
         }
         paper = {"boxstyle": "square,pad=0.1", "facecolor": "w", "linewidth": 0}
-        axes.text(y + rf, y, depths.replace("-", "–"), **text, bbox=paper, fontsize="xx-small", clip_on=True)
+        axes.text(y + rf, y, depths.replace("-", "–"), **text, bbox=paper, fontsize="small", clip_on=True)
     for weights, rows in samples.groupby("weights", sort=False):
         axes.plot(rows["size"], rows["ratio"], ".", color=COLOURS[weights], markersize=3, alpha=0.6, zorder=2)
     for counted, marker in zip(COUNTED, "^v", strict=True):
@@ -139,21 +140,21 @@ def draw_plane(axes, theory: pd.DataFrame, samples: pd.DataFrame) -> None:
         axes.plot(full["size"], full["ratio"], marker, color="k", markersize=3.5, linestyle="", zorder=3)
         axes.plot(cut["size"], cut["ratio"], marker, color="k", mfc="white", markersize=3.5, linestyle="", zorder=3)
     axes.set(xlim=shown, ylim=ends, aspect="equal", xlabel="slope of the size", ylabel="slope of the ratio")
-    axes.set_title("Each range of depths is a line (3 × 3)")
 
 
 def draw_rf(axes, theory: pd.DataFrame) -> None:
     """Slope of the RF by range of depths and kernel; where the pair can occur at all is shaded."""
     names = list(theory["depths"].unique())
     (low, high), (steep, flat) = BOX["size"], BOX["ratio"]
-    axes.axvspan(low - flat, high - steep, color=MET, alpha=0.35, linewidth=0)
-    for kernel, marker in zip(theory["kernel"].unique(), "osD^vph", strict=False):
+    axes.axvspan(low - flat, high - steep, color=PAIR, linewidth=0, zorder=0)
+    kernels = theory["kernel"].unique()
+    for kernel, marker, shade in zip(kernels, "osD^vph", np.linspace(0.75, 0, len(kernels)), strict=False):
         rows = theory[theory["kernel"] == kernel].drop_duplicates("depths")
         y = [names.index(name) for name in rows["depths"]]
-        axes.plot(rows["rf_slope"], y, marker, markersize=3, linestyle="", label=f"{kernel}")
-    axes.set_yticks(range(len(names)), labels=names, fontsize="x-small")
-    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="slope of the RF", title="Where the pair can occur")
-    axes.legend(title="kernel", fontsize="x-small", title_fontsize="x-small", handletextpad=0.1, loc="lower left")
+        axes.plot(rows["rf_slope"], y, marker, color=str(shade), markersize=3, linestyle="", label=f"{kernel}")
+    axes.set_yticks(range(len(names)), labels=names, fontsize="small")
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="slope of the RF")
+    axes.legend(title="side of\nkernel", fontsize="small", title_fontsize="small", handletextpad=0.1, loc="lower left")
 
 
 def draw_shares(axes, counts: pd.DataFrame) -> None:
@@ -168,8 +169,8 @@ def draw_shares(axes, counts: pd.DataFrame) -> None:
             y += 1
         names.append((y - (len(group) + 1) / 2, f"{depths.replace('-', '–')}\n({group['experiments'].max()})"))
         y += 1
-    axes.set_yticks([place for place, _ in names], labels=[name for _, name in names], fontsize="x-small")
-    axes.set(xlim=(-3, 103), ylim=(y - 1, -1), xlabel="share of experiments (%)", title="Thin networks repeated")
+    axes.set_yticks([place for place, _ in names], labels=[name for _, name in names], fontsize="small")
+    axes.set(xlim=(-3, 103), ylim=(y - 1, -1), xlabel="share of experiments (%)")
 
 
 def draw_map(axes, theory: pd.DataFrame, mode: str, counted: str):
@@ -188,8 +189,8 @@ def draw_map(axes, theory: pd.DataFrame, mode: str, counted: str):
             axes.plot(x, y, ".", color="k", markersize=1.2)
     axes.set_facecolor("0.88")
     image = axes.imshow(distance, cmap="Blues_r", norm=Normalize(0, FAR), aspect="auto")
-    axes.set_xticks(range(len(columns)), labels=[str(kernel) for _, kernel in columns], fontsize=5)
-    axes.set_yticks(range(len(names)), labels=names, fontsize="x-small")
+    axes.set_xticks(range(len(columns)), labels=[str(kernel) for _, kernel in columns], fontsize="small")
+    axes.set_yticks(range(len(names)), labels=names, fontsize="small")
     axes.tick_params(length=1, pad=1)
     kernels = len(rows["kernel"].unique())
     for start in range(0, len(columns), kernels):
@@ -197,14 +198,14 @@ def draw_map(axes, theory: pd.DataFrame, mode: str, counted: str):
             axes.axvline(start - 0.5, color="w", linewidth=1.5)
         where = {"xycoords": ("data", "axes fraction"), "xytext": (0, -9), "textcoords": "offset points"}
         middle = start + (kernels - 1) / 2
-        axes.annotate(columns[start][0], (middle, 0), **where, fontsize="x-small", ha="center", va="top")
+        axes.annotate(columns[start][0], (middle, 0), **where, fontsize="small", ha="center", va="top")
     return image
 
 
 def handles() -> list[list]:
     """Legends of the points above and of the maps below."""
     point, black = ({"linestyle": "", "color": colour, "markersize": 3} for colour in ("0.3", "k"))
-    above = [Patch(facecolor=MET, alpha=0.35, label="printed as 0.56 and −0.43")]
+    above = [Patch(facecolor=PAIR, label="printed as 0.56 and −0.43")]
     above += [Line2D([], [], **black, marker=m, label=f"theory, {c}") for c, m in zip(COUNTED, "^v", strict=True)]
     above += [Line2D([], [], **black, marker="^", mfc="white", label="cut off by the RF at some depth")]
     above += [
@@ -226,24 +227,25 @@ def handles() -> list[list]:
 
 def draw(theory: pd.DataFrame, samples: pd.DataFrame):
     counts = shares(samples)
-    figure = plt.figure(figsize=(WIDTH, 8.2), layout="constrained")
+    figure = plt.figure(figsize=(WIDTH, 8.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.45])
     panels = above.subplots(1, 3, width_ratios=[1.35, 1, 1])
     draw_plane(panels[0], theory, samples)
     draw_rf(panels[1], theory)
     draw_shares(panels[2], counts)
     of_points, of_maps = handles()
-    above.legend(handles=of_points, loc="outside upper center", ncols=4, fontsize="x-small", handletextpad=0.3)
+    above.legend(handles=of_points, loc="outside upper center", ncols=3, fontsize="small", handletextpad=0.3)
     maps = below.subplots(len(COUNTED), len(MODES), sharey=True)
     for line, counted in zip(maps, COUNTED, strict=True):
         for axes, mode in zip(line, MODES, strict=True):
             image = draw_map(axes, theory, mode, counted)
-            axes.set_title(f"theory, {mode}, {'areas' if counted == 'area' else 'counts of pixels'}")
+            axes.set_title(f"{mode}, {'areas' if counted == 'area' else 'counts of pixels'}")
+    letter(*panels, *maps.ravel())
     for axes in maps[-1]:
         axes.set_xlabel("side of the kernel, under each threshold", labelpad=12)
     bar = below.colorbar(image, ax=maps, shrink=0.5, aspect=30, extend="max")
     bar.set_label("distance from the pair")
-    below.legend(handles=of_maps, loc="outside lower center", ncols=4, fontsize="x-small", handletextpad=0.3)
+    below.legend(handles=of_maps, loc="outside lower center", ncols=4, fontsize="small", handletextpad=0.3)
     points = samples[["network", "weights", "variant", "depths", "sample", "size", "ratio", "pair"]]
     table = [theory.assign(panel="theory"), counts.assign(panel="shares"), points.assign(panel="experiments")]
     return figure, pd.concat(table).pipe(lambda rows: rows[["panel", *rows.columns.drop("panel")]])

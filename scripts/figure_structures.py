@@ -22,10 +22,14 @@ from replication.drawing.plots import (
     COLOURS,
     MARKERS,
     WIDTH,
+    beside,
+    beside_rows,
     draw_contour,
     draw_map,
     drawn_fields,
     error_bars,
+    letter,
+    on_map,
     relative_map,
     save,
     shape_label,
@@ -34,7 +38,8 @@ from replication.drawing.plots import (
 from replication.stacks.predictions import predicted_fit, predicted_sigma, predicted_size, series_name
 from replication.statistics.ratios import size_ratio
 
-PLAIN_OUTLINE = "#ff3030"  # shows on the map's dark and bright ends
+PLAIN = {"color": "#ff3030", "linestyle": (0, (1, 1)), "linewidth": 1.1}  # shows on the map's dark and bright ends
+THEORY = {"color": "black", "linestyle": (0, (3, 2)), "linewidth": 1}
 
 
 def tabulate(fields: list[ReceptiveField]) -> pd.DataFrame:
@@ -62,38 +67,39 @@ def draw_structure(axes, field: ReceptiveField, plain: ReceptiveField):
     """The map over the whole receptive field, theory's ellipse at one sigma, and where the plain stack's ERF ends."""
     fit, (rows, columns) = field.fit_gaussian(), predicted_fit(field.settings).sigma
     image = draw_map(axes, relative_map(field, fit), field.position)
-    ellipse = {"fill": False, "linestyle": (0, (3, 2)), "linewidth": 1}
-    axes.add_patch(Ellipse((0, 0), 2 * columns, 2 * rows, edgecolor="black", **ellipse))
+    ellipse = {"fill": False, "edgecolor": THEORY["color"], "linestyle": THEORY["linestyle"], "linewidth": 1}
+    axes.add_patch(Ellipse((0, 0), 2 * columns, 2 * rows, **ellipse))
     if field is not plain:
-        draw_contour(axes, plain.map, plain.position, colors=PLAIN_OUTLINE, linewidths=1.1, linestyles="dotted")
+        style = {"colors": PLAIN["color"], "linewidths": PLAIN["linewidth"], "linestyles": [PLAIN["linestyle"]]}
+        draw_contour(axes, plain.map, plain.position, **style)
     radius = int(field.theoretical_rf[0]) // 2
     axes.set(xticks=[-radius, 0, radius], yticks=[])
     axes.set_title(f"{field.settings['structure'].replace('_', ' ')}, RF {field.theoretical_rf[0]:.0f} px")
     measured = f"fitted σ {np.mean(fit.sigma):.2f} px, theory {np.mean(predicted_fit(field.settings).sigma):.2f}"
-    axes.set_xlabel(f"{measured}\n{shape_label(field, fit)}", labelpad=1)
+    axes.set_xlabel(f"{measured}\n{shape_label(field, fit)}", labelpad=1, fontsize="small")
     return image
 
 
 def draw_ratios(axes, table: pd.DataFrame) -> None:
     """Ratios to the plain stack, one row a structure, one colour an activation."""
     structures = [name for name in table["structure"].unique() if name != "plain"]
-    places = {name: len(structures) - 1 - index for index, name in enumerate(structures)}
-    series = list(table["series"].unique())
+    places = {name: index for index, name in enumerate(structures)}
+    series, texts = list(table["series"].unique()), {}
     for index, name in enumerate(series):
         here = table[(table["series"] == name) & (table["structure"] != "plain")]
-        y = here["structure"].map(places) + 0.4 * ((len(series) - 1) / 2 - index)
+        y = here["structure"].map(places) + beside(index, len(series), 0.4)
         errors = error_bars(here["ratio"], here["ratio_low"], here["ratio_high"])
-        axes.errorbar(here["ratio"], y, xerr=errors, fmt=MARKERS[name], color=COLOURS[name], capsize=2, label=name)
-        for (_, row), place in zip(here.iterrows(), y, strict=True):
-            text = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], 3)
-            options = {"xycoords": ("axes fraction", "data"), "fontsize": "small", "va": "center"}
-            axes.annotate(text, (1.01, place), **options)
+        style = {"marker": MARKERS[name], "color": COLOURS[name], "linestyle": "", "elinewidth": 0.8}
+        axes.errorbar(here["ratio"], y, xerr=errors, **style, label=name)
+        intervals = zip(here["ratio"], here["ratio_low"], here["ratio_high"], strict=True)
+        texts |= {place: with_interval(*found, 3) for place, found in zip(y, intervals, strict=True)}
+    beside_rows(axes, "ratio [95 %]", texts)
     theory = table[table["structure"] != "plain"].drop_duplicates("structure")  # the same for all activations
     lines = {"colors": "0.25", "linewidth": 1, "zorder": 0, "label": "theory, no activation"}
     y = theory["structure"].map(places)
     axes.vlines(theory["theory_ratio"], y - 0.4, y + 0.4, **lines)
     axes.axvline(1, color="0.6", linewidth=0.8)
-    axes.set(xscale="log", xlabel="ERF size / that of the plain stack", ylim=(-0.6, len(structures) - 0.4))
+    axes.set(xscale="log", xlabel="ERF size / ERF size of the plain stack", ylim=(len(structures) - 0.4, -0.6))
     ticks = [
         tick for tick in (0.25, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8) if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]
     ]
@@ -109,8 +115,9 @@ def draw(fields: list[ReceptiveField]):
     plain = next(field for field in shown if field.settings["structure"] == "plain")
     columns = 3
     lines = -(-len(shown) // columns)
-    figure = plt.figure(figsize=(WIDTH, 2.5 * lines + 2.5), layout="constrained")
-    maps, ratios = figure.subfigures(2, 1, height_ratios=[2.5 * lines, 2.5])
+    heights = [2.3 * lines + 0.4, 2.4]
+    figure = plt.figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    maps, ratios = figure.subfigures(2, 1, height_ratios=heights)
     panels = maps.subplots(lines, columns, squeeze=False).ravel()
     for panel, field in zip(panels, shown, strict=False):
         image = draw_structure(panel, field, plain)
@@ -118,14 +125,16 @@ def draw(fields: list[ReceptiveField]):
         panel.set_axis_off()
     maps.colorbar(image, ax=panels, label="impact relative to the fitted peak", shrink=0.6, aspect=30)
     outlines = [
-        Line2D([], [], color="0.5", linewidth=1, label="ERF"),
-        Line2D([], [], color=PLAIN_OUTLINE, linewidth=1, linestyle=":", label="ERF of the plain stack"),
-        Line2D([], [], color="black", linewidth=1, linestyle="--", label="theory, one σ"),
+        on_map("bound of the ERF", color="white", linewidth=0.8),
+        on_map("bound of the plain stack's ERF", **PLAIN),
+        (Line2D([], [], **THEORY), "theory, one σ"),
     ]
     settings = shown[0].settings
-    maps.suptitle(f"{settings['depth']} layers, {series_name(settings)}, {settings['runs']} runs", fontsize="medium")
-    maps.legend(handles=outlines, loc="outside lower center", ncols=3)
-    draw_ratios(ratios.subplots(), table)
+    title = f"{settings['depth']} layers, {series_name(settings)}, {settings['runs']} runs"
+    maps.legend(*zip(*outlines, strict=True), title=title, loc="outside lower center", ncols=3)
+    below = ratios.subplots()
+    draw_ratios(below, table)
+    letter(panels[0], below)
     return figure, table
 
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from erf.result.intervals import mean_interval
 from replication.commands.cli import command, figure_arguments, read_table
 from replication.drawing.labels import training_title
-from replication.drawing.plots import AFTER, BEFORE, WIDTH, draw_hollow, save, seed_bars, use_style
+from replication.drawing.plots import AFTER, BEFORE, WIDTH, beside, draw_hollow, letter, save, seed_bars, use_style
 
 SNAPSHOTS = {"epoch_000": ("before training", BEFORE, "o"), "best": ("after training", AFTER, "s")}
 TITLES = {
@@ -64,7 +64,7 @@ def draw_training(axes: Axes, table: pd.DataFrame) -> None:
     ]
     for number, (snapshot, (label, colour, marker)) in enumerate(SNAPSHOTS.items()):
         here = table[table["snapshot"] == snapshot]
-        heights = np.arange(len(here)) + (number - 0.5) * 0.24
+        heights = np.arange(len(here)) + beside(number, len(SNAPSHOTS), 0.3)
         bars = seed_bars(here["size"], here["low"], here["high"], here["seeds"])
         axes.errorbar(here["size"], heights, xerr=bars, fmt=marker, color=colour, elinewidth=0.8, label=label)
         clipped = here["clipped"].to_numpy(bool)
@@ -84,6 +84,7 @@ def draw(table: pd.DataFrame):
         here = table[table["training"] == name]
         draw_training(panel, here)
         panel.set_title(training_title(name, here["dataset"].iloc[0], here["seeds"].iloc[0]))
+    letter(*axes[0])
     handles, labels = axes[0, -1].get_legend_handles_labels()
     if table["clipped"].any():
         labels[-1] += " (hollow: cut off by the image or the receptive field)"

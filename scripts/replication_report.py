@@ -1,5 +1,8 @@
 """The replication report: one page, with everything in it, of what was claimed, what was found, and how.
 
+All that comes from results, claims and settings is text there, whatever it holds: the template escapes it, and the page
+tells the browser to run no script but its own and to load nothing.
+
 Text, style and script lie in workflow/report/; every number comes from the results and the configuration.
 
 Reads the claims, the figures and the results of a configuration; takes seconds.
@@ -7,8 +10,11 @@ Reads the claims, the figures and the results of a configuration; takes seconds.
 
 import argparse
 import base64
+import hashlib
+import html
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -23,8 +29,8 @@ from erf.result.field import ReceptiveField, load_fields
 from erf.size import THRESHOLD
 from erf.system.files import atomic, checked
 from replication.claims.measures import Results, smaller_scale
-from replication.claims.tables import OTHERWISE, counts_by_kind, ours, read_checked
-from replication.claims.verdicts import NOT_REPRODUCED, VERDICTS, Region
+from replication.claims.tables import OTHERWISE, counts_by_kind, ours, read_checked, strip_of
+from replication.claims.verdicts import NOT_REPRODUCED, NOT_RUN, VERDICTS, Region
 from replication.commands.cli import add_settings, command, new_parser
 from replication.commands.provenance import provenance
 from replication.datasets.table import DATASETS
@@ -61,17 +67,26 @@ def picture(path: Path) -> dict:
 
 
 def as_html(text: str) -> str:
-    """reStructuredText as a piece of a page; InputError for what docutils finds wrong in it."""
+    """reStructuredText as a piece of a page; InputError for what docutils finds wrong in it, and for links that are no
+    web address."""
     settings = {"file_insertion_enabled": False, "raw_enabled": False, "halt_level": 2, "report_level": 5}
     try:
-        return publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+        body = publish_parts(text, writer="html5", settings_overrides=settings)["body"]
     except SystemMessage as error:
         raise InputError(f"a text of the report is not reStructuredText: {error}") from error
+    if wrong := re.search(r'(?:href|src|data)="(?!https?://|#)([^"]*)"', body):
+        raise InputError(f"a text of the report leads to {html.unescape(wrong[1])}; only https:// links are allowed")
+    return body
+
+
+def as_words(value) -> str:
+    """A value in reStructuredText that says just this: none of its characters is markup, and it stays in its line."""
+    return re.sub(r"([^\w\s.]|_)", r"\\\1", re.sub(r"\s*[\n\r]\s*", " ", str(value)))
 
 
 def texts_of(folder: Path, values: dict) -> dict[str, str]:
     """The page's own texts, with values filled in."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=as_words)
     return {
         path.name.split(".")[0]: as_html(environment.from_string(path.read_text(encoding="utf-8")).render(values))
         for path in [*sorted(folder.glob("*.rst.jinja")), folder / "verdicts.rst"]
@@ -113,8 +128,16 @@ def page(args: argparse.Namespace) -> str:
         for entry, path in zip(facts["figures"], args.pictures, strict=True)
     ]
     kinds = counts_by_kind(claims)
-    claims = [{**claim, "ours": ours(claim), "otherwise": OTHERWISE.get(claim["otherwise"], "")} for claim in claims]
-    explorer = json.dumps(explorer_data(fields), ensure_ascii=False).replace("</", "<\\/")
+    claims = [
+        {
+            **claim,
+            "ours": ours(claim),
+            "otherwise": OTHERWISE.get(claim["otherwise"], ""),
+            "strip": strip_of(claim) if claim["verdict"] != NOT_RUN else None,
+        }
+        for claim in claims
+    ]
+    script = (texts / "explorer.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(texts, encoding="utf-8"),
         autoescape=True,
@@ -123,15 +146,16 @@ def page(args: argparse.Namespace) -> str:
     )
     return environment.get_template(args.template.name).render(
         style=(texts / "style.css").read_text(encoding="utf-8"),
-        script=(texts / "explorer.js").read_text(encoding="utf-8"),
-        explorer=explorer,
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        explorer=explorer_data(fields),
         texts=texts_of(texts, values),
         symbols=SYMBOLS,
         kinds=kinds,
         claims=claims,
         contradicted=[claim for claim in claims if claim["verdict"] == NOT_REPRODUCED],
         topics=list(dict.fromkeys(claim["topic"] for claim in claims)),
-        scorecard={**picture(args.scorecard), **captioned(texts / "scorecard.rst")},
+        scorecard=captioned(texts / "scorecard.rst"),
         parts=list(dict.fromkeys(figure["part"] for figure in figures)),
         figures=figures,
         titles={figure["name"]: figure["title"] for figure in figures},
@@ -153,7 +177,6 @@ def page(args: argparse.Namespace) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--claims", type=Path, required=True, help="what check_claims wrote, .json")
-    parser.add_argument("--scorecard", type=Path, required=True, help=".png")
     add_settings(parser, "figures, seeds and settings")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="the figures, .png, in that order")
     parser.add_argument("--fields", type=Path, nargs="*", default=[], help="results of measure_network, .npz")

@@ -38,6 +38,10 @@ SLOW = {
     "test_real_data.py": ("scripts/replication/", "scripts/download_", "scripts/train_"),
     "test_hostile_server.py": ("scripts/replication/downloads/", "scripts/download_", "scripts/erf/system/"),
     "test_zoo.py": ("scripts/erf/",),
+    "test_article.py::test_the_rule": (*PIPELINE, "scripts/article.py"),
+    "test_messages.py::test_a_target": PIPELINE,
+    "test_messages.py::test_a_configfile": PIPELINE,
+    "test_site.py::test_a_notebook": ("docs/notebooks/", "scripts/erf/"),
     "test_workflow.py::test_a_real_change": PIPELINE,
     "test_workflow.py::test_a_changed_setting": PIPELINE,
 }

@@ -1,4 +1,7 @@
-"""What figures compute from tables, by hand."""
+"""What figures compute from tables, by hand; and what all of them share."""
+
+import ast
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,14 +14,19 @@ import figure_initialization
 import figure_layers_to_gaussian
 import figure_reach
 import figure_units
+from conftest import ROOT
 from erf.result.intervals import mean_interval
-from replication.drawing.plots import draw_hollow
+from replication.drawing.plots import beside, draw_hollow, letter
+
+sys.path.append(str(ROOT / "figures/reference"))
+
+import redraw
 
 
 def reach_run(accuracies: list[float]) -> pd.DataFrame:
     count = len(accuracies)
-    columns = {"distance": [2, 4, 8, 12][:count], "accuracy": accuracies, "theoretical_radius": 16.0}
-    return pd.DataFrame({**columns, "erf_radius_before": 10.0, "erf_radius_after": np.arange(count) + 5.0})
+    columns = {"distance": [2, 4, 8, 12][:count], "accuracy": accuracies, "theoretical_rf": 33}
+    return pd.DataFrame({**columns, "size_before": 21.0, "size_after": 2.0 * np.arange(count) + 11})
 
 
 @pytest.mark.parametrize(
@@ -48,8 +56,7 @@ def test_reach_is_averaged_over_the_seeds_that_have_a_value():
     means = figure_reach.tabulate(pd.concat(runs)).query("seed == 'mean'").set_index("quantity")
     assert means.loc["erf_radius_learnt", "seeds"] == 2 and means.loc["erf_radius_learnt", "value"] == 5.5
     assert means.loc["frontier", "censored"] and means.loc["frontier", "value"] == pytest.approx((6 + 3 + 2) / 3)
-    accuracy = means.loc["accuracy"].set_index("distance")
-    assert (accuracy["low"] >= 0).all() and (accuracy["high"] <= 1).all()
+    assert means.loc["accuracy", "low"].isna().all()
 
 
 def test_seeds_that_agree_leave_the_frontier_as_uncertain_as_the_distances_tried():
@@ -66,6 +73,50 @@ def test_hollow_markers_lie_over_full_ones():
     column, row = axes.transData.transform((1, 1)).astype(int)
     assert (np.asarray(figure.canvas.buffer_rgba())[-row, column] == 255).all()
     plt.close(figure)
+
+
+def test_panels_have_letters_that_lie_outside_of_them():
+    figure, axes = plt.subplots(1, 3, layout="constrained")
+    letter(*axes)
+    figure.canvas.draw()
+    for panel, name in zip(axes, "abc", strict=True):
+        (text,) = panel.texts
+        own, frame = text.get_window_extent(), panel.get_window_extent()
+        assert text.get_text() == name and own.x1 < frame.x0 and own.y0 > frame.y1
+        assert own.x0 >= 0 and own.y1 <= figure.bbox.y1
+    plt.close(figure)
+
+
+SINGLE = {"figure_scorecard.py"}  # one panel, which needs no letter
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("figure_*.py")), ids=lambda path: path.stem)
+def test_every_figure_of_several_panels_letters_them(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    lettered = any(isinstance(call.func, ast.Name) and call.func.id == "letter" for call in calls)
+    assert lettered == (path.name not in SINGLE)
+
+
+def test_series_lie_side_by_side_about_their_place():
+    places = [beside(number, 4, 0.5) for number in range(4)]
+    assert np.diff(places).tolist() == [0.5] * 3 and sum(places) == 0 and beside(0, 1, 0.5) == 0
+
+
+def test_kept_figures_follow_from_kept_tables(tmp_path):
+    """Byte for byte: figures/reference/redraw.py makes the tables of short/ and laptop/ anew."""
+    redraw.redraw(tmp_path)
+    made = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv"))
+    assert made == [
+        *(f"laptop/{name}.csv" for name in ("convergence", "evolution", "reach", "units")),
+        "short/evolution.csv",
+    ]
+    for name in made:
+        assert (tmp_path / name).read_bytes() == (ROOT / "figures/reference" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("side, size", [(17, 17.0), (33, 5.5), (9, 1.0)])
+def test_the_radius_of_an_erf_is_never_beyond_the_theoretical_one(side, size):
+    assert 0 <= figure_reach.radius(size) <= figure_reach.radius(side) == side // 2
 
 
 def test_epochs_to_a_score():

@@ -407,6 +407,13 @@ def test_no_server(server, download):
     download.fails("no connection to 127.0.0.1")
 
 
+def test_every_attempt_is_counted(server, download):
+    server.server_close()
+    assert download_cifar10.main(download.arguments) == 1
+    counted = re.findall(r"attempt (\d) of (\d) failed: no connection", download.capsys.readouterr().err)
+    assert counted == [(str(number), "5") for number in range(1, 6)]
+
+
 def test_another_scheme(download):
     download.look_in("ftp://127.0.0.1/archive", "://", "http://")
     download.fails("ftp://127.0.0.1/archive: leads to no file (No connection adapters were found")

@@ -75,7 +75,8 @@ def cut(path: Path) -> None:
 
 def test_all_asks_for_every_file_that_a_job_declares(project):
     """But for the records of the datasets: their arrays count by their content."""
-    asked = re.findall(r"Missing output files: ([^;\n]*)", project.snakemake("all", "--dry-run").stdout)
+    planned = project.snakemake("all", "--dry-run", "--printshellcmds").stdout
+    asked = re.findall(r"Missing output files: ([^;\n]*)", planned)
     asked = {path for paths in asked for path in paths.split(", ")}
     declared = re.findall(r"^(\S+)\t.*\tmissing\t", project.snakemake("all", "--summary").stdout, re.MULTILINE)
     assert len(declared) > 200

@@ -17,12 +17,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import replication_report
 from conftest import ROOT
 from erf import theory
 from erf.size import THRESHOLD
 from lib.figures import FIGURES
 from replication.stacks import predictions
 from replication.stacks import structures as stacks
+from test_report_parts import HOSTILE, PLAIN, page_saying
 
 
 @pytest.fixture(scope="session")
@@ -67,20 +69,19 @@ def show(browser, path: Path, width: int = 1280, scheme: str = "light", mobile: 
 
 
 def test_every_figure_is_there_and_visible(opened, finished_project):
-    targets = sorted(path.stem for path in (finished_project.folder / "figures/small").glob("*.png"))
-    assert len(targets) == 18
+    targets = {path.stem for path in (finished_project.folder / "figures/small").glob("*.png")} - {"scorecard"}
+    assert len(targets) == 17
     shown = opened.execute_script(
         "return [...document.querySelectorAll('main > section img')].map(image => {"
         " image.scrollIntoView(); const box = image.getBoundingClientRect();"
         " return [image.closest('figure').id, image.complete, image.naturalWidth,"
         " box.width, box.height, image.checkVisibility(), image.alt, image.closest('figure').innerText] })"
     )
-    assert sorted(row[0].removeprefix("figure-") for row in shown) == targets
+    assert {row[0].removeprefix("figure-") for row in shown} == targets and len(shown) == len(targets)
     for name, complete, natural, width, height, visible, alt, caption in shown:
         assert complete and visible and natural >= 800 and width >= 600 and height >= 200, name
         assert len(alt) > 40 and len(caption) > 100
-        if name != "figure-scorecard":
-            assert f"figures/small/{name.removeprefix('figure-')}.png" in caption  # its command
+        assert f"figures/small/{name.removeprefix('figure-')}.png" in caption  # its command
 
 
 def test_the_page_loads_nothing_from_elsewhere(page):
@@ -90,6 +91,32 @@ def test_the_page_loads_nothing_from_elsewhere(page):
     assert len(text) < 20 * 2**20
 
 
+def test_no_script_runs_but_the_pages_own(browser, page, tmp_path):
+    """Were a text ever to come into it unescaped, the browser would still be told not to run it."""
+    injected = "<script>document.title = 'injected'</script><img src=x onerror=\"document.title = 'injected'\">"
+    (tmp_path / "page.html").write_text(page.read_text().replace("<h1>", f"{injected}<h1>"))
+    show(browser, tmp_path / "page.html")
+    assert browser.execute_script("return document.images[0].complete && document.scripts.length") == 3
+    assert browser.title == "The effective receptive field, replicated"
+    assert float(browser.find_element("id", "size").text) > 1
+    assert "Content Security Policy" in str(browser.get_log("browser"))
+
+
+def test_a_browser_sees_no_tag_in_a_text(browser, tmp_path, monkeypatch):
+    """The words of test_report_parts.py, by the parser that counts."""
+    tags = []
+    for number, word in enumerate((PLAIN, HOSTILE)):
+        monkeypatch.setattr(replication_report, "provenance", lambda folder, word=word: {word: word})
+        (tmp_path / str(number)).mkdir()
+        show(browser, page_saying(word, tmp_path / str(number)))
+        found = "return [...document.querySelectorAll('*')].map(one => [one.localName, ...one.getAttributeNames()])"
+        tags.append(browser.execute_script(found))
+        move_to(browser, {**SETTINGS[0], "depth": 5, "weights": "random"})
+        assert browser.find_element("css selector", "#measured figcaption").text.startswith(f"random + {word}")
+        assert browser.get_log("browser") == []
+    assert tags[0] == tags[1]
+
+
 def test_the_page_is_accessible_in_its_structure(opened):
     assert opened.execute_script("return document.documentElement.lang") == "en"
     ids = opened.execute_script("return [...document.querySelectorAll('[id]')].map(one => one.id)")
@@ -97,7 +124,7 @@ def test_the_page_is_accessible_in_its_structure(opened):
     for anchor in opened.execute_script("return [...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.hash)"):
         assert anchor[1:] in ids
     levels = opened.execute_script(
-        "return [...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))"
+        "return [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => Number(h.tagName[1]))"
     )
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
@@ -105,6 +132,34 @@ def test_the_page_is_accessible_in_its_structure(opened):
         "return [...document.querySelectorAll('input, select')].filter(one => !one.labels.length).map(one => one.id)"
     )
     assert not opened.execute_script("return [...document.querySelectorAll('img')].filter(one => !one.alt).length")
+    assert opened.execute_script("return document.getAnimations().length") == 0  # nothing moves by itself
+    assert opened.execute_script("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+def test_keys_alone_reach_and_open_everything(opened):
+    """The first is the way past the contents; every stop is in sight and has an outline; a claim opens by a key."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    stops = []
+    while len(stops) < 400:
+        ActionChains(opened).send_keys(Keys.TAB).perform()
+        stop = opened.execute_script(
+            "const one = document.activeElement, box = one.getBoundingClientRect(), style = getComputedStyle(one);"
+            "const seen = box.width > 0 && box.left >= 0 && box.right <= innerWidth + 1 && box.bottom > 0;"
+            "const name = one.hash || one.id || one.innerText;"
+            "return one === document.body ? null : [one.tagName, name, seen, style.outlineStyle]"
+        )
+        if stop is None:
+            break
+        stops.append(stop)
+    assert stops[0][:2] == ["A", "#content"]
+    assert [stop for stop in stops if not stop[2] or stop[3] == "none"] == []
+    assert {"#figures", "#claims", "depth", "kernel", "structure"} <= {stop[1] for stop in stops}
+    claims = opened.find_elements("css selector", ".claims summary")
+    assert len([stop for stop in stops if stop[0] == "SUMMARY"]) == len(claims) + 2
+    claims[0].send_keys(Keys.ENTER)
+    assert opened.find_element("css selector", ".claims .reason").is_displayed()
 
 
 def luminance(colour: str) -> float:
@@ -116,24 +171,80 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_legible_in_light_and_dark(browser, page, scheme):
     show(browser, page, scheme=scheme)
-    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (luminance(paper) > 0.5) == (scheme == "light")
+    open_all(browser)
     texts = browser.execute_script(
-        "return [...document.querySelectorAll('p, td, th, a, dt, dd, label, figcaption, small, .verdict, .note, h2')]"
-        ".filter(one => one.checkVisibility()).map(one => [one.className, getComputedStyle(one).color])"
+        "const behind = one => { while (/, 0\\)/.test(getComputedStyle(one).backgroundColor)) one = one.parentElement;"
+        " return getComputedStyle(one).backgroundColor };"
+        "return [...document.querySelectorAll('main *, nav *, body')].filter(one => one.checkVisibility())"
+        ".map(one => [one.localName, getComputedStyle(one).color, behind(one)])"
     )
-    assert len(texts) > 100
-    for name, colour in set(map(tuple, texts)):
+    assert len(texts) > 1000 and {"code", "pre", "select", "input", "summary"} <= {text[0] for text in texts}
+    for name, colour, paper in set(map(tuple, texts)):
+        assert name == "img" or (luminance(paper) > 0.5) == (scheme == "light"), (name, paper)  # no white boxes
         low, high = sorted([luminance(paper), luminance(colour)])
-        assert (high + 0.05) / (low + 0.05) >= 4.5, (name, colour)  # WCAG 2.1, AA
+        assert name == "img" or (high + 0.05) / (low + 0.05) >= 4.5, (name, colour, paper)  # WCAG 2.1, AA
+    dimmed = browser.execute_script("return getComputedStyle(document.querySelector('figure img')).filter")
+    assert (dimmed == "none") == (scheme == "light")
     assert browser.get_log("browser") == []
 
 
-@pytest.mark.parametrize("width", [360, 768, 1600])
-def test_no_width_makes_the_page_scroll_sideways(browser, page, width):
+def open_all(browser) -> None:
+    browser.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
+
+
+@pytest.mark.parametrize("width", [360, 400, 800, 1023, 1025, 1400])
+def test_at_no_width_is_anything_cut_off(browser, page, width):
+    """Neither at first nor with every claim open; the contents alone, and a figure once it is enlarged, scroll."""
     show(browser, page, width=width, mobile=width < 500)
+    open_all(browser)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    beyond = browser.execute_script(
+        "const cut = one => { const box = one.getBoundingClientRect(); return box.left < 0 || box.right > innerWidth ||"
+        " (one.matches('td, th, dd, p, summary') && one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0) };"
+        "return [...document.querySelectorAll('main *')].filter(one => one.checkVisibility() && one.id !== 'status')"
+        ".filter(cut).map(one => one.outerHTML)"
+    )
+    assert beyond == []
+    smallest = browser.execute_script(
+        "const sizes = [...document.querySelectorAll('main *')].map(one => parseFloat(getComputedStyle(one).fontSize));"
+        "return Math.min(...sizes)"
+    )
+    assert smallest >= 10  # an exponent's
+    enlarge = browser.find_element("css selector", ".enlarge input")
+    assert enlarge.is_displayed() == (width <= 768)
+    if enlarge.is_displayed():
+        image = browser.find_element("css selector", ".picture img")
+        assert image.rect["width"] <= width
+        enlarge.click()
+        assert image.rect["width"] >= 700
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [400, 800, 1400])
+def test_the_contents_stay_and_lead_to_what_they_say(browser, page, width):
+    show(browser, page, width=width, mobile=width < 500)
+    for name in ("provenance", "claims", "figures"):
+        browser.find_element("css selector", f"nav a[href='#{name}']").click()
+        top, bar = browser.execute_script(
+            "const box = document.querySelector('nav').getBoundingClientRect();"
+            f"const title = document.querySelector('#{name} h2').getBoundingClientRect();"
+            "return [title.top, [box.top, box.bottom, box.left, box.right]]"
+        )
+        assert bar[0] == 0 and bar[1] <= 900 and bar[3] > bar[2] >= 0
+        assert 0 <= top < 300 and (top >= bar[1] or width == 1400)  # not under the bar
+
+
+def test_figures_come_early_and_claims_once_with_their_reasons_folded(opened, finished_project):
+    order = opened.execute_script("return [...document.querySelectorAll('main > section')].map(one => one.id)")
+    assert order[:4] == ["scope", "figures", "claims", "explorer"]
+    assert opened.execute_script("return document.querySelector('#figures h2').getBoundingClientRect().top") < 900
+    claims = json.loads((finished_project.folder / "results/small/claims.json").read_text())
+    listed = [one.text for one in opened.find_elements("css selector", "summary") if one.text != ""]
+    assert Counter(listed[1:-1]) == Counter(claim["statement"] for claim in claims)
+    linked = [one.text for one in opened.find_elements("css selector", "header a")]
+    assert linked == [claim["statement"] for claim in claims if claim["verdict"] == "not reproduced"]
+    assert not [one for one in opened.find_elements("css selector", ".reason") if one.is_displayed()]
 
 
 def test_the_page_prints(opened):
@@ -151,12 +262,15 @@ def test_the_table_of_claims_is_that_of_the_results(opened, finished_project):
     claims = json.loads((finished_project.folder / "results/small/claims.json").read_text())
     table = pd.read_csv(finished_project.folder / "results/small/claims.csv").set_index("id")
     assert len(claims) >= 16
+    open_all(opened)
     for claim in claims:
         row = opened.find_element("id", f"claim-{claim['id']}")
         cells = [cell.text for cell in row.find_elements("css selector", "th, td")]
-        assert claim["statement"] in cells[0] and cells[1] == claim["paper"] and claim["verdict"] in cells[3]
+        assert claim["statement"] in cells[0] and cells[1] == claim["paper"] and claim["verdict"] in cells[4]
         known = table.loc[claim["id"]]
-        assert claim["verdict"] == known["verdict"] and known["reason"] in cells[4] and known["command"] in cells[4]
+        assert claim["verdict"] == known["verdict"] and known["reason"] in cells[0] and known["command"] in cells[0]
+        drawn = row.find_elements("css selector", ".strip circle")
+        assert len(drawn) == sum(part["value"] is not None for part in claim["parts"])
         if claim["measured"] is None:
             assert cells[2] == "" and np.isnan(known["measured"])
         else:
@@ -202,9 +316,7 @@ def numbers_in(value) -> set[str]:
 def test_every_number_in_the_report_is_in_a_result_or_a_setting(finished_project, page):
     """All of the page's text but its explorer and its configuration; times and versions are those of files, too."""
     folder = finished_project.folder
-    text = re.sub(
-        r"<style>.*?</style>|<script.*?</script>|<details>.*?</details>", "", page.read_text(), flags=re.DOTALL
-    )
+    text = re.sub(r"<style>.*?</style>|<script.*?</script>|<pre>.*?</pre>", "", page.read_text(), flags=re.DOTALL)
     body, _ = text.split('<section id="provenance">')
     for own_test in (r'<section id="explorer">.*?</section>', r"<h3>Trainings</h3>.*?</table>"):
         body, count = re.subn(own_test, "", body, flags=re.DOTALL)
@@ -232,7 +344,7 @@ def section(page: Path, name: str) -> str:
 
 def test_the_table_of_trainings_is_that_of_the_results(finished_project, page):
     results = finished_project.folder / "results/small"
-    rows = re.findall(r"<tr><th scope=\"row\">(\w+)</th>(.*?)</tr>", section(page, "figures"))
+    rows = re.findall(r"<th scope=\"row\"[^>]*>(\w+)</th>(.*?)</tr>", section(page, "figures"))
     assert len(rows) == len({path.parent.name for path in results.glob("erf/*/*.csv")}) == 5
     for training, cells in rows:
         seeds, score, before, after, best = re.findall(r">([^<]*)</td>", cells)
@@ -250,7 +362,8 @@ def test_the_times_are_those_of_the_records(finished_project, page):
     cost, folders = section(page, "cost"), ("results/small", "figures/small")
     paths = [path for name in folders for path in (finished_project.folder / name).rglob("*provenance.json")]
     times = pd.DataFrame([json.loads(path.read_text()) for path in paths])
-    rows = re.findall(r"<code>(\w+)</code></th>(.*?)</tr>", cost)
+    times_table, speed_table = re.findall(r"<tbody.*?</tbody>", cost, flags=re.DOTALL)
+    rows = re.findall(r"<th scope=\"row\"[^>]*>(\w+)</th>(.*?)</tr>", times_table)
     assert {f"{rule}.py" for rule, _ in rows} == {*times["script"]} - {"replication_report.py"}
     for rule, cells in rows:
         own = times[times["script"] == f"{rule}.py"]
@@ -262,7 +375,7 @@ def test_the_times_are_those_of_the_records(finished_project, page):
                 seconds / {"s": 1, "min": 60}[unit], abs=0.51 if unit == "s" else 0.051
             )
     speeds = [pd.read_csv(path) for path in finished_project.folder.glob("results/small/trainings/camvid/*/speed.csv")]
-    (shown,) = re.findall(r"<th scope=\"row\">camvid</th>.*?</td>.*?>([\d.]+)</td>", cost)
+    (shown,) = re.findall(r">camvid</th>.*?</td>.*?>([\d.]+)</td>", speed_table)
     assert shown == f"{np.mean([speed['seconds'].sum() for speed in speeds]) / 60:.1f}"
 
 
@@ -367,6 +480,25 @@ def test_the_explorer_moved_by_keys_and_clicks_has_the_theorys_numbers(browser, 
     assert shown["sigma"] == pytest.approx(theory.expected_sigma(stack, weights)[0], rel=1e-9)
     assert browser.find_element("id", "size").text == f"{size:.2f}"
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("event", ["input", "change"])
+def test_the_explorer_follows_either_event_alone(opened, event):
+    """Some browsers tell of a list's new choice, and form fillers of any control's, by `change` alone."""
+    before = opened.find_element("id", "size").text
+    for name, value in (("kernel", "7"), ("depth", "9")):
+        opened.execute_script(
+            "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
+            "one.dispatchEvent(new Event(arguments[2], {bubbles: true}))",
+            name,
+            value,
+            event,
+        )
+        after = opened.find_element("id", "size").text
+        assert after != before
+        before = after
+    shown = {**SETTINGS[1], "kernel": 7, "depth": 9}
+    assert before == f"{theory.expected_size(theory_of(shown), 'random'):.2f}"
 
 
 @st.composite

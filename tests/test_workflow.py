@@ -92,7 +92,8 @@ def test_conda_environment_is_in_step_with_the_lock():
     names = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
     names |= {"seaborn-base": "seaborn"}
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    found = dict(item.split(" =") for item in listed if " =" in item)
+    by_pip = [item for entry in listed if isinstance(entry, dict) for item in entry["pip"]]
+    found = dict(item.split(" =") for item in listed if " =" in item) | dict(item.split("==") for item in by_pip)
     assert {names.get(name, name): version for name, version in found.items()} == {
         name: lock[name] for name in (names.get(name, name) for name in found)
     }
@@ -106,7 +107,8 @@ def test_make_names_the_versions_of_python_that_the_lock_has(tmp_path, version):
     program = f"import sys\nsys.version_info = (*{version}, 0, 'final', 0)\nexec(sys.argv[2])\n"
     (tmp_path / "as_if.py").write_text(program, encoding="utf-8")
     command = ["make", "-C", tmp_path, "-f", ROOT / "Makefile", "env", f"PYTHON={sys.executable} as_if.py"]
-    (tmp_path / "requirements.lock").touch()
+    for name in ("requirements.lock", "requirements.hashes"):
+        (tmp_path / name).touch()
     result = subprocess.run(command, capture_output=True, text=True)
     line = f"error: requirements.lock is for Python 3.11 to 3.13, not {version[0]}.{version[1]}: make PYTHON=python3.13"
     assert result.returncode and line in result.stderr.splitlines() and not (tmp_path / ".venv").exists()
@@ -177,8 +179,8 @@ def test_the_figures_tables_hold_what_the_results_hold(finished_project):
 
     evolution = pd.read_csv(folder / "figures/small/evolution.csv")
     sizes = pd.read_csv(folder / "results/small/erf/camvid/seed_1.csv")
-    found = evolution.query("seed == '1' and quantity == 'size' and training == 'camvid'")["value"]
-    assert found.tolist() == pytest.approx(sizes.query("snapshot != 'best'")["size"].tolist(), rel=1e-5)
+    found = evolution.query("seed == '1' and quantity == 'diameter' and training == 'camvid'")["value"]
+    assert found.tolist() == pytest.approx(sizes.query("snapshot != 'best'")["diameter"].tolist(), rel=1e-5)
 
     reach = pd.read_csv(folder / "figures/small/reach.csv")
     runs = pd.concat(pd.read_csv(path) for path in (folder / "results/small/reach/plain").glob("*.csv"))

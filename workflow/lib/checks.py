@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from erf.models.trust import lies_in
@@ -20,6 +20,13 @@ from replication.stacks.structures import STRUCTURES, WITH_SPECIAL_LAYERS, struc
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
 MEASURES = Path(__file__).resolve().parents[2] / "scripts/replication/claims/measures.py"
+ALONE = {  # sections of which figures name entries, and the file of an entry that can be asked for
+    "networks": "networks/{name}.csv",
+    "trainings": "erf/{name}/seed_0.csv",
+    "reach": "reach/{name}/seed_0.csv",
+    "models": "models/{name}.csv",
+    "questions": "questions/{name}.csv",
+}
 WIDEST = 32_768  # pixels: a receptive field for which no machine has the memory
 
 
@@ -104,6 +111,29 @@ def check_names(configuration: Configuration, key: str, names: Sequence[str], se
     for number, name in enumerate(names):
         if name not in configuration[section]:
             stop(f"{key}.{number}", f"{brief(name)} is not in {section}{near(name, configuration[section])}")
+
+
+def unshown(run: Run) -> Iterator[str]:
+    """Entries that `all` leaves out, since no target shows them, one line each. Those that the paper's configuration
+    shows are not told: another may show less."""
+    paper = Configuration(strict.read(run.place.project / "config/config.yaml"))
+    for section, path in ALONE.items():
+        known = {*shown_in(paper, section), *shown_in(run.configuration, section)}
+        known |= {*paper["trainings"]} if section == "trainings" else set()
+        figures = [name for name, figure in FIGURES.items() if section in figure.shows]
+        for name in run.configuration[section]:
+            if name not in known:
+                where = " or ".join(f"figures.{figure}.{section}" for figure in figures[:2])
+                alone = run.place.results(path.format(name=name))
+                yield f"{section}.{name}: no target shows it, so it is left out: add it to {where}, or ask for {alone}"
+
+
+def shown_in(configuration: Configuration, section: str) -> list[str]:
+    """Names of a section's entries that the targets measure, or `make coverage`."""
+    if section != "networks":
+        return configuration.used(section)
+    coverage = configuration["coverage"]
+    return [*configuration.measured_networks(), *coverage["networks"], *coverage["structures"]]
 
 
 # Networks, trainings, models.

@@ -26,6 +26,7 @@ class Place:
         self.scripts = self.project / "scripts"
         self.report_folder = self.project / "workflow/report"
         self.claims = str(self.project / "config/claims.yaml")
+        self.kept = self.project / "figures/reference"
 
     def results(self, path: str = "") -> str:
         return str(Path("results") / self.name / path)
@@ -60,6 +61,14 @@ class Place:
     def report_texts(self) -> list[str]:
         """Template, style, script and captions of the report."""
         return sorted(map(str, self.report_folder.glob("*.*")))
+
+    def article_texts(self) -> list[str]:
+        """Metadata and bibliography of the article, and the captions that it shares with the report."""
+        return sorted(map(str, [*self.report_folder.glob("article/*.*"), *self.report_folder.glob("*.rst")]))
+
+    def kept_results(self) -> list[str]:
+        """What is kept of finished runs: claims, tables and figures."""
+        return sorted(str(path) for path in self.kept.rglob("*.*") if path.suffix in (".csv", ".json", ".png"))
 
     def settle_dates(self) -> None:
         """Data, results and sources that are dated in the future are dated now: Snakemake would fail after each job

@@ -306,10 +306,9 @@ class Run:
                 safekeeping.drop(job.output)
 
     def succeed(self) -> None:
-        """After a run that ended well: drop what was kept and the states of long jobs; say where the figures are."""
+        """After a run that ended well: drop what was kept and the states of long jobs."""
         self.end()
         self.discard_states()
-        print(self.what_was_made())
 
     def discard_states(self) -> None:
         """Remove the states of the long jobs of this run, which has ended well: Snakemake knows now that they are done.
@@ -325,14 +324,19 @@ class Run:
                     os.removedirs(folder.parent.parent)
 
     def what_was_made(self) -> str:
-        """Where the figures are, and the report, if this run has made it."""
-        page = Path(self.place.results("report/index.html"))
-        made = page.exists() and page.stat().st_mtime >= STARTED
-        text = f"The figures are in {self.place.figures()}/" + (f", the report is {page}" if made else "")
+        """Where the figures are, and the report, as far as they were asked for; before it, what is still missing."""
+        jobs, page = [*self.workflow.dag.jobs], self.place.results("report/index.html")
+        asked = {str(path) for job in jobs for path in job.output}
         lacking = [path for path in self.all_files() if not Path(path).exists()]
-        if lacking and any(job.name == "all" for job in self.workflow.dag.jobs):
-            text += f"\nwarning: {len(lacking)} files are missing, such as {lacking[0]}: run again"
-        return text
+        text = ""
+        if lacking and any(job.name == "all" for job in jobs):
+            text = f"warning: {len(lacking)} files are missing, such as {lacking[0]}: run again\n"
+        if any(path.startswith(self.place.figures() + "/") for path in asked):
+            return f"{text}The figures are in {self.place.figures()}/" + (f", the report is {page}" * (page in asked))
+        files = [str(path) for job in self.workflow.dag.targetjobs for path in job.output if not path.endswith(RECORD)]
+        return text + (
+            f"Made: {', '.join(files[:3])}{f' and {len(files) - 3} more' if files[3:] else ''}" if files else ""
+        )
 
 
 def write_settings(path: Path, text: str) -> None:

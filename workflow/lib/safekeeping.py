@@ -5,8 +5,7 @@ replication/commands/kept.py is the other half: it puts back what was kept.
 
 import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -38,37 +37,6 @@ def drop(outputs: Sequence[str]) -> None:
     paths = list(map(Path, outputs))
     if all(path.exists() for path in paths):
         remove(path.parent / FOLDER / path.name for path in paths)
-
-
-def watch(workflow, run) -> None:
-    """Let Snakemake make anew what is damaged, and not what would be made from it in vain; and tell the run when its
-    jobs start, and when they have ended.
-
-    Snakemake has no hook before it plans, and reads the Snakefile also where it neither plans nor runs; and it calls
-    the handlers of the main Snakefile alone, not those of a module. So all of them are put around its own functions.
-    """
-    plan_and_run = workflow.execute
-
-    def after_a_look(executor_plugin, **settings):
-        kind = executor_plugin.common_settings
-        for told in () if kind.touch_exec else inspect(run.all_files(), mend=not kind.dryrun_exec):
-            print(told, file=sys.stderr)
-        for name, ours in (("onstart", run.start), ("onsuccess", run.succeed), ("onerror", run.end)):
-            setattr(workflow, f"_{name}", _both(ours, getattr(workflow, f"_{name}")))
-        return plan_and_run(executor_plugin=executor_plugin, **settings)
-
-    if workflow.is_main_process:
-        workflow.execute = after_a_look
-
-
-def _both(ours: Callable[[], None], theirs: Callable) -> Callable:
-    """A handler as Snakemake calls it that does ours first."""
-
-    def handler(log):
-        ours()
-        theirs(log)
-
-    return handler
 
 
 def inspect(paths: Iterable[str], mend: bool) -> Iterator[str]:

@@ -290,8 +290,12 @@ const ERF = (() => {
     element("status").textContent = element("problem").textContent || said.join(", ");
   }
 
-  document.querySelector(".explorer").addEventListener("change", announce);
-  document.querySelector(".explorer").addEventListener("input", update);
+  // Some browsers, and form fillers, tell of a control's new value by `change` alone.
+  const form = document.querySelector(".explorer");
+  form.addEventListener("input", update);
+  form.addEventListener("change", update);
+  form.addEventListener("change", announce);
+  form.addEventListener("submit", (event) => event.preventDefault());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
   update();
   return {mapOf};

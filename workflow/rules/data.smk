@@ -1,6 +1,6 @@
 """Datasets: fetched once, checked, shared by all configurations."""
 
-# On the submitting machine: compute nodes are often offline. `tee`, since a download of an hour should show its progress.
+# On the submitting machine: compute nodes are often offline.
 for name in DATASETS:
 
     rule:
@@ -25,4 +25,4 @@ for name in DATASETS:
             f"{DATASETS[name].title} from a mirror or its official source"
         shell:
             "python {input.script:q} --settings {params.settings_file:q} --sources {params.sources:q} --out {output.out} "
-            "2>&1 | tee {log}"
+            "> {log} 2>&1"

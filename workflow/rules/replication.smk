@@ -1,4 +1,6 @@
-"""The results held against the paper: claims, scorecard, report."""
+"""The results held against the paper: claims, scorecard, report; and the article of what is kept of them."""
+
+from importlib.util import find_spec
 
 
 rule check_claims:
@@ -62,7 +64,6 @@ rule replication_report:
         template=str(here.report_folder / "index.html.jinja"),
         texts=here.report_texts(),
         claims=results("claims.json"),
-        scorecard=figures("scorecard.png"),
         figures=[figures(f"{figure['name']}.png") for figure in run.figures_shown()],
         fields=[results(f"networks/{name}.npz") for name in configuration.measured_networks()],
         sizes=run.every_training("erf/{name}/seed_{seed}.csv"),
@@ -88,7 +89,36 @@ rule replication_report:
     message:
         "Replication report"
     shell:
-        "python {input.script:q} --claims {input.claims} --scorecard {input.scorecard} "
-        "--settings {params.settings_file:q} --pictures {input.figures} --fields {input.fields} --sizes {input.sizes} "
+        "python {input.script:q} --claims {input.claims} --settings {params.settings_file:q} "
+        "--pictures {input.figures} --fields {input.fields} --sizes {input.sizes} "
         "--scores {input.scores} --speed {input.speed} --template {input.template:q} --records {input.records} "
         "--out {output.out} > {log} 2>&1"
+
+
+rule article:  # of `make article`: of the kept results of several configurations, so that none of them needs it
+    input:
+        **program("article"),
+        template=str(here.report_folder / "article/article.typ"),
+        texts=here.article_texts(),
+        kept=here.kept_results(),
+        trainings=str(here.project / "config/short.yaml"),
+        citation=str(here.project / "CITATION.cff"),
+    output:
+        **({"pdf": "results/article/article.pdf"} if find_spec("typst") else {}),  # without Typst the program leaves it out
+        metadata="results/article/metadata.yaml",
+        bibliography="results/article/bibliography.bib",
+        provenance="results/article/provenance.json",
+    log:
+        "logs/article.log",
+    benchmark:
+        "benchmarks/article.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        kept=lambda wildcards: str(here.kept),
+    message:
+        "Article of the replication"
+    shell:
+        "python {input.script:q} --kept {params.kept:q} --trainings {input.trainings:q} --citation {input.citation:q} "
+        "--template {input.template:q} --out results/article/article.pdf 2>&1 | tee {log}"

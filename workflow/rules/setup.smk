@@ -8,7 +8,7 @@ from pathlib import Path
 PROJECT = Path(str(workflow.current_basedir)).parents[1]
 sys.path[:0] = [str(PROJECT / "workflow"), str(PROJECT / "scripts")]
 
-from lib import checks, place as places, safekeeping, strict
+from lib import checks, place as places, strict, watch
 from lib.configuration import Configuration, on_top, without
 from lib.figures import FIGURES
 from lib.place import Place, record

@@ -1,4 +1,4 @@
-"""Training, and the measuring of what was trained. `tee` shows the progress of what takes long."""
+"""Training, and the measuring of what was trained. The run shows the bars that long jobs draw in their logs."""
 
 for dataset in DATASETS.values():
 
@@ -33,7 +33,7 @@ for dataset in DATASETS.values():
             "Training {wildcards.training}, seed {wildcards.seed}"
         shell:
             "python {input.script:q} --data {input.data} --settings {params.settings_file:q} --seed {wildcards.seed} "
-            "--device {params.device} --resume {params.resume} --out {params.out} 2>&1 | tee {log}"
+            "--device {params.device} --resume {params.resume} --out {params.out} > {log} 2>&1"
 
 
 rule measure_snapshots:

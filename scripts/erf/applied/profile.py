@@ -14,7 +14,7 @@ from erf.result.field import ReceptiveField
 __all__ = ["Profile", "profile"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """Receptive fields of a model's layers, in the order in which the model finishes them.
 
@@ -26,6 +26,15 @@ class Profile:
     fields: dict[str, ReceptiveField]
     kinds: dict[str, str]
     image: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        """A line a layer: its name, ERF size and theoretical field, and whether it adds nothing."""
+        width, unit = max(map(len, self.fields)), next(iter(self.fields.values())).lengths_in
+        return "\n".join(
+            f"{row['layer']:{width}}  ERF size {row['size']:7.1f} {unit}  theoretical {row['theoretical']:7.1f} {unit}"
+            + ("  adds nothing" if row["adds_nothing"] else "")
+            for row in self.rows()
+        )
 
     def rows(self) -> list[dict]:
         """One row a layer: sizes and theoretical fields (sides, pixels), and whether the layer adds nothing.

@@ -8,7 +8,7 @@ from math import prod
 import torch
 
 from erf.graph.axes import SAMPLES, Layout, Windows, axis_of, cropped_shape, sizes_of, whole_of
-from erf.graph.torch_private import OpOverload, declared_arguments
+from erf.graph.torch_private import OpOverload, declared_arguments, traits_of
 
 
 @dataclass(eq=False, repr=False)
@@ -66,10 +66,7 @@ class Operation:
     def __post_init__(self):
         self.image_operands = [operand for operand in self.operands if not operand.value.constant]
         self.constant = not self.image_operands
-
-    @functools.cached_property
-    def name(self) -> str:
-        return self.function.overloadpacket.__name__
+        self.name = traits_of(self.function).name
 
     def __str__(self) -> str:
         return f"{self.name} in {self.module!r}" if self.module else self.name

@@ -26,8 +26,9 @@ __all__ = [
     "Traits",
     "declared_arguments",
     "eager",
+    "evaluated_batch_norm",
     "has_backward_hooks",
-    "has_hooks",
+    "nodes_behind",
     "overload_name",
     "running_module",
     "traits_of",
@@ -76,13 +77,19 @@ def declared_arguments(function: OpOverload) -> dict[str, tuple[int, object]]:
 
 @dataclass(frozen=True)
 class Traits:
-    """What an operation does to the memory of the tensors that it is given.
+    """What torch declares of an operation.
 
+    name : such as "mean", of aten.mean.dim
+    pointwise : whether torch marks it as computing each position by itself
+    tensors : positions of the arguments that may be tensors, or hold some
     written : position of the argument that it writes into; None if it writes into none
     pure : the operation that gives as a new tensor what it writes; None if there is none
     views : whether its results share memory with its first argument
     """
 
+    name: str
+    pointwise: bool
+    tensors: tuple[int, ...]
     written: int | None
     pure: OpOverload | None
     views: bool
@@ -90,19 +97,35 @@ class Traits:
 
 @functools.cache
 def traits_of(function: OpOverload) -> Traits:
-    schema = function._schema
+    schema, name = function._schema, function.overloadpacket.__name__
+    tensors = tuple(i for i, given in enumerate(schema.arguments) if "Tensor" in str(given.type))
+    declared = name, torch.Tag.pointwise in function.tags, tensors
     written = [i for i, given in enumerate(schema.arguments) if given.alias_info and given.alias_info.is_write]
     if not written:
-        return Traits(None, None, any(given.alias_info is not None for given in schema.returns))
-    name = function.overloadpacket.__name__
+        return Traits(*declared, None, None, any(given.alias_info is not None for given in schema.returns))
     packet = getattr(getattr(torch.ops, function.namespace), name.removesuffix("_"), None)
     pure = getattr(packet, overload_name(function), None) if name.endswith("_") and len(written) == 1 else None
-    return Traits(written[0], pure, False)
+    return Traits(*declared, written[0], pure, False)
 
 
-def has_hooks(tensor: torch.Tensor) -> bool:
-    """Whether hooks see or change the gradient of a tensor."""
-    return bool(tensor._backward_hooks)
+def nodes_behind(tensors: list[torch.Tensor]) -> list:
+    """All nodes of autograd's graph that the gradients of some tensors go through."""
+    pending = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    found = dict.fromkeys(pending)
+    while pending:
+        for node, _ in pending.pop().next_functions:
+            if node is not None and node not in found:
+                found[node] = None
+                pending.append(node)
+    return list(found)
+
+
+def evaluated_batch_norm(node) -> tuple | None:
+    """Of the node of a batch norm by running statistics: the strides of its operand, variance, weight and epsilon."""
+    if "BatchNorm" not in node.name() or getattr(node, "_saved_training", True) or node._saved_running_var is None:
+        return None
+    epsilon = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon  # cuDNN's
+    return node._saved_input.stride(), node._saved_running_var, node._saved_weight, epsilon
 
 
 def overload_name(function: OpOverload) -> str:

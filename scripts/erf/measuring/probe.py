@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from erf.errors import InputError, is_out_of_memory
-from erf.graph.torch_private import has_backward_hooks
+from erf.graph.torch_private import has_backward_hooks, nodes_behind
 from erf.measuring.layer import device_and_dtype, layer_output, layer_outputs
 from erf.measuring.plane import described
 from erf.measuring.recorded import (
@@ -31,7 +31,8 @@ from erf.tracing.isolation import LeftAlone
 from erf.tracing.norms import SoundNorms
 from erf.tracing.record import Guarding
 
-# Bytes of activations for which a batch is chosen: of crops, and of whole images, whose batches save less time.
+# Bytes of activations for which a batch is chosen: of crops, and of whole images, whose batches save less time. On the
+# CPU a batch of crops also holds no more than one whole image does.
 AT_ONCE = {"cpu": 2**27, "gpu": 2**30}
 WHOLE_AT_ONCE = {"cpu": 2**25, "gpu": 2**30}
 
@@ -149,6 +150,8 @@ class Probe:
         kind = "cpu" if device == "cpu" else "gpu"
         elements = record.graph.elements if cone is None else cone.elements
         limit = (WHOLE_AT_ONCE if cone is None else AT_ONCE)[kind]
+        if kind == "cpu" and cone is not None:
+            limit = min(limit, record.graph.elements * images.dtype.itemsize)
         return int(np.clip(limit // (1 + elements * images.dtype.itemsize), 1, LARGEST_BATCH))
 
     def cone(self, target: Target) -> Cone | None:
@@ -190,14 +193,11 @@ class Probe:
     def _of_model(self, images: torch.Tensor, targets: list[Target]) -> list[tuple[torch.Tensor, Unit]]:
         source = images.detach().clone().requires_grad_()
         itself = any(one.changes_itself for one in self.records)
-        mode = contextlib.nullcontext()
-        if itself:
-            mode = Guarding(self.guard.before_write)
-        elif any(one.needs_sound_norms for one in self.records):
-            mode = SoundNorms()
         try:
-            with mode:
+            with Guarding(self.guard.before_write) if itself else contextlib.nullcontext():
                 outputs = layer_outputs(self.model, source.clone(), self.layers)
+            if any(one.needs_sound_norms for one in self.records):
+                SoundNorms(nodes_behind(outputs))
             return self._of_pass(images, Pass(source, outputs), targets)
         finally:
             if itself:

@@ -1,6 +1,7 @@
 """What is known of a layer's units after one pass of the model: kept between calls, as long as the model lives."""
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -11,6 +12,7 @@ from torch import nn
 from erf.errors import InputError, is_out_of_memory
 from erf.graph.axes import splits_axis
 from erf.graph.nodes import Graph, Operation
+from erf.graph.torch_private import nodes_behind
 from erf.measuring.layer import device_and_dtype, last_layer, layer_outputs
 from erf.measuring.plane import NoPlane, plane_of
 from erf.measuring.precision import measuring_mode
@@ -184,9 +186,10 @@ def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Rec
         raise NoPlane(f"{error}{_such_as(model, tuple(given.shape[1:]))}") from None
     if guard.random_state != random_state:
         recorder.draws_outside()
+    recorder.look_at(nodes := nodes_behind(outputs))
     records = [_record_of(model, recorder, given, *one, layout) for one in zip(layers, outputs, strict=True)]
     _keep(model, images, layers, layout, records, guard.structure)
-    return records, Pass(source, outputs, recorder.norms)
+    return records, Pass(source, outputs, SoundNorms(nodes))
 
 
 def _keep(model, images, layers, layout, records: list[Record], signature: tuple) -> None:
@@ -306,6 +309,7 @@ def _kept_of(model: nn.Module) -> dict | None:
 
 
 SIMPLE = frozenset({bool, int, float, str, type(None)})
+EMPTY = frozenset({dict, OrderedDict, list, tuple, set})  # which note nothing if they are empty
 
 
 def _structure_of(model: nn.Module) -> tuple:
@@ -315,7 +319,10 @@ def _structure_of(model: nn.Module) -> tuple:
     for module in model.modules():
         found.append(id(module))
         for value in vars(module).values():
-            _note_settings(value, found, met)
+            if type(value) in SIMPLE:  # this loop goes through thousands of values before each measurement
+                found.append(value)
+            elif type(value) not in EMPTY or value:
+                _note_settings(value, found, met)
     return tuple(found)
 
 

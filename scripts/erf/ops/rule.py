@@ -26,7 +26,7 @@ from erf.graph.axes import (
 )
 from erf.graph.nodes import Operand, Operation, as_list, mapped
 from erf.graph.slicing import crop
-from erf.graph.torch_private import declared_arguments
+from erf.graph.torch_private import declared_arguments, traits_of
 
 EVERYTHING = np.array([[-math.inf], [math.inf]])
 
@@ -84,7 +84,7 @@ class Everything:
         operation = self.operation
         if not all(has_samples(operand.value.layout) for operand in operation.image_operands):
             return False
-        if torch.Tag.pointwise in operation.function.tags:
+        if traits_of(operation.function).pointwise:
             return True
         return operation.name in KEEPS_SAMPLES and 0 not in _dimensions(operation)
 

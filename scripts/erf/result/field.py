@@ -79,7 +79,7 @@ class GaussianFit:
     r2: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReceptiveField:
     """Effective receptive field (ERF) of one unit, as `erf.measure` returns it.
 
@@ -401,6 +401,9 @@ class ReceptiveField:
             f"ERF size {self.size:{length_format(self)}} {self.lengths_in}{interval}{share}{clipped}; unit at {unit}"
             f" of {whole} {self.lengths_in}; images: {len(self.run_sizes)}, dead: {self.dead}"
         )
+
+    def __repr__(self) -> str:
+        return f"<ReceptiveField: {self}>"
 
     def plot(self, axes=None):
         """Draw the map with the bound of the ERF and the theoretical receptive field.

@@ -5,6 +5,7 @@ import gc
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
+from operator import is_
 
 import numpy as np
 import torch
@@ -109,6 +110,6 @@ def _alike(container: dict | list | set, content: dict | list | set) -> bool:
         return False
     if type(container) is tuple:
         return True
-    if isinstance(container, dict):
-        return all(a is b and x is y for (a, x), (b, y) in zip(container.items(), content.items(), strict=True))
-    return isinstance(container, set) or all(x is y for x, y in zip(container, content, strict=True))
+    if isinstance(container, dict) and not all(map(is_, container.values(), content.values())):
+        return False
+    return isinstance(container, set) or all(map(is_, container, content))

@@ -5,51 +5,30 @@ behind a transposition.
 """
 
 import torch
-from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
-from erf.graph.torch_private import TorchFunctionMode
+from erf.graph.torch_private import evaluated_batch_norm
 
 
-class SoundNorms(TorchFunctionMode):
-    """While it is entered, batch norms in evaluation mode have their gradient from here.
+class SoundNorms:
+    """Gives the batch norms among nodes of autograd's graph their gradient by its definition, where it may be wrong.
 
-    needed : whether a gradient came back that lies in memory unlike the tensor that went forward
+    needed : whether a gradient has come back that lies in memory unlike the tensor that went forward
     """
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, nodes):
+        """nodes : of a pass whose gradient is still to be taken"""
         self.needed = False
+        for node in nodes:
+            if saved := evaluated_batch_norm(node):
+                self._watch(node, *saved)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.batch_norm:
-            return self._normed(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
+    def _watch(self, node, stride: tuple[int, ...], variance: torch.Tensor, weight, eps: float) -> None:
+        def hook(gradients, given):
+            if given[0] is None or given[0].stride() == stride:
+                return None
+            self.needed = True
+            gain = torch.rsqrt(variance + eps) if weight is None else weight * torch.rsqrt(variance + eps)
+            own = given[0] * gain.view(-1, *[1] * (given[0].dim() - 2))
+            return own.to(given[0].dtype), *gradients[1:]
 
-    def _normed(self, tensor, mean, variance, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-        """As torch.nn.functional.batch_norm, which has these arguments."""
-        if training:
-            return F.batch_norm(tensor, mean, variance, weight, bias, True, momentum, eps)
-        return _Sound.apply(self, tensor, weight, bias, mean, variance, eps)
-
-
-class _Sound(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, norms, tensor, weight, bias, mean, variance, eps):
-        gain = torch.rsqrt(variance + eps)
-        gain = gain if weight is None else gain * weight
-        ctx.norms, ctx.stride = norms, tensor.stride()
-        ctx.save_for_backward(gain)
-        return F.batch_norm(tensor, mean, variance, weight, bias, False, 0, eps)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (gain,) = ctx.saved_tensors
-        if gradient.stride() != ctx.stride:
-            ctx.norms.needed = True
-        back = gradient * gain.view(-1, *[1] * (gradient.dim() - 2))
-        return None, back.to(gradient.dtype), *[None] * 5
-
-
-def is_sound(grad_fn) -> bool:
-    """Whether a gradient is that of a batch norm from here."""
-    return type(grad_fn).__name__ == f"{_Sound.__name__}Backward"
+        node.register_hook(hook)

@@ -19,14 +19,13 @@ from erf.graph.torch_private import (
     READ_NUMBER,
     TRACED_CONVOLUTION,
     DispatchMode,
+    TorchFunctionMode,
     Traits,
-    has_hooks,
     running_module,
     traits_of,
 )
 from erf.ops.table import rule_for
 from erf.tracing.fusion import fused
-from erf.tracing.norms import SoundNorms, is_sound
 
 # Operations that need only the shape of their operand, with the value that they fill in; None: it is an argument.
 FILLED = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1, "full_like": None, "new_full": None}
@@ -63,7 +62,7 @@ class Guarding(DispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-class _Beside(SoundNorms):
+class _Beside(TorchFunctionMode):
     """Sees what the dispatcher does not: values that leave torch, hooks, and `tensor.data`."""
 
     def __init__(self, recorder: "Recorder"):
@@ -71,7 +70,7 @@ class _Beside(SoundNorms):
         self.recorder = recorder
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = super().__torch_function__(function, types, args, kwargs)
+        result = function(*args, **(kwargs or {}))
         if function == GET_DATA:
             self.recorder.follow(ATEN.detach.default, args[:1], {}, result)
         elif function in LEAVING:
@@ -122,15 +121,15 @@ class Recorder(Guarding):
         self._operands: list[Operand] = []
         self.operations: dict[int, list[Operation]] = {}  # by the identity of the output, as they were performed
         self._keep(images, _Known(self.images, images.requires_grad))
-        self.norms = _Beside(self)
+        self._beside = _Beside(self)
 
     def __enter__(self):
-        self.norms.__enter__()
+        self._beside.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error):
         super().__exit__(*error)
-        self.norms.__exit__(*error)
+        self._beside.__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         results = super().__torch_dispatch__(function, types, args, kwargs)
@@ -144,8 +143,6 @@ class Recorder(Guarding):
             Unfollowed if they are others
         """
         final = self._value(output)
-        if output.requires_grad:
-            self._look_at(output)
         if self.problem:
             raise Unfollowed(self.problem)
         if final is None:
@@ -182,6 +179,13 @@ class Recorder(Guarding):
         if value is not None and not value.constant:
             self.problem = self.problem or self.not_croppable
 
+    def look_at(self, nodes: list) -> None:
+        """Take in what of the gradient the operations do not tell, from nodes of autograd's graph."""
+        for node in nodes:
+            if isinstance(node, BackwardCFunction):
+                self.own_gradients = True
+                self.refuse_crop(f"it has a gradient of its own ({type(node).__name__})")
+
     def draws_outside(self) -> None:
         """Random numbers were drawn that are not torch's: each image is to have its own."""
         self.one_by_one = True
@@ -199,16 +203,17 @@ class Recorder(Guarding):
         self._alive[identity] = weakref.ref(tensor, forget)
 
     def _operation(self, function, args: tuple, kwargs: dict) -> Operation:
-        self._operands = []
-        args, kwargs = mapped(args, self._operand), kwargs and mapped(kwargs, self._operand)
-        return Operation(function, args, kwargs, self._names.get(id(running_module()), ""), self._operands)
+        self._operands, args = [], list(args)
+        for position in traits_of(function).tensors:
+            if position < len(args):
+                args[position] = mapped(args[position], self._operand)
+        kwargs = kwargs and mapped(kwargs, self._operand)
+        return Operation(function, tuple(args), kwargs, self._names.get(id(running_module()), ""), self._operands)
 
     def _operand(self, leaf: torch.Tensor) -> Operand | torch.Tensor:
         value = self._value(leaf)
         if value is not None:
             asks = leaf.requires_grad
-            if asks and not value.constant:
-                self._look_at(leaf)
             operand = Operand(value, not asks)
             self._operands.append(operand)
             return operand
@@ -217,15 +222,6 @@ class Recorder(Guarding):
         elif id(leaf) not in self._held and leaf.numel() > 1:
             self.foreign = True
         return leaf
-
-    def _look_at(self, tensor: torch.Tensor) -> None:
-        """Note what of a gradient the operations do not tell."""
-        if isinstance(tensor.grad_fn, BackwardCFunction) and not is_sound(tensor.grad_fn):
-            self.own_gradients = True
-            name = type(tensor.grad_fn).__name__
-            self.refuse_crop(f"it has a gradient of its own ({name})")
-        if has_hooks(tensor):
-            self.refuse_crop("it has hooks on tensors")
 
     def _value(self, tensor: torch.Tensor) -> Value | None:
         known = self._known.get(id(tensor))

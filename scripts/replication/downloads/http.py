@@ -76,9 +76,9 @@ def _attempts(url: str, part: Path) -> bool:
         failures += 1
         if _size(part) >= reached + GAIN:
             failures, reached = 1, _size(part)
+        print(f"{url}: attempt {failures} of {ATTEMPTS} failed: {reason}", file=sys.stderr)
         if failures == ATTEMPTS:
             raise InputError(reason + ("; run again to go on from there" if _size(part) and _validator(part) else ""))
-        print(f"{url}: attempt {failures} of {ATTEMPTS}: {reason}", file=sys.stderr)
         time.sleep(2**failures)
 
 

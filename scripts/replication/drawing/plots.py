@@ -1,6 +1,7 @@
 """One style for all figures, the panels that several of them share, and how a figure is written."""
 
 from pathlib import Path
+from string import ascii_lowercase
 
 import matplotlib as mpl
 import numpy as np
@@ -9,6 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
 from erf.errors import InputError
@@ -29,13 +32,14 @@ COLOURS = {  # of the untrained networks' series, by name, in every figure
     "random + ReLU": _PALETTE[2],
     "random + leaky ReLU": _PALETTE[4],
     "random + GELU": _PALETTE[7],
-    "random + tanh": _PALETTE[0],
+    "random + tanh": "#8b1a1a",
     "random + sigmoid": _PALETTE[9],
 }
 MARKERS = dict(zip(COLOURS, "os^Dvphx", strict=False))  # beside the colours: a print may be grey
 THEORY_LINES = {"uniform": "-", "random": "--"}  # only these: theory has no activation of its own
 SLOPES = {"size": (0.56, 0.5), "ratio": (-0.43, -0.5)}  # against depth: the paper's, and their limit for many layers
-SLOPE_LINES = ((0, (5, 1.5)), (0, (1, 1.5)))
+SLOPE_LINES = {"paper": ("black", (0, (5, 1.5))), "limit": ("0.5", (0, (1, 1.5)))}
+THEORY_TICK = {"marker": "|", "color": "0.2", "markersize": 7, "linestyle": "", "zorder": 4}
 VERDICT_STYLES = {  # colour and marker, since a print may be grey; dark enough for text on white
     "reproduced": ("#00664d", "o"),
     "partly": ("#8a5a00", "D"),
@@ -61,9 +65,18 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.titlesize": "medium",
+            "axes.linewidth": 0.7,
+            "xtick.major.width": 0.7,
+            "ytick.major.width": 0.7,
+            "xtick.minor.width": 0.5,
+            "ytick.minor.width": 0.5,
+            "xtick.major.size": 3,
+            "ytick.major.size": 3,
+            "xtick.minor.size": 1.5,
+            "ytick.minor.size": 1.5,
             "legend.frameon": False,
-            "lines.linewidth": 1.2,
-            "lines.markersize": 4,
+            "lines.linewidth": 1.0,
+            "lines.markersize": 3.5,
             "pdf.fonttype": 42,  # text stays text
         },
     )
@@ -76,6 +89,41 @@ def save(figure: Figure, table: pd.DataFrame, path: Path) -> None:
             figure.savefig(temporary, metadata=metadata)
     with atomic(path.with_suffix(".csv")) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n", encoding="utf-8")
+
+
+def letter(*panels: Axes) -> None:
+    """A bold letter at the upper left corner of each panel, in this order, by which its caption speaks of it."""
+    for name, panel in zip(ascii_lowercase, panels, strict=False):
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        panel.annotate(name, (0, 1), (-4, 4), **place, fontsize="large", fontweight="bold")
+
+
+def beside(index: int, count: int, apart: float) -> float:
+    """How far the `index`-th of `count` series is moved, so that no marker hides another; they lie `apart`."""
+    return apart * (index - (count - 1) / 2)
+
+
+def slope_guides(axes: Axes, quantity: str) -> None:
+    """Named vertical lines at the paper's slope of a quantity, and at its limit for many layers."""
+    for slope, (name, (colour, dashes)) in zip(SLOPES[quantity], SLOPE_LINES.items(), strict=True):
+        axes.axvline(slope, color=colour, linestyle=dashes, linewidth=0.8, zorder=0)
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points"}
+        side = "left" if name == "paper" else "right"  # its slope is the larger one
+        axes.annotate(name, (slope, 1), **place, color=colour, fontsize="small", ha=side, va="bottom")
+
+
+def beside_rows(axes: Axes, heading: str, texts: dict[float, str]) -> None:
+    """A column of numbers at the right of a panel whose rows are at these heights, under a heading that names them."""
+    place = {"textcoords": "offset points", "fontsize": "small"}
+    for height, text in texts.items():
+        axes.annotate(text, (1, height), (5, 0), xycoords=("axes fraction", "data"), va="center", **place)
+    axes.annotate(heading, (1, 1), (5, 2), xycoords="axes fraction", va="bottom", color="0.35", **place)
+
+
+def on_map(label: str, **style) -> tuple[tuple[Patch, Line2D], str]:
+    """Legend entry of a line on a heat map, in the line's own colour on the map's."""
+    ground = Patch(facecolor=mpl.colormaps[MAP_COLOURS](0.0), linewidth=0)
+    return (ground, Line2D([], [], **style)), label
 
 
 def drawn_fields(paths: list[Path], depths: list[int] | None = None) -> list[ReceptiveField]:
@@ -117,10 +165,12 @@ def draw_image(axes: Axes, image: np.ndarray, position: tuple[float, float], **o
     return axes.imshow(image, extent=(-column - 0.5, width - column - 0.5, height - row - 0.5, -row - 0.5), **options)
 
 
-def draw_map(axes: Axes, relative: np.ndarray, position: tuple[float, float], smoothing: float = 0.0) -> AxesImage:
+def draw_map(
+    axes: Axes, relative: np.ndarray, position: tuple[float, float], smoothing: float = 0.0, colour: str = "white"
+) -> AxesImage:
     """Heat map on a scale common to all panels, in pixels from the unit, with the contour that bounds the ERF."""
     shown = draw_image(axes, relative, position, cmap=MAP_COLOURS, vmin=0, vmax=1, interpolation="nearest")
-    draw_contour(axes, relative, position, smoothing, colors="white", linewidths=0.8)
+    draw_contour(axes, relative, position, smoothing, colors=[colour], linewidths=0.8)
     return shown
 
 
@@ -151,20 +201,22 @@ def map_table(relative: np.ndarray, position: tuple[float, float], **labels) -> 
     return pd.DataFrame({**labels, **table})
 
 
-def draw_seeds(axes: Axes, table: pd.DataFrame, x: str, colour, label: str) -> None:
+def draw_seeds(axes: Axes, table: pd.DataFrame, x: str, colour, label: str, marker: str = "o") -> None:
     """Each seed's values as dots, their mean as a line, and from three seeds on its 95 % interval as a band.
 
-    `table` has `x`, seed and value, and in its rows of seed "mean" also low and high. Where it has the column clipped,
-    dots of values that the receptive field or the image cuts off, and which are too small, are hollow.
+    `table` has `x`, seed and value, and in its rows of seed "mean" low and high if it has any. Where it has the column
+    clipped, dots of values that the receptive field or the image cuts off, and which are too small, are hollow.
     """
     runs, mean = table[table["seed"] != "mean"], table[table["seed"] == "mean"].sort_values(x)
-    axes.plot(runs[x], runs["value"], "o", color=colour, markersize=2.5, alpha=0.7)
-    axes.plot(mean[x], mean["value"], "-", color=colour, label=label)
-    if runs.groupby(x).size().min() >= ENOUGH_SEEDS:
+    dots = {"marker": marker, "color": colour, "markersize": 2.5}
+    axes.plot(runs[x], runs["value"], linestyle="", alpha=0.7, **dots)
+    axes.plot(mean[x], mean["value"], "-", color=colour)
+    axes.plot([], [], "-", label=label, **dots)
+    if "low" in mean and runs.groupby(x).size().min() >= ENOUGH_SEEDS:
         axes.fill_between(mean[x], mean["low"], mean["high"], color=colour, alpha=0.15, linewidth=0)
     if "clipped" in runs:
         clipped = runs[runs["clipped"].astype(bool)]
-        draw_hollow(axes, clipped[x], clipped["value"], marker="o", color=colour, markersize=2.5, markeredgewidth=0.7)
+        draw_hollow(axes, clipped[x], clipped["value"], **dots, markeredgewidth=0.7)
 
 
 def draw_hollow(axes: Axes, x: pd.Series, y: pd.Series, **style) -> None:

@@ -1,0 +1,42 @@
+"""What Snakemake's own parser makes of a command line's mistakes is a traceback, before it has read the Snakefile: so
+the profiles run this first. It uses the standard library alone."""
+
+import argparse
+import difflib
+import shlex
+import sys
+from pathlib import Path
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def check(words: list[str]) -> None:
+    """End with one line if --configfile names what is no file of settings."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
+    files = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)[0].configfile
+    for number, path in enumerate(files):
+        if number and not path.endswith(SUFFIXES):
+            right = f"--configfile={files[0]}" if number == 1 else f"--configfile {shlex.join(files[:number])} --"
+            rest = shlex.join(files[number:])
+            sys.exit(f"error: --configfile takes {path!r} for a file of settings, too: write {right} {rest}")
+        if not Path(path).exists():
+            sys.exit(f"error: --configfile: there is no file {shown(path)}{near(path)}")
+
+
+def shown(path: str) -> str:
+    """A word of the command line, in a terminal."""
+    return path if path.isprintable() else repr(path)
+
+
+def near(path: str) -> str:
+    """Which of the project's files may have been meant."""
+    there = {
+        file.stem: file for folder in (Path("config"), Path(path).parent) for file in sorted(folder.glob("*.yaml"))
+    }
+    found = difflib.get_close_matches(Path(path).stem, there, n=1)
+    return f"; did you mean {there[found[0]]}?" if found else ""
+
+
+if __name__ == "__main__":
+    check(sys.argv[1:])
