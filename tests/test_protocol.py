@@ -172,14 +172,16 @@ def test_numbers_of_the_protocol_are_those_of_the_kept_tables(phrase):
 
 
 def test_counted_sizes_and_areas_differ_by_as_little_as_the_protocol_says():
-    assert "the two differ by less than three thousandths" in " ".join(TEXT.split())
+    """On CamVid's maps, and on those of CIFAR-10, which came later."""
+    text, largest = " ".join(TEXT.split()), {"camvid": 0.003, "cifar10": 0.01}
+    assert "the two differ by less than three thousandths" in text and "differ by less than one hundredth" in text
     for path in (ROOT / "figures/reference/short/maps").glob("*.npz"):
         kept = np.load(path)
         position = tuple(kept["position"])
         for name in set(kept) - {"position"}:
             impact = kept[name].astype(float)
             counted = np.sqrt((impact > THRESHOLD * centre_impact(impact, position)).sum())
-            assert counted == pytest.approx(erf_size(impact, position), rel=0.003), path.name
+            assert counted == pytest.approx(erf_size(impact, position), rel=largest[path.name.split("_")[0]]), path.name
 
 
 def test_claims_have_the_runs_that_an_amendment_asks_for():
