@@ -151,6 +151,7 @@ def amended() -> list[str]:
         )
     }
     share = signed["part"].split()[-1]
+    after = POWER.query("claim == 'signed_kernels' and plan == '' and finished > '2026-12-01T02:06:05+00:00'").iloc[0]
     short = ROOT / "figures/reference/short"
     once, again = (pd.read_csv(short / name / "erf.csv") for name in ("first_machine", "."))
     once, again = (t.query("name == 'camvid' and seed == 0 and snapshot != 'best'")["size"] for t in (once, again))
@@ -162,6 +163,8 @@ def amended() -> list[str]:
         f" {signed_planned['power']:.2f} in place of {signed['power']:.2f}",
         f"its size went from {once.iloc[0]:.1f} to {once.iloc[-1]:.1f} pixels, that of the second from"
         f" {again.iloc[0]:.1f} to {again.iloc[-1]:.1f}",
+        f"at a share of {after['part'].split()[-1]} the standard error is {after['standard_error']:.3f} with"
+        f" {measured_power.PLANS['signed_kernels']} runs, which leaves a power of {after['power']:.2f}",
         f"that would happen in {100 * (2 / 3) ** 5:.0f} % of experiments",
     ]
 
