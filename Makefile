@@ -23,6 +23,7 @@
 PYTHON ?= python3
 CONFIG ?= config/quick.yaml
 ACTIVATE = . .venv/bin/activate
+HERE := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 ifdef VERBOSE
 SNAKEMAKE = snakemake --printshellcmds
 PIP = install
@@ -42,6 +43,10 @@ env: .venv/.made
 
 .venv/.made: requirements.lock requirements.hashes
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "error: requirements.lock is for Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.13" % sys.version_info[:2])'
+	$(PYTHON) $(HERE)/workflow/alone.py requirements.lock $(MAKE) --no-print-directory -f $(HERE)/Makefile .venv/.whole
+	touch $@
+
+.venv/.whole: requirements.lock requirements.hashes
 	echo "Installing into .venv what requirements.lock lists: once, some minutes"
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip $(PIP) --no-deps --require-hashes --requirement requirements.hashes

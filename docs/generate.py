@@ -74,7 +74,7 @@ def finding(claim: dict) -> str:
     if not claim["parts"]:
         return f"{heading}: {claim['reason']}."
     parts = "; ".join(part_of(claim, part) for part in claim["parts"])
-    rule = f"Accepted is {claim['accepted']}: {claim['why']}. Against it would count {claim['against']}."
+    rule = f"The rule accepts {claim['accepted']}: {claim['why']}. {capital(claim['against'])} would count against it."
     obstacle = f" {capital(claim['reason'])}." if claim["verdict"] == "not comparable" else ""
     note = f" {claim['note']}" if claim["note"] else ""
     return f"{heading}: {parts}.{obstacle} {rule}{note}"
@@ -164,7 +164,7 @@ def secondary_table() -> str:
             row.append(over_seeds(tuple(ratio), len(before), 3))
         rows.append(row)
     header = ["", "γ", "σ, best snapshot", "size, best snapshot", "size above e⁻²", "size above 4.55 % of the maximum"]
-    return f"Secondary outcomes, after / before, which have no verdict:\n\n{table(header, rows)}"
+    return f"These secondary outcomes, after / before, have no verdict:\n\n{table(header, rows)}"
 
 
 def scores_of(training: str) -> pd.Series:
@@ -293,8 +293,8 @@ def measure_table() -> str:
     return table([*header, "memory, first", "memory, later"], rows)
 
 
-EARLIER = "*From earlier trainings, before docs/protocol.md: a quarter of the width, few epochs, two or three seeds.*"
-GOVERNED = "The table is of the runs that docs/protocol.md governs (stage a), with the seeds that are in so far."
+EARLIER = "*These trainings precede docs/protocol.md, with a quarter of the width, few epochs, two or three seeds.*"
+GOVERNED = "The table has the finished seeds of the runs that docs/protocol.md governs (stage a)."
 SHOWN_WITH = {  # tables that stand below a figure
     "structures": [structure_table],
     "growth": [kept(slope_table)],
@@ -404,8 +404,8 @@ are in `config/claims.yaml`; [protocol.md](protocol.md) says when each was writt
 
 ## How often the intervals hold the truth
 
-Whole experiments were repeated with new networks (`make coverage`). Bold are the intervals that hold the truth less
-often than in 93 of 100 experiments, or more often than in 97.
+Whole experiments were repeated with new networks (`make coverage`). Intervals that hold the truth in fewer than 93 or
+more than 97 of 100 experiments are bold.
 
 {coverage_table()}
 """

@@ -169,7 +169,7 @@ def test_a_folder_without_results_is_named(tmp_path, capsys):
 
 
 POSTERS = [  # numbers in the template's prose: the poster's, the paper's†, definitions and names
-    *("those of 10 and of 40 layers", "lines of slope 0.56 and −0.43", "has 16 residual blocks", "505 × 505 pixels"),
+    *("with 10 and with 40 layers", "lines of slope 0.56 and −0.43", "has 16 residual blocks", "505 × 505 pixels"),
     *("about 30 % faster", "3 × 3", "95 %", "γ = 1", "CIFAR-10", "ResNet-34", "CC BY-NC 4.0", "reviews of 2016"),
 ]
 

@@ -650,6 +650,57 @@ def test_a_key_that_stands_twice_in_a_file_is_refused(tmp_path, text, line):
     assert found == (line and "error: config: " + line.format(path=os.path.relpath(path)))
 
 
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"  # each line holds ten of the line above
+BOMB += "".join(f"{key}: &{key} [{', '.join([f'*{above}'] * 10)}]\n" for above, key in itertools.pairwise("abcdefgh"))
+MERGED_BOMB = BOMB.replace("[1, 1, 1, 1, 1, 1, 1, 1, 1, 1]", "{x: 1}").replace("[", "{<<: [").replace("]", "]}")
+BOMB_OF_CLAIMS = "".join(f"- {line}\n" for line in MERGED_BOMB.splitlines())
+READABLE = {
+    "crlf": "name: mine\r\ntargets: [growth]\r\n",
+    "mark and crlf": "\ufeffname: mine\r\n",
+    "json with tabs": '{"name": "mine",\n\t"targets": ["growth"]}',
+    "merged": "name: mine\nnetworks: {a: &a {runs: 3}, b: {<<: *a, runs: 4}}\n",
+}
+UNREADABLE = {
+    "": "must hold settings (key: value) at its top level, not nothing",
+    "# nothing\n": "must hold settings (key: value) at its top level, not nothing",
+    "- a\n": "must hold settings (key: value) at its top level, not a list",
+    "mine\n": "must hold settings (key: value) at its top level, not 'mine'",
+    "a: 1\n---\nb: 1\n": "is not YAML: see line 2, but found another document",
+    "a:\n\tb: 1\n": "is not YAML: see line 2, found character",
+    "name: mine\t\ntargets:\t[growth]\n": "is not YAML: see line 1, found character",  # though not to the C library
+    "a: 1\n? {b: 1}\n: 1\n": "is not YAML: see line 2, found unhashable key",
+    "a: 1\nb: {<<: 5}\n": "is not YAML: see line 2, expected a mapping or list of mappings for merging",
+    "a: !!python/object/apply:os.system [touch canary]\n": "is not YAML: see line 1, could not determine a constructor",
+    "a: *b\n": "is not YAML: see line 1, found undefined alias",
+    f"a: {'9' * 5000}\n": "is not YAML (Exceeds the limit",
+    "a: x\nb: \x1b[31m\n": r"holds '\x1b', which is no text: see line 2, and save it as text in UTF-8",
+    "a: 1\n".encode("utf-16-le"): r"holds '\x00', which is no text: see line 1, and save it as text in UTF-8",
+    "a: 1\n".encode("utf-16"): "is not in UTF-8 but in UTF-16: save it as UTF-8",
+    "a: é\n".encode("latin-1"): "is not in UTF-8: see line 1, and save it as UTF-8",
+    BOMB: "has more than 100000 values",
+    MERGED_BOMB: "has more than 100000 values",
+    "a: &a {b: *a}\n": "is nested in more than 20 levels",
+    "a: " + "[" * 900 + "]" * 900: "is nested in more than 20 levels",
+}
+
+
+@pytest.mark.parametrize("text", READABLE.values(), ids=READABLE)
+def test_a_file_that_snakemake_can_read_passes(tmp_path, text):
+    (tmp_path / "mine.yaml").write_bytes(text.encode())
+    strict.check_settings(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("text, problem", UNREADABLE.items(), ids=range(len(UNREADABLE)))
+def test_the_program_says_why_a_file_cannot_be_read(tmp_path, monkeypatch, text, problem):
+    """Also where Snakemake names neither file nor line, ends in a traceback, or goes on for ever."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SystemExit) as ended:
+        strict.check_settings(Path("mine.yaml"))
+    assert ended.value.code.startswith(f"error: config: mine.yaml {problem}") and ended.value.code.isprintable()
+    assert not (tmp_path / "canary").exists()
+
+
 def test_numbers_that_the_command_line_nests_are_refused():
     line = line_of(PAPER, changes={"targets": ["growth"], "slopes": {"depths": [["5", "10"]]}})
     assert line.startswith("error: config: slopes.depths.0.0: numbers within a section are text to --config")
@@ -674,6 +725,8 @@ def project_copy(folder: Path, claims: str | bytes | None = None) -> Path:
         ({"accept": {"above": 1, "below": 2}}, "claims.skip.accept: must have at most 1 entry, not 2"),
         ({"figure": "structure"}, "claims.skip.figure: must be one of convolution, gaussian_shape,"),
         ({"of": {"structure": "averagepool"}}, "claims.skip.of.structure: must be one of subsample, dilation,"),
+        ({"statement": False}, "claims.skip.statement: must be text, not false"),  # which YAML makes of a plain no
+        ({"paper": 10}, "claims.skip.paper: must be text, not 10; put it in quotes"),  # and of 012
         ({"digits": "two"}, "claims.skip.digits: must be a whole number, not 'two'"),
         ({"id": ["skip"]}, "claims.{number}.id: must be text, not a list"),
         ({"id": "dilation"}, "claims.{number}.id: 'dilation' is another claim's, too"),
@@ -732,6 +785,11 @@ def test_what_claims_may_call_is_what_the_module_has():
         ("- 5\n", "claims.0: must be a section (key: value), not 5"),
         ("a: 1\n", "claims: must be a list, not a section"),
         ("[" * 5000, "claims: {path} is not YAML"),
+        ("", "claims: must be a list, not nothing"),
+        ("\ufeff- 5\r\n", "claims.0: must be a section (key: value), not 5"),
+        ("- id: a\n\tid: b\n", "claims: {path} is not YAML: see line 2, "),
+        (BOMB_OF_CLAIMS, "claims: {path} has more than 100000 values"),
+        ("- &a {id: *a}\n", "claims: {path} is nested in more than 20 levels"),
     ],
 )
 def test_a_file_of_claims_that_holds_none_is_refused(tmp_path, text, problem):
@@ -912,14 +970,16 @@ def test_snakemake_shows_that_line_for_hundreds(project):
         ('networks: {"relu\\n": {weights: random}}', "error: config: networks.'relu\\n': must be lower-case"),
         ("no: 5\n", "error: config: false: not a setting; keys are text"),
         ("networks:\n", "error: config: networks: must be a section (key: value), not nothing"),
-        ("name: !!python/name:os.system\n", "error: config: name: must be text, not"),
-        ("name: !!python/object/apply:os.system [touch canary]\n", "WorkflowError:"),
-        ("", "WorkflowError:"),
-        ("name:\n\tx: 1\n", "WorkflowError:"),
+        ("name: !!python/name:os.system\n", "error: config: strange.yaml is not YAML: see line 1, could not determine"),
+        (
+            "name: !!python/object/apply:os.system [touch canary]\n",
+            "error: config: strange.yaml is not YAML: see line 1",
+        ),
+        ("", "error: config: strange.yaml must hold settings (key: value) at its top level, not nothing"),
+        ("name:\n\tx: 1\n", "error: config: strange.yaml is not YAML: see line 2, found character"),
     ],
 )
 def test_a_strange_file_is_refused_without_a_traceback(project, text, line):
-    """Snakemake itself says so where it cannot read the file."""
     (project.folder / "strange.yaml").write_text(text)
     result = snakemake(project.folder, "all", "--configfile", "strange.yaml")
     assert result.returncode == 1 and line in result.stderr and "Traceback" not in result.stderr

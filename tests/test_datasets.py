@@ -1,6 +1,8 @@
 """Reading, splitting and augmenting images."""
 
 import pickle
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +83,64 @@ def test_a_damaged_data_file_is_named(small_data, tmp_path):
         load_splits(path, CIFAR10, {"validation": 60})
     with pytest.raises(InputError, match="validation must lie between 1 and 299 images, not 300"):
         load_splits(small_data, CIFAR10, {"validation": 300})
+
+
+def foreign(folder: Path) -> dict[str, Path]:
+    """Files that somebody else may have called cifar10.npz, in folders of their own; one runs code if unpickled."""
+    rng = np.random.default_rng(0)
+    images = {split: rng.integers(256, size=(20, 3, 32, 32), dtype=np.uint8) for split in ("train", "test")}
+    good = {f"{split}_images": array for split, array in images.items()}
+    good |= {f"{split}_labels": np.arange(20, dtype=np.uint8) % 10 for split in images}
+    contents = {
+        "another collection": good,
+        "channels last": {**good, "train_images": images["train"].transpose(0, 2, 3, 1)},
+        "floats": {**good, "train_images": images["train"] / 255},
+        "labels as int64": {**good, "train_labels": good["train_labels"].astype(np.int64)},
+        "fewer labels": {**good, "train_labels": good["train_labels"][:5]},
+        "another number of classes": {**good, "train_labels": good["train_labels"] + 9},
+        "no images": {**good, "train_images": images["train"][:0], "train_labels": good["train_labels"][:0]},
+        "other names": {"x_train": images["train"]},
+        "pickled": {**good, "train_labels": np.array([Canary(folder)] * 20, object)},
+    }
+    paths = {name: folder / name / "cifar10.npz" for name in [*contents, "a bomb", "one array", "a page"]}
+    for path in paths.values():
+        path.parent.mkdir()
+    for name, content in contents.items():
+        np.savez(paths[name], **content)
+    with zipfile.ZipFile(paths["a bomb"], "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name in good:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                for _ in range(300):
+                    file.write(bytes(2**20))
+    with paths["one array"].open("wb") as file:
+        np.save(file, images["train"])
+    paths["a page"].write_bytes(b"<!doctype html>")
+    return paths
+
+
+class Canary:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return Path.touch, (self.folder / "executed",)
+
+
+def test_a_foreign_file_of_the_right_name_is_named_and_never_unpickled(tmp_path):
+    """With the digest that the pipeline always gives; and without it, where it is not a dataset of this form."""
+    paths, passed = foreign(tmp_path), []
+    for name, path in paths.items():
+        for settings in ({"validation": 5, "sha256": "0" * 64}, {"validation": 5}):
+            try:
+                load_splits(path, CIFAR10, settings)
+                passed.append((name, len(settings)))
+            except InputError as error:
+                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+                assert "sha256" not in settings or "delete it and run again" in str(error)
+    assert passed == [("another collection", 1)]
+    assert not (tmp_path / "executed").exists()
 
 
 def test_crops_are_windows_of_the_reflected_image(small_data):

@@ -80,6 +80,18 @@ def test_a_configfile_that_is_none_is_told_before_snakemake_fails(folder, words,
     assert last(typed(folder, *words)) == f"error: {line}"
 
 
+@pytest.mark.parametrize(
+    "content, line",
+    [
+        ("name: mine\n".encode("utf-16"), "is not in UTF-8 but in UTF-16: save it as UTF-8"),
+        (b"a: &a {b: *a}\n", "is nested in more than 20 levels"),
+    ],
+)
+def test_a_configfile_that_cannot_be_read_is_told_before_snakemake_fails(folder, content, line):
+    (folder / "mine.yaml").write_bytes(content)
+    assert last(typed(folder, "--configfile=mine.yaml", "all")) == f"error: config: mine.yaml {line}"
+
+
 def test_with_the_profile_for_slurm_too(folder):
     words = ["--configfile", "config/quick.yaml", "all", "--workflow-profile", "workflow/profiles/slurm"]
     assert last(typed(folder, *words)).endswith("write --configfile=config/quick.yaml all")
@@ -99,7 +111,7 @@ def test_with_the_profile_for_slurm_too(folder):
 def test_a_right_command_line_is_let_through(folder, words, monkeypatch):
     from lib import command_line
 
-    (folder / "tiny.yaml").touch()
+    (folder / "tiny.yaml").write_text("name: tiny\n", encoding="utf-8")
     monkeypatch.chdir(folder)
     command_line.check(words)
 

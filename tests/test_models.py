@@ -1,5 +1,6 @@
 """Any model: factories, weights and images as users give them, and what is said of those that cannot be used."""
 
+import io
 import json
 import os
 import re
@@ -7,7 +8,9 @@ import struct
 import subprocess
 import sys
 import types
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from urllib.error import URLError
 
@@ -437,6 +440,148 @@ def test_transparency_is_left_out_and_palettes_are_looked_up(tmp_path):
     assert torch.allclose(images.read_image(tmp_path / "grey.png", (3, 3), "L"), torch.tensor(50 / 255))
 
 
+def compressed_jpeg(pixels: np.ndarray, **options) -> bytes:
+    with io.BytesIO() as file:
+        Image.fromarray(pixels).save(file, "JPEG", quality=98, **options)
+        return file.getvalue()
+
+
+def png(pixels: np.ndarray, bits: int, kind: int) -> bytes:
+    """A PNG of levels below 2**bits, written chunk by chunk; kind 0 is grey, 2 RGB, 4 grey and alpha, 6 RGBA."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = pixels.shape[:2]
+    if bits < 8:
+        rows = [np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:]).tobytes() for row in pixels]
+    else:
+        rows = [row.astype(f">u{bits // 8}").tobytes() for row in pixels]
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("kind, channels", [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_png_of_any_depth_shows_what_it_holds(tmp_path, bits, kind, channels):
+    if bits < 8 and kind:
+        return  # PNG has these for grey alone
+    top = 2**bits - 1
+    pixels = (
+        np.random.default_rng(bits).integers(0, top + 1, (8, 16, channels)).astype(np.uint16 if bits > 8 else np.uint8)
+    )
+    (tmp_path / "x.png").write_bytes(png(pixels, bits, kind))
+    colours = torch.from_numpy(pixels[..., : 1 if kind in (0, 4) else 3] / top).float().permute(2, 0, 1)
+    shown = images.read_image(tmp_path / "x.png", (8, 16))
+    assert torch.allclose(shown, colours.expand(3, -1, -1), atol=1 / 255 if bits > 8 else 1e-6)
+
+
+def test_cmyk_as_photo_programs_write_it_is_not_inverted(tmp_path):
+    colours = np.zeros((16, 16, 3), np.uint8)
+    colours[...] = (200, 100, 30)
+    picture(tmp_path / "x.jpg", colours, "CMYK")
+    assert b"Adobe" in (tmp_path / "x.jpg").read_bytes()  # with this mark, a byte of 255 is no ink
+    expected = torch.tensor([200, 100, 30]).div(255).view(3, 1, 1).expand(3, 16, 16)
+    assert torch.allclose(images.read_image(tmp_path / "x.jpg", (16, 16)), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_of_several_pictures_the_first_is_taken_and_the_user_told(tmp_path, suffix):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / f"x.{suffix}", save_all=True, append_images=[second], lossless=True)
+    (tmp_path / f"x.{suffix}").rename(tmp_path / "x.png")
+    with pytest.warns(UserWarning, match=r"x\.png: holds several pictures, of which the first is taken"):
+        shown = images.read_image(tmp_path / "x.png", (4, 4))
+    assert torch.equal(shown, torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 4, 4))
+
+
+def test_what_a_photograph_brings_along_is_no_cause_for_a_warning(tmp_path):
+    """A preview behind it, as phones write it; damaged EXIF entries; transparency of a palette; many pixels."""
+    grey = np.full((16, 16, 3), 99, np.uint8)
+    files = {
+        "exif.jpg": compressed_jpeg(grey, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+        "small.png": png(grey[:1, :1], 8, 2),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    preview = Image.new("RGB", (8, 8))
+    Image.fromarray(grey).save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[preview], quality=98)
+    Image.fromarray(grey).quantize(4).save(tmp_path / "palette.png", transparency=bytes([9, 8]))
+    with warnings.catch_warnings(action="error"):
+        shown = images.from_folder(tmp_path, 4, (5, 5), (0, 0, 0), (1, 1, 1), seed=0)
+    assert torch.allclose(shown, torch.tensor(99 / 255), atol=0.01)
+
+
+def test_a_picture_of_many_pixels_is_read_and_one_of_too_many_is_named(tmp_path, monkeypatch):
+    picture(tmp_path / "x.png", np.full((6, 10, 3), 99, np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    with warnings.catch_warnings(action="error"):
+        assert images.read_image(tmp_path / "x.png", (3, 3)).shape == (3, 3, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(InputError, match=r"x\.png: more than 40 pixels: save a smaller copy"):
+        images.read_image(tmp_path / "x.png", (3, 3))
+
+
+def test_hidden_files_and_linked_folders_are_no_images(tmp_path):
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for path in (photos / "a.png", photos / ".thumbnails/a.png", elsewhere / "b.png"):
+        picture(path, np.zeros((4, 4, 3), np.uint8))
+    (photos / "._a.png").write_bytes(b"what macOS leaves on other disks")
+    (photos / "c.png").symlink_to(elsewhere / "b.png")
+    (photos / "gone.png").symlink_to("nowhere.png")
+    (photos / "here.png").symlink_to(".")
+    (photos / "linked").symlink_to(elsewhere)
+    assert [path.name for path in images.image_paths(photos)] == ["a.png", "c.png"]
+    (tmp_path / ".cache").mkdir()
+    photos.rename(tmp_path / ".cache/photos")
+    assert len(images.image_paths(tmp_path / ".cache/photos")) == 2  # the folder itself may be hidden
+
+
+@pytest.mark.parametrize("left", [0.3, 0.9])
+def test_a_photograph_that_is_cut_off_is_named(tmp_path, left):
+    whole = compressed_jpeg(np.random.default_rng(0).integers(255, size=(40, 40, 3), dtype=np.uint8))
+    (tmp_path / "x.jpg").write_bytes(whole[: int(left * len(whole))])
+    with pytest.raises(InputError, match=r"x\.jpg: not an image that can be read \("):
+        images.read_image(tmp_path / "x.jpg", (4, 4))
+
+
+OTHER_KINDS = [
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n",  # which Pillow hands to Ghostscript
+    b"SIMPLE  =                    T",
+    b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    b"\0\0\0\x18ftypheic",
+]
+
+
+@pytest.mark.parametrize("content", OTHER_KINDS)
+def test_a_picture_of_another_kind_is_given_to_no_reader(tmp_path, content):
+    (tmp_path / "x.png").write_bytes(content)
+    kinds = "BMP, GIF, JPEG, PNG, TIFF, WEBP"
+    with pytest.raises(InputError, match=rf"x\.png: not an image that can be read \(its content is none of {kinds}\)$"):
+        images.read_image(tmp_path / "x.png", (4, 4))
+
+
+def test_a_name_that_pretends_to_be_a_line_is_shown_in_one(nets, capsys):
+    (nets / "photos").mkdir()
+    (nets / "photos/a\nall is well\x1b[2J.png").write_bytes(b"")
+    arguments = ["measure", "nets.py:box", "--images", "photos", "--count", "1", "--input-size", "8", "--out", "x.npz"]
+    assert main(arguments) == 1
+    line = r"error: photos/a\nall is well\x1b[2J.png: not an image that can be read (it is empty)"
+    assert capsys.readouterr().err == line + "\n" and not Path("x.npz").exists()
+
+
+def test_a_warning_takes_one_line(nets, capsys):
+    (nets / "photos").mkdir()
+    page = Image.new("RGB", (8, 8))
+    page.save("photos/x.tiff", save_all=True, append_images=[page])
+    command = [sys.executable, "-m", "erf", "measure", "nets.py:box", "--images", "photos", "--count", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    result = subprocess.run([*command, "--input-size", "8"], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0
+    assert result.stderr == "warning: photos/x.tiff: holds several pictures, of which the first is taken\n"
+
+
 def test_images_have_as_many_channels_as_the_mean(tmp_path):
     picture(tmp_path / "x.png", np.full((6, 6, 3), (255, 0, 0), np.uint8))
     settings = model_settings(source=str(tmp_path), images=1, input_size=[3, 3], mean=[0.5], std=[2])
@@ -471,7 +616,7 @@ def test_a_folder_without_enough_pictures_is_named(tmp_path):
     assert message(tmp_path / "x") == f"{tmp_path / 'x'}: no such folder of images"
     assert message(tmp_path).startswith(f"{tmp_path}: no image in it, which are files named .bmp, .jpeg")
     picture(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
-    assert message(tmp_path / "a.png") == f"{tmp_path / 'a.png'}: no such folder of images"
+    assert message(tmp_path / "a.png") == f"{tmp_path / 'a.png'}: a file: give the folder that it is in"
     assert message(tmp_path, 2) == f"{tmp_path}: 2 images are wanted, but there are only 1"
 
 
@@ -653,7 +798,7 @@ def test_the_figure_frames_fields_that_fit_and_marks_what_is_cut_off_or_infinite
     (chart,) = (axes for axes in figure.axes if axes.get_xlabel() == "pixels")
     hollow = [line for line in chart.lines if line.get_markerfacecolor() == "white"]
     assert [line.get_xydata().tolist() for line in hollow] == [[[11, 1]]]
-    assert [(text.get_text(), text.xy[1]) for text in chart.texts] == [("∞", 3)]
+    assert [text.xy[1] for text in chart.texts if text.get_text() == "∞"] == [3]
     (marks,) = (line for line in chart.lines if line.get_marker() == "|" and line.get_color() == "0.2")
     assert marks.get_xydata().tolist() == [[11, 0], [11, 1], [90, 2]]
     assert [label.get_text() for label in chart.get_yticklabels()] == list(table["model"])

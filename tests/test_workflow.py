@@ -114,6 +114,33 @@ def test_make_names_the_versions_of_python_that_the_lock_has(tmp_path, version):
     assert result.returncode and line in result.stderr.splitlines() and not (tmp_path / ".venv").exists()
 
 
+def test_two_calls_of_make_install_the_environment_once(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    for name in ("requirements.lock", "requirements.hashes"):
+        (tmp_path / name).touch()  # nothing to fetch
+    make = ["make", "-C", tmp_path, "-f", ROOT / "Makefile", "env", f"PYTHON={sys.executable}"]
+    with (tmp_path / "requirements.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        both = [subprocess.Popen(make, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        for one in both:
+            assert one.stderr.readline() == "another process is installing what this one needs: waiting for it\n"
+        assert not (tmp_path / ".venv").exists()
+    outputs = [one.communicate(timeout=120)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert sorted("Installing into .venv" in output for output in outputs) == [False, True]
+    again = subprocess.run(make, capture_output=True, text=True)
+    assert again.returncode == 0 and "Installing" not in again.stdout
+
+
+def test_an_environment_of_which_a_part_is_missing_is_not_called_whole(tmp_path):
+    (tmp_path / "requirements.hashes").touch()
+    (tmp_path / "requirements.lock").write_text("no/such/folder\n")
+    make = ["make", "-C", tmp_path, "-f", ROOT / "Makefile", "env", f"PYTHON={sys.executable}"]
+    result = subprocess.run(make, capture_output=True, text=True)
+    assert result.returncode and "no/such/folder" in result.stderr
+    assert not [*(tmp_path / ".venv").glob(".[mw]*")]
+
+
 def test_the_report_is_named_where_it_was_made(finished_project):
     alone = finished_project.snakemake("figures/small/convolution.png", "--forcerun", "figure_convolution")
     assert alone.returncode == 0 and "The figures are in figures/small/\n" in alone.stdout

@@ -25,7 +25,9 @@ RELATIVE, PIXELS = 1e-3, 0.01  # of a number; share of a picture's pixels
 
 def manifest(project: Path = PROJECT) -> list[str]:
     """The files that a check remakes, as seen from the project's folder."""
-    return [entry["file"] for entry in yaml.safe_load((project / "codecheck.yml").read_text("utf-8"))["manifest"]]
+    return [
+        entry["file"] for entry in yaml.safe_load((project / "codecheck.yml").read_text(encoding="utf-8"))["manifest"]
+    ]
 
 
 def steps(cores: str) -> list[list[str]]:
@@ -47,7 +49,8 @@ def remake(folder: Path, cores: str) -> None:
         (folder / name).unlink()
     for step in steps(cores):
         print(f"codecheck: {' '.join(step[1:])}", flush=True)
-        done = subprocess.run(step, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+        environment = {**os.environ, "PYTHONPATH": ""}
+        done = subprocess.run(step, cwd=folder, capture_output=True, encoding="utf-8", env=environment)
         if done.returncode:
             sys.exit(f"{done.stdout}{done.stderr}error: {' '.join(step)} failed")
 
@@ -59,7 +62,7 @@ def verdict(made: Path, kept: Path) -> str:
     if made.read_bytes() == kept.read_bytes():
         return "the same"
     if made.suffix == ".csv":
-        return _tables(pd.read_csv(made), pd.read_csv(kept))
+        return _tables(*(pd.read_csv(path, encoding="utf-8") for path in (made, kept)))
     return _pictures(made, kept)
 
 
@@ -87,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out and args.out.exists():
         sys.exit(f"error: {args.out} is there already: name another folder, or remove it")
-    if subprocess.run(["git", "-C", str(PROJECT), "status", "--porcelain"], capture_output=True, text=True).stdout:
+    status = ["git", "-C", str(PROJECT), "status", "--porcelain"]
+    if subprocess.run(status, capture_output=True, encoding="utf-8").stdout:
         print("codecheck: changes that are not committed are not checked")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "clone"

@@ -9,11 +9,20 @@ __all__ = [
     "did_you_mean",
     "is_damage",
     "is_out_of_memory",
+    "one_line",
 ]
 
 
 class InputError(ValueError):
     """A mistake in what the user gave: a setting, a file, a model. Its message names the thing and the fix."""
+
+
+def one_line(text: str) -> str:
+    """Text as one line for a terminal or a log.
+
+    Names of files and layers may hold line breaks, or what a terminal obeys: these are shown as Python writes them.
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,5 +1,5 @@
-"""What Snakemake's own parser makes of a command line's mistakes is a traceback, before it has read the Snakefile: so
-the profiles run this first. It uses the standard library alone."""
+"""What Snakemake's own parser makes of a command line's mistakes, or of a file of settings that cannot be read, is a
+traceback, before it has read the Snakefile: so the profiles run this first."""
 
 import argparse
 import difflib
@@ -7,11 +7,15 @@ import shlex
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the profiles run this by its path
+
+from lib import strict
+
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def check(words: list[str]) -> None:
-    """End with one line if --configfile names what is no file of settings."""
+    """End with one line if --configfile names what is no file of settings, or one that cannot be read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
     files = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)[0].configfile
@@ -22,6 +26,8 @@ def check(words: list[str]) -> None:
             sys.exit(f"error: --configfile takes {path!r} for a file of settings, too: write {right} {rest}")
         if not Path(path).exists():
             sys.exit(f"error: --configfile: there is no file {shown(path)}{near(path)}")
+        if not Path(path).is_fifo():  # which could be read but once
+            strict.check_settings(Path(path))
 
 
 def shown(path: str) -> str:

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import difflib
 import functools
+import itertools
 import json
 import math
 import os
@@ -27,6 +28,7 @@ import yaml
 DEEPEST, MOST_VALUES, LARGEST = 20, 100_000, 10**15
 LONGEST = 60  # characters of a value or a key that are shown
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one takes a tenth of the time
+NO_TEXT = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what YAML does not allow
 KINDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -91,6 +93,8 @@ def check_file(path: Path, *place: str) -> None:
             json.loads(text)
             return  # JSON with tabs, which Snakemake reads; which keys stand twice there is not told
         refuse(path, place, not_yaml(error))
+    if problem := too_much(root):
+        refuse(path, place, problem)
     check_keys(root, file_name(path), place)
 
 
@@ -103,23 +107,50 @@ def text_of(path: Path, *place: str) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # UTF-32 begins like this, too
         refuse(path, place, "is not in UTF-8 but in UTF-16: save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         refuse(path, place, f"is not in UTF-8: see line {line}, and save it as UTF-8")
+    if strange := NO_TEXT.search(text):
+        line = text.count("\n", 0, strange.start()) + 1
+        refuse(path, place, f"holds {strange[0]!r}, which is no text: see line {line}, and save it as text in UTF-8")
+    return text
 
 
 def not_yaml(error: Exception) -> str:
     """Where in a file of settings the YAML ends, and why."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    line = f": see line {mark.line + 1}" if mark else ""
-    return f"is not YAML{line}" + (f", {brief(problem)[1:-1]}" if line and problem else "")
+    if not mark:
+        return f"is not YAML ({brief(str(error))[1:-1]})"
+    return f"is not YAML: see line {mark.line + 1}" + (f", {brief(problem)[1:-1]}" if problem else "")
 
 
 def refuse(path: Path, place: tuple, problem: str) -> None:
     """End with one line on a file, whose settings lie at `place`."""
     where = f"{dotted(place)}: " if place else ""
     sys.exit(f"error: config: {where}{file_name(path)} {problem}")
+
+
+def too_much(root: yaml.Node | None) -> str:
+    """Why a file would take too long to load, or for ever; empty if it would not.
+
+    A few aliases make millions of values, and a value that holds its own alias has no end.
+    """
+    counts: dict[int, int] = {}  # values in each node and below it
+
+    def count(node: yaml.Node, depth: int) -> int:
+        if depth > DEEPEST:
+            raise OverflowError
+        if id(node) not in counts:
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            pairs = itertools.chain(*inner) if isinstance(node, yaml.MappingNode) else inner
+            counts[id(node)] = 1 + sum(count(each, depth + 1) for each in pairs)
+        return counts[id(node)]
+
+    try:
+        return f"has more than {MOST_VALUES} values" if root and count(root, 0) > MOST_VALUES else ""
+    except OverflowError:
+        return f"is nested in more than {DEEPEST} levels"
 
 
 def check_keys(root: yaml.Node | None, name: str, place: tuple) -> None:
@@ -158,14 +189,31 @@ def read(path: Path) -> dict:
     return yaml.load(text_of(path), LOADER)
 
 
+def check_settings(path: Path) -> None:
+    """A file for --configfile is one that Snakemake can read; what its settings should be is not looked at."""
+    settings = loaded(path, loader=yaml.SafeLoader)  # as Snakemake's: it refuses a tab that the one in C lets through
+    if not isinstance(settings, dict):
+        found = "nothing" if settings is None else brief(settings)
+        refuse(path, (), f"must hold settings (key: value) at its top level, not {found}")
+    check_plain(settings)
+
+
+def loaded(path: Path, *place: str, loader: type = LOADER) -> object:
+    """What a file of settings, which lie at `place`, holds; it need not be settings."""
+    check_file(path, *place)
+    text = text_of(path, *place)
+    try:
+        return yaml.load(text, loader)
+    except Exception as error:  # whatever a tag with the wrong value, or JSON with tabs, brings PyYAML to
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(text)
+        refuse(path, place, not_yaml(error))
+
+
 def read_list(path: Path, key: str) -> list:
     """A YAML file that holds a list."""
-    try:
-        settings = yaml.load(text_of(path, key), LOADER)
-    except Exception as error:  # whatever damaged YAML, or a tag with the wrong value, brings PyYAML to
-        refuse(path, (key,), not_yaml(error))
+    settings = loaded(path, key)
     check_plain(settings, key)
-    check_file(path, key)
     check_schema({"type": "array", "items": {"type": "object"}}, settings, key)
     return settings
 
@@ -292,4 +340,4 @@ def as_number(value: object, wanted: str) -> str:
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
-        check_file(Path(argument))
+        check_settings(Path(argument))

@@ -4,9 +4,10 @@ import contextlib
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 
-from erf.errors import InputError, is_out_of_memory
+from erf.errors import InputError, is_out_of_memory, one_line
 
 OUT_OF_MEMORY = "memory has run out: lower batch_size, width or input_size, or run it on a larger machine"
 
@@ -17,16 +18,16 @@ def exit_status(run: Callable[[], None]) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal or a log that has no σ gets \u03c3
             stream.reconfigure(errors="backslashreplace")
     try:
-        with stoppable():
+        with stoppable(), plain_warnings():
             run()
     except Stopped as stopped:
         with contextlib.suppress(OSError):  # Ctrl-C has also ended whoever reads it
             print(f"error: stopped by {stopped.args[0].name}", file=sys.stderr)
         return 128 + stopped.args[0]
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        print(one_line(f"error: {error.filename or 'writing'}: {error.strerror or error}"), file=sys.stderr)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -34,6 +35,23 @@ def exit_status(run: Callable[[], None]) -> int:
     else:
         return 0
     return 1
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings for the user on one line each, without the place in the code."""
+    before = warnings.formatwarning
+
+    def plain(message, category, *rest, **options) -> str:
+        if category is not UserWarning:
+            return before(message, category, *rest, **options)
+        return one_line(f"warning: {' '.join(str(message).split())}") + "\n"
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 class Stopped(BaseException):
