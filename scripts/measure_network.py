@@ -81,13 +81,16 @@ def run_maps(name: str, settings: dict, depth: int) -> tuple[dict[str, np.ndarra
     maps = {mode: [] for mode in sorted({VARIANTS[variant][0] for variant in settings["variants"]})}
     for start in range(0, runs, at_once):
         chosen = range(start, min(start + at_once, runs))
-        weights, inputs = ([torch_generator(seed, name, depth, kind, run) for run in chosen] for kind in ("w", "x"))
+        weights, others = ([torch_generator(seed, name, depth, kind, run) for run in chosen] for kind in ("w", "x"))
         model = build_stack(
             layers, channels, settings["weights"], settings["activation"], settings["reading"], weights, dtype
         )
-        images = [torch.randn(channels, height, width, generator=g, dtype=torch.float64) for g in inputs]
-        gradient = gradient_of_sum(model, torch.cat(images)[None].to(dtype))  # of one unit for each run
-        gradient = gradient.view(len(chosen), channels, height, width)
+        images = [torch.randn(channels, height, width, generator=g, dtype=torch.float64) for g in others]
+        # Many runs side by side are quickest with their channels apart, a single large one with its channels together.
+        layout = {"memory_format": torch.channels_last if len(chosen) == 1 else torch.contiguous_format}
+        inputs = torch.cat(images)[None].to(dtype)
+        gradient = gradient_of_sum(model.to(**layout), inputs.to(**layout))  # of one unit for each run
+        gradient = gradient.reshape(len(chosen), channels, height, width)
         peaks = gradient.abs().amax((1, 2, 3))
         if dtype == torch.float32 and (peaks[peaks > 0] < SMALLEST).any():
             raise InputError(f"{name}: gradients are too small for float32: set double_depth to at least {depth}")

@@ -45,6 +45,7 @@ COLUMNS += ("condition", "place", "quantity", "value", "low", "high", "theory")
 GROUPS = (1, 2, 5, 10, 20, 50, 100)  # runs over which the gradient is averaged
 FEWEST = 4  # groups, for an interval
 Interval = tuple[float, float, float]  # value, low, high
+Case = tuple[dict, dict[str, np.ndarray]]  # what it is of; and numbers of its runs, each (runs, ...)
 CERTAIN = (math.nan, math.nan)  # the interval of a number that does not vary
 
 
@@ -101,16 +102,18 @@ def gradients(settings: dict, width: int, activation: str) -> np.ndarray:
 # What do maps of random networks show?
 
 
-def means(settings: dict) -> Iterator[dict]:
+def draw_means(settings: dict) -> Iterator[Case]:
     for width, activation in itertools.product(settings["widths"], settings["activations"]):
-        found = gradients(settings, width, activation)
-        live = found[found.any((1, 2, 3))]
-        common = {"activation": activation, "width": width, "dead": len(found) - len(live)}
-        if len(live) < 2:  # nothing can be said of it
-            continue
-        linear = activation == "none"
-        yield from ({**common, **one} for one in rows_of_ratio(live, settings, width, linear))
-        yield from ({**common, **one} for one in rows_of_mean(live))
+        yield {"activation": activation, "width": width}, {"gradient": gradients(settings, width, activation)}
+
+
+def rows_of_means(settings: dict, case: dict, drawn: dict[str, np.ndarray]) -> Iterator[dict]:
+    live = drawn["gradient"][drawn["gradient"].any((1, 2, 3))]
+    if len(live) < 2:  # nothing can be said of it
+        return
+    dead = {"dead": len(drawn["gradient"]) - len(live)}
+    yield from (dead | one for one in rows_of_ratio(live, settings, case["width"], case["activation"] == "none"))
+    yield from (dead | one for one in rows_of_mean(live))
 
 
 def rows_of_ratio(live: np.ndarray, settings: dict, width: int, linear: bool) -> Iterator[dict]:
@@ -171,65 +174,75 @@ def rows_of_mean(live: np.ndarray) -> Iterator[dict]:
 # How far does w >= 0 limit the theory?
 
 
-def signed_kernels(settings: dict) -> Iterator[dict]:
+def draw_signed_kernels(settings: dict) -> Iterator[Case]:
     depth, kernel, drawn = settings["depth"], settings["kernel"], {}
     for width in settings["widths"]:
         streams = stacks(settings, "signed_kernels", width)
         drawn[width] = [draw_weights(depth, kernel, width, "none", own) for own, _ in streams]
     for width, share in itertools.product(settings["widths"], settings["mean_shares"]):
-        expected = {
-            "abs": signed.mean_abs_map(depth, kernel, width, share),
-            "square": signed.mean_square_map(depth, kernel, width, share),
-        }
         runs = drawn[width] if share < 1 else drawn[width][:1]  # uniform weights are the same in each run
         found = [backward(with_mean(weights, share))[0].double() for weights in runs]
-        common = {"activation": "none", "width": width, "dead": 0, "runs": len(found)}
-        for name, function in (("abs", torch.abs), ("square", torch.square)):
-            maps = np.stack([function(gradient).mean(0).numpy() for gradient in found])
-            for quantity, read in READINGS.items():
-                value = of_mean_map(read, maps)
-                yield {**common, **row(name, share, quantity, value, float(read(expected[name])))}
-        negative = signed.negative_share(kernel, width, share)
-        yield {**common, **row("weights", share, "negative share", (negative, *CERTAIN), negative)}
+        maps = {
+            name: np.stack([function(gradient).mean(0).numpy() for gradient in found])
+            for name, function in (("abs", torch.abs), ("square", torch.square))
+        }
+        yield {"activation": "none", "width": width, "place": share, "dead": 0, "runs": len(found)}, maps
+
+
+def rows_of_signed_kernels(settings: dict, case: dict, drawn: dict[str, np.ndarray]) -> Iterator[dict]:
+    stack = (settings["depth"], settings["kernel"], case["width"], case["place"])
+    expected = {"abs": signed.mean_abs_map(*stack), "square": signed.mean_square_map(*stack)}
+    for name, maps in drawn.items():
+        for quantity, read in READINGS.items():
+            yield row(name, case["place"], quantity, of_mean_map(read, maps), float(read(expected[name])))
+    negative = signed.negative_share(*stack[1:])
+    yield row("weights", case["place"], "negative share", (negative, *CERTAIN), negative)
 
 
 # Do the gates depend on the gradients?
 
 
-def gates(settings: dict) -> Iterator[dict]:
+KINDS_OF_GATES = ("own", "coin", "permuted", "another run's")
+OF_LAYERS = ("correlation", "energy at open gates", "open")
+
+
+def draw_gates(settings: dict) -> Iterator[Case]:
     depth, kernel = settings["depth"], settings["kernel"]
     side = 1 + depth * (kernel - 1)
     for width in settings["widths"]:
-        drawn = []  # of each run: weights, gates, the stream of all else
+        stacked = []  # of each run: weights, gates, the stream of all else
         for own, other in stacks(settings, "gates", width):
             weights = draw_weights(depth, kernel, width, "relu", own)
-            drawn.append((weights, forward(weights, torch.randn(1, width, side, side, generator=other))[0], other))
-        maps = {name: [] for name in ("own", "coin", "permuted", "another run's")}
-        found: dict[str, list] = {"correlation": [], "energy at open gates": [], "open": []}
-        for number, (weights, own, other) in enumerate(drawn):
+            stacked.append((weights, forward(weights, torch.randn(1, width, side, side, generator=other))[0], other))
+        drawn = {name: [] for name in (*KINDS_OF_GATES, *OF_LAYERS)}
+        for number, (weights, own, other) in enumerate(stacked):
             gradient, arriving = backward(weights, own)
+            by_layer = np.full((3, depth - 1), math.nan)
             if gradient.any():
-                by_layer = [dependence(gate, there) for gate, there in zip(own, arriving, strict=True)]
-                found["correlation"].append([correlation for correlation, _ in by_layer])
-                found["energy at open gates"].append([excess for _, excess in by_layer])
-                found["open"].append([gate.double().mean().item() for gate in own])
-            passed = {"own": own, "coin": coin_gates(own, other), "permuted": permuted_gates(own, other)}
-            passed["another run's"] = drawn[number - 1][1]
-            for name, chosen in passed.items():
-                maps[name].append(np.abs(backward(weights, chosen)[0].numpy()).mean(0, dtype=float))
-        maps = {name: np.stack(each) for name, each in maps.items()}
-        live = np.all([each.any((1, 2)) for each in maps.values()], 0)
-        common = {"activation": "relu", "width": width, "dead": int((~live).sum())}
-        if live.sum() < 2:
-            continue
-        yield from ({**common, **one} for one in rows_of_layers(found))
-        yield from ({**common, **one} for one in rows_of_maps({k: m[live] for k, m in maps.items()}, "own"))
+                pairs = [dependence(gate, there) for gate, there in zip(own, arriving, strict=True)]
+                by_layer = np.transpose([(*pair, gate.double().mean()) for pair, gate in zip(pairs, own, strict=True)])
+            others = coin_gates(own, other), permuted_gates(own, other), stacked[number - 1][1]
+            maps = [gradient, *(backward(weights, chosen)[0] for chosen in others)]
+            maps = [np.abs(one.numpy()).mean(0, dtype=float) for one in maps]
+            for name, value in zip(drawn, (*maps, *by_layer), strict=True):
+                drawn[name].append(value)
+        yield {"activation": "relu", "width": width}, {name: np.stack(values) for name, values in drawn.items()}
 
 
-def rows_of_layers(found: dict[str, list]) -> Iterator[dict]:
-    """Each layer's numbers, counted from the input, and the mean over layers; `found` has (runs, layers)."""
-    for quantity, values in found.items():
-        by_layer, expected = np.array(values), 0.5 if quantity == "open" else 0.0
+def rows_of_gates(settings: dict, case: dict, drawn: dict[str, np.ndarray]) -> Iterator[dict]:
+    maps = {name: drawn[name] for name in KINDS_OF_GATES}
+    rows = list(rows_of_maps(maps, "own"))
+    if rows:
+        dead = {"dead": rows[0]["dead"]}
+        yield from (dead | one for one in rows_of_layers({name: drawn[name] for name in OF_LAYERS}))
+        yield from rows
+
+
+def rows_of_layers(found: dict[str, np.ndarray]) -> Iterator[dict]:
+    """Each layer's numbers, counted from the input, and the mean over layers; `found` has (runs, layers), NaN for dead
+    runs."""
+    for quantity, by_layer in found.items():
+        expected = 0.5 if quantity == "open" else 0.0
         for layer, column in enumerate(by_layer.T, 1):
             yield row("layer", layer, quantity, mean_interval(column[~np.isnan(column)]), expected)
         known = by_layer[~np.isnan(by_layer).all(1)]
@@ -237,18 +250,24 @@ def rows_of_layers(found: dict[str, list]) -> Iterator[dict]:
 
 
 def rows_of_maps(maps: dict[str, np.ndarray], reference: str) -> Iterator[dict]:
-    """Size and sigma of every kind's mean map, and relative to the reference's, of the same runs."""
+    """Size and sigma of every kind's mean map (runs, H, W), and relative to the reference's, of the same runs. Runs
+    that are dead in one kind are left out; nothing of fewer than two others."""
+    live = np.all([each.any((1, 2)) for each in maps.values()], 0)
+    if live.sum() < 2:
+        return
+    dead, maps = {"dead": int((~live).sum())}, {name: own[live] for name, own in maps.items()}
     for name, own in maps.items():
         for quantity, read in READINGS.items():
-            yield row(name, math.nan, quantity, of_mean_map(read, own), math.nan)
+            yield dead | row(name, math.nan, quantity, of_mean_map(read, own), math.nan)
             if name != reference:
-                yield row(name, math.nan, f"{quantity} ratio", ratio_of_mean_maps(read, own, maps[reference]), 1.0)
+                value = ratio_of_mean_maps(read, own, maps[reference])
+                yield dead | row(name, math.nan, f"{quantity} ratio", value, 1.0)
 
 
 # Do batch norms matter?
 
 
-def batch_norm(settings: dict) -> Iterator[dict]:
+def draw_batch_norm(settings: dict) -> Iterator[Case]:
     depth, kernel, images = settings["depth"], settings["kernel"], settings["images"]
     side = 1 + depth * (kernel - 1)
     for width in settings["widths"]:
@@ -259,12 +278,11 @@ def batch_norm(settings: dict) -> Iterator[dict]:
             for name, seen in (("off", inputs[:1]), ("on", inputs)):
                 gradient, _ = backward(weights, *forward(weights, seen, batch_norm=name == "on"))
                 maps[name].append(np.abs(gradient.numpy()).mean(0, dtype=float))
-        maps = {name: np.stack(each) for name, each in maps.items()}
-        live = np.all([each.any((1, 2)) for each in maps.values()], 0)
-        common = {"activation": "relu", "width": width, "dead": int((~live).sum())}
-        if live.sum() < 2:
-            continue
-        yield from ({**common, **one} for one in rows_of_maps({k: m[live] for k, m in maps.items()}, "off"))
+        yield {"activation": "relu", "width": width}, {name: np.stack(each) for name, each in maps.items()}
+
+
+def rows_of_batch_norm(settings: dict, case: dict, drawn: dict[str, np.ndarray]) -> Iterator[dict]:
+    yield from rows_of_maps(drawn, "off")
 
 
 def row(condition: str, place: float, quantity: str, value: Interval, expected: float) -> dict:
@@ -272,13 +290,19 @@ def row(condition: str, place: float, quantity: str, value: Interval, expected: 
     return {"condition": condition, "place": place, "quantity": quantity, **values, "theory": expected}
 
 
-QUESTIONS = {"means": means, "signed_kernels": signed_kernels, "gates": gates, "batch_norm": batch_norm}
+QUESTIONS = {  # what draws each one's cases, with all that the runs give, and what reads them
+    "means": (draw_means, rows_of_means),
+    "signed_kernels": (draw_signed_kernels, rows_of_signed_kernels),
+    "gates": (draw_gates, rows_of_gates),
+    "batch_norm": (draw_batch_norm, rows_of_batch_norm),
+}
 
 
 def measure_question(question: str, settings: dict) -> pd.DataFrame:
     """One row for each number, `COLUMNS`; lengths in pixels. `theory` is what theory, or independence, predicts."""
     common = {"question": question, **{key: settings[key] for key in ("depth", "kernel", "runs")}}
-    rows = [{**common, **found} for found in QUESTIONS[question](settings)]
+    draw, read = QUESTIONS[question]
+    rows = [{**common, **case, **one} for case, drawn in draw(settings) for one in read(settings, case, drawn)]
     if not rows:
         raise InputError(f"{question}: all stacks are dead in nearly all runs; give them more channels or runs")
     return pd.DataFrame(rows)[list(COLUMNS)]

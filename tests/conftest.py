@@ -235,9 +235,10 @@ def damage(path: Path, rng: np.random.Generator, how: str) -> None:
 
 
 def network_settings(**changes) -> dict:
-    """Settings of an untrained network: the defaults of config.yaml, with random weights and a few changes."""
+    """Settings of an untrained network: the defaults of config.yaml, with random weights and a few changes. In float64,
+    so that theory holds to rounding."""
     defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())["network_defaults"]
-    return {**defaults, "weights": "random", **changes}
+    return {**defaults, "weights": "random", "double_depth": 40, **changes}
 
 
 NETS = '''"""Models of milliseconds."""

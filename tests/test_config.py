@@ -468,6 +468,14 @@ BAD = [
     ("coverage.structures", {"skip": {}, "dropout": {}}, "coverage.structures: one must be plain, and the others not"),
     ("coverage.structures.skip.depths", [15, 20], "coverage.structures: each must have one depth"),
     ("coverage.structures.skip.runs", 20, "coverage.structures: they must not differ in runs"),
+    ("coverage.drifting", {"skip": {}}, "coverage.drifting: 'skip' is not plain"),
+    ("coverage.images.network", "none", "coverage.images.network: 'none' is not in networks"),
+    (
+        "coverage.images.network",
+        "uniform",
+        "coverage.images.network: 'uniform' has no random weights: all images give the same",
+    ),
+    ("coverage.questions.gates.rnus", 5, "coverage.questions.gates.rnus: not a setting; did you mean 'runs'?"),
     ("coverage.experiments", 1, "coverage.experiments: must be at least 3, not 1"),
     ("slopes.samples.depths", [20, 40], "slopes.samples.depths.0: must be a list, not 20"),
     (

@@ -50,8 +50,24 @@ def test_the_truth_has_no_bias_of_first_order():
     assert sums == pytest.approx(jackknife(3 * parts.mean(), 3 * (parts.sum() - parts) / 199))
 
 
+def test_of_many_places_three_are_shown_and_the_mean_gradients_truth_is_theorys():
+    """Gradients of normal numbers have a mean of zero: a cosine is held against it, and not against the pool's."""
+    settings = {"depth": 4, "kernel": 3, "runs": 30, "seed": 0, "widths": [3]}
+    rows = pd.DataFrame(interval_coverage.question_rows("means", settings | {"activations": ["none"]}, 40))
+    rows = rows.set_index(["kind", "case"])
+    cosine = rows.loc["means: cosine"].iloc[0]
+    assert (cosine["truth"], cosine["truth_low"], cosine["truth_high"]) == (0, 0, 0)
+    assert cosine["coverage"] > 0.8 and cosine["experiments"] == 40
+    rings = [case for kind, case in rows.index if kind == "means: ratio" and "distance" in case]
+    assert len(rings) == 3 and "distance 0" in rings[0]
+    means = rows.loc["means: mean"]
+    assert (means["truth"] == [float(case.split()[-1]) ** -0.5 for case in means.index]).all()
+    spread = rows.loc["means: sigma"]
+    assert (spread["truth_low"] < spread["truth"]).all() and (spread["coverage"] > 0.8).all()
+
+
 def tiny(**changes) -> dict:
-    return network_settings(**{"runs": 4, "width": 4, "variants": ["abs"], "thresholds": [], **changes})
+    return network_settings(**{"runs": 4, "width": 4, "variants": ["abs", "square"], "thresholds": [], **changes})
 
 
 def test_the_program_repeats_the_published_measurement(tmp_path):
@@ -59,12 +75,22 @@ def test_the_program_repeats_the_published_measurement(tmp_path):
     structures = {"plain": tiny(depths=[6]), "skip": tiny(depths=[6], structure="skip")}
     told = {"experiments": 5, "networks": networks, "structures": structures}
     told |= {"depths": [10, 4, 8], "shape_depths": [8], "seeds": [2, 3]}
+    told |= {"drifting": {"skewed": tiny(taps=[0.6, 0.3, 0.1])}}
+    told |= {"images": {"network": networks["relu"], "depth": 4, "counts": [3]}}
+    of_questions = {"depth": 4, "kernel": 3, "runs": 4, "seed": 0, "widths": [4]}
+    told |= {"questions": {"means": of_questions | {"activations": ["none", "relu"]}, "gates": of_questions}}
     path = tmp_path / "coverage.csv"
     assert interval_coverage.main(["--settings", settings_file(told), "--out", str(path)]) == 0
     table = pd.read_csv(path).set_index(["kind", "case"])
     kinds = {"size": 6, "mean run size": 6, "slope": 2, "slope per run": 2, "size ratio": 1}
     kinds |= dict.fromkeys(("R2", "box share", "kurtosis", "departure"), 2)
-    assert dict(table.groupby("kind").size()) == kinds | {f"log ratio over {count} seeds": 1 for count in (2, 3)}
+    kinds |= {"drift": 3, "spread": 3, "share_quarter": 2, "share_half": 2, "size of g²": 2, "size over images": 1}
+    kinds |= {f"log ratio over {count} seeds": 1 for count in (2, 3)}
+    asked = table.index.get_level_values("kind").str.contains(": ")
+    assert dict(table[~asked].groupby("kind").size()) == kinds
+    assert {"means: cosine", "means: ratio", "gates: correlation", "gates: sigma ratio"} <= set(
+        table[asked].index.get_level_values("kind")
+    )
     known = table.dropna(subset=["coverage", "truth"])
     assert not set(table.index.difference(known.index).get_level_values("kind")) - {"box share"}  # bounds leave the map
     assert known["coverage"].between(known["coverage_low"], known["coverage_high"]).all()
@@ -74,7 +100,8 @@ def test_the_program_repeats_the_published_measurement(tmp_path):
     fields = []
     for number in range(5):
         measured, _ = measure_network.measure_network(
-            f"random, experiment {number}", networks["random"] | {"depths": [4, 8, 10], "thresholds": [0.0455]}
+            f"random, experiment {number}",
+            networks["random"] | {"depths": [4, 8, 10], "variants": ["abs"], "thresholds": [0.0455]},
         )
         fields.append(measured)
     sizes = np.array([[field.size for field in measured] for measured in fields])
@@ -105,5 +132,6 @@ def test_the_configuration_tells_the_program_all_that_it_needs():
     run = Run(Configuration(read(ROOT / "config/config.yaml")), Place(ROOT, "any"), rules=None, workflow=None)
     told = run.interval_coverage()
     assert told["experiments"] >= 200 and {"runs", "seed", "width"} <= told["networks"]["random"].keys()
-    assert told["networks"]["random"]["double_depth"] == 4 and told["networks"]["random"]["runs"] == 20
-    assert told["structures"]["skip"]["runs"] == 100 and told["structures"]["skip"]["variants"] == ["abs"]
+    assert told["networks"]["random_1_channel"]["double_depth"] == 160 and told["networks"]["random"]["runs"] == 20
+    assert told["structures"]["skip"]["runs"] == 100 and told["structures"]["skip"]["variants"] == ["abs", "square"]
+    assert told["images"]["network"]["activation"] == "relu" and told["questions"]["gates"]["depth"] == 20

@@ -335,6 +335,23 @@ def test_bootstrap_intervals_of_noisy_maps_cover_the_size_without_noise():
     assert 0.88 * repeats <= covered < repeats
 
 
+@pytest.mark.parametrize("reference", ["centre", "maximum"])
+@pytest.mark.parametrize(
+    "shape, position", [((101,), (50,)), ((61, 60), (30, 29.5)), ((61, 61), (2, 58)), ((25,) * 3, (12,) * 3)]
+)
+def test_a_bootstrap_of_the_pixels_that_matter_is_that_of_whole_maps(shape, position, reference):
+    """Means are drawn here one by one, whole."""
+    rng = np.random.default_rng(3)
+    maps = np.stack([theory.gaussian_map(rng.uniform(1, 2), shape, position) for _ in range(6)]) * rng.uniform(
+        0.5, 2, (6, *shape)
+    )
+    found = bootstrap_sizes(maps, position, np.random.default_rng(4), 30, reference)
+    assert math.prod(erf_field._where_sizes_vary(maps, position, THRESHOLD)[0].shape[1:]) < math.prod(shape) / 2
+    weights = np.random.default_rng(4).multinomial(6, np.full(6, 1 / 6), size=30)
+    whole = [erf_size(np.tensordot(one / 6, maps, 1), position, THRESHOLD, reference) for one in weights]
+    assert found == pytest.approx(np.array(whole), rel=1e-12)
+
+
 def test_signed_maps_are_bootstrapped_by_their_magnitude():
     live = theory.uniform_map(10, 3)
     plain, negative = (

@@ -1,14 +1,22 @@
 """docs/protocol.md against the configurations and claims that carry it out, and its power against the t test itself."""
 
 import re
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
 
 from conftest import ROOT
+from erf.size import THRESHOLD, centre_impact, erf_size
 from replication.claims.claims import region_of
+from replication.claims.verdicts import REPRODUCED, Part, Region
+
+sys.path.insert(0, str(ROOT / "figures/reference"))
+
+import power as measured_power
 
 TEXT = (ROOT / "docs/protocol.md").read_text()
 SMALLEST = 1.05  # ratio from which on the ERF has grown
@@ -105,3 +113,85 @@ def test_the_power_of_an_untrained_claim_is_that_of_its_interval(row):
     low, high = (stats.norm.cdf((end - expected) / error) for end in (accepted.low + half, accepted.high - half))
     assert told == pytest.approx(high - low, abs=0.006)
     assert told >= 0.8
+
+
+POWER = pd.read_csv(measured_power.TABLE, keep_default_na=False)
+
+
+def test_the_powers_are_those_of_the_kept_tables():
+    """`python figures/reference/power.py` changes nothing."""
+    made = measured_power.table()
+    kept = POWER[POWER["finished"] == made["finished"].iloc[0]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(made, kept, rtol=1e-6, atol=1e-8)
+
+
+def test_a_measured_power_is_that_of_the_verdicts():
+    """The row of finite_depth_relu in place of which more runs were asked for, against 20,000 experiments."""
+    row = POWER.query("claim == 'finite_depth_relu' and plan == ''").iloc[0]
+    region, half = region_of("", CLAIMS["finite_depth_relu"]["accept"]), stats.norm.ppf(0.975) * row["standard_error"]
+    estimates = np.random.default_rng(0).normal(row["expected"], row["standard_error"], 20_000)
+    hits = [region.verdict(Part("", value, value - half, value + half)) == REPRODUCED for value in estimates]
+    assert np.mean(hits) == pytest.approx(row["power"], abs=0.01)
+    assert measured_power.power(Region(0, 1), 0.5, 10.0) == 0  # the interval is wider than the region
+
+
+def amended() -> list[str]:
+    """What the amendments say in numbers, from the tables that they rest on."""
+    first = POWER[POWER["finished"] == POWER["finished"].min()].set_index(["claim", "plan"])
+    (linear, linear_planned), (relu, relu_planned), (signed, signed_planned) = (
+        (first.loc[(name, "")], first.loc[name].drop("").iloc[0])
+        for name in ("finite_depth_linear", "finite_depth_relu", "signed_kernels")
+    )
+    errors = {
+        name: f"{after['standard_error']:.3f} in place of {before['standard_error']:.3f}"
+        for name, before, after in (
+            ("linear", linear, linear_planned),
+            ("relu", relu, relu_planned),
+            ("signed", signed, signed_planned),
+        )
+    }
+    share = signed["part"].split()[-1]
+    after = POWER.query("claim == 'signed_kernels' and plan == '' and finished > '2026-12-01T02:06:05+00:00'").iloc[0]
+    short = ROOT / "figures/reference/short"
+    once, again = (pd.read_csv(short / name / "erf.csv") for name in ("first_machine", "."))
+    once, again = (t.query("name == 'camvid' and seed == 0 and snapshot != 'best'")["size"] for t in (once, again))
+    return [
+        f"standard error of ReLU's slope {errors['relu']}, and its power {relu_planned['power']:.2f} in place of"
+        f" {relu['power']:.2f}; without an activation it makes it {errors['linear']}, and the power"
+        f" {linear_planned['power']:.2f} in place of {linear['power']:.2f}",
+        f"Its least certain share is {share}, with a standard error of {errors['signed']}, and a power of"
+        f" {signed_planned['power']:.2f} in place of {signed['power']:.2f}",
+        f"its size went from {once.iloc[0]:.1f} to {once.iloc[-1]:.1f} pixels, that of the second from"
+        f" {again.iloc[0]:.1f} to {again.iloc[-1]:.1f}",
+        f"at a share of {after['part'].split()[-1]} the standard error is {after['standard_error']:.3f} with"
+        f" {measured_power.PLANS['signed_kernels']} runs, which leaves a power of {after['power']:.2f}",
+        f"that would happen in {100 * (2 / 3) ** 5:.0f} % of experiments",
+    ]
+
+
+@pytest.mark.parametrize("phrase", amended(), ids=lambda phrase: phrase[:40])
+def test_numbers_of_the_protocol_are_those_of_the_kept_tables(phrase):
+    assert phrase in " ".join(TEXT.split())
+
+
+def test_counted_sizes_and_areas_differ_by_as_little_as_the_protocol_says():
+    """On CamVid's maps, and on those of CIFAR-10, which came later."""
+    text, largest = " ".join(TEXT.split()), {"camvid": 0.003, "cifar10": 0.01}
+    assert "the two differ by less than three thousandths" in text and "differ by less than one hundredth" in text
+    for path in (ROOT / "figures/reference/short/maps").glob("*.npz"):
+        kept = np.load(path)
+        position = tuple(kept["position"])
+        for name in set(kept) - {"position"}:
+            impact = kept[name].astype(float)
+            counted = np.sqrt((impact > THRESHOLD * centre_impact(impact, position)).sum())
+            assert counted == pytest.approx(erf_size(impact, position), rel=largest[path.name.split("_")[0]]), path.name
+
+
+def test_claims_have_the_runs_that_an_amendment_asks_for():
+    networks, questions = (configuration("config")[section] for section in ("networks", "questions"))
+    for name in ("random", "relu"):
+        assert networks[name]["more_runs"] == {
+            "depths": [5, 10, 20, 40],
+            "runs": measured_power.PLANS["finite_depth_relu"],
+        }
+    assert questions["signed_kernels"]["runs"] == measured_power.PLANS["signed_kernels"]

@@ -253,7 +253,7 @@ def check_slopes(configuration: Configuration) -> None:
 def check_coverage(configuration: Configuration) -> None:
     """The repeated experiments are with networks of random weights, at depths that they can have."""
     section = configuration["coverage"]
-    for key in ("networks", "structures"):
+    for key in ("networks", "drifting", "structures"):
         check_names(configuration, f"coverage.{key}", list(section[key]), "networks")
         for name in section[key]:
             settings = configuration.coverage_network(key, name)
@@ -261,12 +261,21 @@ def check_coverage(configuration: Configuration) -> None:
                 stop(f"coverage.{key}", f"{name!r} has no random weights: its runs are all the same")
             if settings["runs"] < 2:
                 stop(f"coverage.{key}", f"{name!r} has one run, and so no interval")
-            check_network(name, {**settings, "depths": section["depths"]} if key == "networks" else settings)
-            if key == "networks" and (settings["structure"] != "plain" or settings["centre_light"]):
+            check_network(name, settings if key == "structures" else {**settings, "depths": section["depths"]})
+            if key != "structures" and (settings["structure"] != "plain" or settings["centre_light"]):
                 stop(f"coverage.{key}", f"{name!r} is not plain")
     for depth in section["shape_depths"]:
         if depth not in section["depths"]:
             stop("coverage.shape_depths", f"{depth} is not among coverage.depths")
+    if section["images"]["network"] not in configuration["networks"]:
+        stop("coverage.images.network", f"{section['images']['network']!r} is not in networks")
+    seen = configuration.network(section["images"]["network"])
+    if seen["weights"] != "random":
+        stop(
+            "coverage.images.network",
+            f"{section['images']['network']!r} has no random weights: all images give the same",
+        )
+    check_network(section["images"]["network"], {**seen, "depths": [section["images"]["depth"]]})
     compared = {name: configuration.coverage_network("structures", name) for name in section["structures"]}
     if sum(settings["structure"] == "plain" for settings in compared.values()) != 1:
         stop("coverage.structures", "one must be plain, and the others not")

@@ -25,8 +25,10 @@ class Configuration:
         return {**self["network_defaults"], **self["networks"][name]}
 
     def coverage_network(self, section: str, name: str) -> dict:
-        """Settings of an untrained network in the repeated experiments; section is "networks" or "structures"."""
-        return {**self.network(name), **self["coverage"][section][name], "thresholds": [], "variants": ["abs"]}
+        """Settings of an untrained network in the repeated experiments; section is "networks", "drifting" or
+        "structures"."""
+        read = {"thresholds": [], "variants": ["abs", "square"]}
+        return {**self.network(name), **self["coverage"][section][name], **read}
 
     def model(self, name: str) -> dict:
         """Settings of a model of any kind."""

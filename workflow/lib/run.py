@@ -149,12 +149,14 @@ class Run:
 
     def interval_coverage(self) -> dict:
         """What the repeated experiments of the intervals' coverage depend on."""
-        section = self.configuration["coverage"]
+        configuration, section = self.configuration, self.configuration["coverage"]
         networks = {
-            key: {name: self.configuration.coverage_network(key, name) for name in section[key]}
-            for key in ("networks", "structures")
+            key: {name: configuration.coverage_network(key, name) for name in section[key]}
+            for key in ("networks", "drifting", "structures")
         }
-        return {**section, **networks}
+        images = {**section["images"], "network": configuration.network(section["images"]["network"])}
+        questions = {name: {**configuration.question(name), **own} for name, own in section["questions"].items()}
+        return {**section, **networks, "images": images, "questions": questions}
 
     def training_state(self, name: str, seed: str) -> str:
         """Where the state of a training lies."""
