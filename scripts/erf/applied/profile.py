@@ -91,7 +91,8 @@ def profile(model: nn.Module, images: torch.Tensor, layers: list[str] | None = N
     ----------
     model : a torch.nn.Module, which is left as it was
     images : (N, C, H, W), floats
-    layers : names of submodules; all without submodules of their own that can be measured, if None
+    layers : names of submodules; all without submodules of their own that can be measured, if None, but for layer norms
+        where channels are summed
     options : as for `erf.measure`
 
     Returns
@@ -114,7 +115,13 @@ def profile(model: nn.Module, images: torch.Tensor, layers: list[str] | None = N
     """
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     if layers is None:
-        alone = {name for name, module in model.named_modules() if not any(module.children())}
+        # A layer norm's channels have a constant sum, which has no gradient to speak of.
+        sums = options.get("channels", "sum") == "sum"
+        alone = {
+            name
+            for name, module in model.named_modules()
+            if not any(module.children()) and not (sums and isinstance(module, nn.LayerNorm))
+        }
         layers = [one.name for one in measurable_layers(model, tuple(images.shape[1:])) if one.name in alone]
     if not layers:
         raise InputError("no layer of the model has units in a plane: give layers=[...]")

@@ -95,6 +95,7 @@ def _draw(field, path: Path) -> None:
 def _in_words(found: dict, field) -> str:
     """The numbers for a reader."""
     measured, interval = field.settings, ""
+    weights = str(measured["model"]["weights"])
     if not math.isnan(found["low"]):
         interval = f" [{found['low']:.1f}, {found['high']:.1f}], a 95 % bootstrap over images"
     theory = f"{found['rf_height']:.0f} x {found['rf_width']:.0f} px, of which the ERF's side is"
@@ -105,6 +106,7 @@ def _in_words(found: dict, field) -> str:
     layer = f"layer {measured['layer']}" if measured["layer"] else "its output"
     rows = {
         "model": f"{measured['model']['factory']}, {layer}, unit {tuple(measured['unit'])}",
+        "weights": {"none": "as the model is built, without trained ones"}.get(weights, weights),
         "looks at": f"pixel ({found['row']:g}, {found['column']:g}) of {found['height']} x {found['width']}",
         "ERF size": f"{found['size']:.1f} px{interval}{', cut off' if found['clipped'] else ''}",
         "diameter": f"{found['diameter']:.1f} px",

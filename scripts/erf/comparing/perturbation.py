@@ -34,6 +34,16 @@ class Perturbation:
     predicted: np.ndarray
     position: tuple[float, float]
 
+    def __str__(self) -> str:
+        """A line a ring, and the distance between measured and predicted shares."""
+        rings = [
+            f"{first:5.0f} to {last:5.0f} px  share {share:6.1%}  predicted {predicted:6.1%}"
+            for first, last, share, predicted in zip(
+                self.edges[:-1], self.edges[1:], self.shares, self.predicted_shares, strict=True
+            )
+        ]
+        return "\n".join([*rings, f"distance {self.distance:.2f}, by chance {self.distance_by_chance:.2f}"])
+
     @property
     def shares(self) -> np.ndarray:
         """The share of each ring in the measured changes; they sum to one."""

@@ -109,8 +109,10 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
         if is_out_of_memory(error):
             raise
         size, reason = " x ".join(map(str, images.shape)), (str(error).strip().splitlines() or [""])[0][:300]
-        batch = ". One image is (1, C, H, W)" if images.dim() == 3 else ""
-        raise InputError(f"the model fails on images of {size}: {type(error).__name__}: {reason}{batch}") from error
+        hint = ". One image is (1, C, H, W)" if images.dim() == 3 else ""
+        if images.dim() == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+            hint = ". Channels come second: images.permute(0, 3, 1, 2)"
+        raise InputError(f"the model fails on images of {size}: {type(error).__name__}: {reason}{hint}") from error
     finally:
         for handle in handles:
             handle.remove()

@@ -176,7 +176,8 @@ def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generat
     """The field of runs (n, *axes), which are cropped to the unit's window: outside of it they are zero."""
     reference = "centre"
     if not where.has_one_middle and runs.any():
-        reference, settings = "maximum", {**settings, "position": "middle of the impact"}
+        reference = "maximum"
+        settings = {**settings, "position": "middle of the impact", "theoretical_middle": list(where.position)}
         where = replace(where, position=_middle_of(np.abs(runs).sum(0), where.window))
     if any(not first <= middle <= last for middle, (first, last) in zip(where.position, where.window, strict=True)):
         runs, where = _in_the_whole(runs, where)  # it looks at a place that is not in its window
@@ -247,6 +248,8 @@ def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
             chunk = torch.from_numpy(np.array(chunk, chunk.dtype.newbyteorder("="), order="C"))
         if not isinstance(chunk, torch.Tensor) or chunk.dim() not in (3, 4, 5) or not len(chunk):
             found = tuple(chunk.shape) if isinstance(chunk, torch.Tensor) else f"a {type(chunk).__name__}"
+            if hasattr(chunk, "getbands"):  # of Pillow
+                others = f"{others}: make them one by torch.stack([to_tensor(image) for image in images])"
             raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found} {others}")
         if not chunk.is_floating_point():
             raise InputError(f"images are {chunk.dtype}: give floats, scaled and normalised as the model expects")

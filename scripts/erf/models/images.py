@@ -39,7 +39,9 @@ def from_folder(
     """
     paths = image_paths(folder)
     if count > len(paths):
-        raise InputError(f"{folder}: {count} images are wanted, but there are only {len(paths)}")
+        raise InputError(
+            f"{folder}: {count} images are wanted, but there are only {len(paths)}: ask for fewer, --count"
+        )
     chosen = torch.randperm(len(paths), generator=torch_generator(seed, "drawn images"))[:count].sort().values
     pixels = torch.stack([read_image(paths[number], size, MODES[len(mean)]) for number in chosen])
     mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))

@@ -113,8 +113,9 @@ def _limits(fields: list[ReceptiveField], axis: int) -> tuple[float, float]:
         impact, centre = np.abs(field.map), field.position[axis]
         (seen,) = np.nonzero((impact >= FLOOR * impact.max()).any(1 - axis))
         first, last = seen[0], seen[-1]
-        if math.isfinite(reach := (field.theoretical_rf[axis] - 1) / 2):
-            first, last = min(first, centre - reach), max(last, centre + reach)
+        if math.isfinite(field.theoretical_rf[axis]):
+            start, end = field.theoretical_ends[axis]
+            first, last = min(first, start), max(last, end)
         room = 0.05 * (last - first) + 1
         side = field.map.shape[axis]
         ends.append((max(first - room, 0) - 0.5 - centre, min(last + room, side - 1) + 0.5 - centre))
@@ -141,9 +142,10 @@ def _draw_field(field: ReceptiveField, axes: Axes, norm: Normalize, blur: float)
         bound = axes.contour(columns, rows, smooth, levels=[level], colors="white", linewidths=1)
         bound.set_path_effects(DARK_EDGE)
     if np.isfinite(field.theoretical_rf).all():
-        high, wide = field.theoretical_rf
+        (top, bottom), (start, end) = field.theoretical_ends
         style = {"fill": False, "color": THEORY, "linewidth": 1, "linestyle": "--"}
-        axes.add_patch(Rectangle((-wide / 2, -high / 2), wide, high, **style))
+        corner = start - 0.5 - column, top - 0.5 - row
+        axes.add_patch(Rectangle(corner, end + 1 - start, bottom + 1 - top, **style))
     axes.plot(0, 0, "k+", markersize=5, markeredgewidth=0.8, path_effects=LIGHT_EDGE)
     return shown
 

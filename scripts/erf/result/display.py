@@ -49,14 +49,14 @@ def draw_field(field: ReceptiveField, axes: Axes | None = None) -> Axes:
 
 def _draw_line(axes: Axes, field: ReceptiveField, relative: np.ndarray, level: float) -> None:
     (spacing,) = field.spacing or (1,)
-    (position,), (length,) = field.position, field.theoretical_rf
+    (position,), ((first, last),) = field.position, field.theoretical_ends
     times, shown = np.arange(len(relative)) * spacing, np.maximum(relative, FLOOR)
     axes.plot(times, shown, color="0.15", linewidth=1)
     if relative.min() < level < relative.max():
         style = {"color": "0.75", "linewidth": 0, "label": _size_label(field)}
         axes.fill_between(times, max(level, FLOOR), shown, where=shown > level, interpolate=True, **style)
     if _has_an_edge_inside(field, (0,)):
-        for end, label in ((position - length / 2, _theory_label(field)), (position + length / 2, None)):
+        for end, label in ((first - 0.5, _theory_label(field)), (last + 0.5, None)):
             axes.axvline(end * spacing, color=THEORY, linewidth=1, linestyle="--", label=label)
     peak = max(float(centre_impact(relative, field.position)), FLOOR)
     axes.plot(position * spacing, peak, "k+", markersize=6, markeredgewidth=0.8, path_effects=LIGHT_EDGE, label="unit")
@@ -120,10 +120,10 @@ def _draw_plane(axes: Axes, field: ReceptiveField, values: np.ndarray, level: fl
         label = _size_label(field) + (" (outline smoothed)" if sigma else "")
         axes.plot([], [], color="white", linewidth=1, path_effects=DARK_EDGE, label=label)
     if _has_an_edge_inside(field, plane):
-        high, wide = (field.theoretical_rf[axis] for axis in plane)
+        (top, bottom), (start, end) = (field.theoretical_ends[axis] for axis in plane)
         style = {"fill": False, "color": THEORY, "linewidth": 1, "linestyle": "--", "label": _theory_label(field)}
-        corner = (column - wide / 2) * right, (row - high / 2) * down
-        axes.add_patch(Rectangle(corner, wide * right, high * down, **style))
+        corner = (start - 0.5) * right, (top - 0.5) * down
+        axes.add_patch(Rectangle(corner, (end + 1 - start) * right, (bottom + 1 - top) * down, **style))
     mark = {"markersize": 6, "markeredgewidth": 0.8, "path_effects": LIGHT_EDGE, "label": "unit"}
     axes.plot(column * right, row * down, "k+", **mark)
     axes.set(xlim=edges[:2], ylim=edges[2:])
@@ -165,9 +165,5 @@ def _theory_label(field: ReceptiveField) -> str:
 
 def _has_an_edge_inside(field: ReceptiveField, axes: tuple[int, ...]) -> bool:
     """Whether the theoretical field is finite along these axes, and does not enclose the whole map along them."""
-    lengths = [field.theoretical_rf[axis] for axis in axes]
-    places = [(field.position[axis], field.map.shape[axis]) for axis in axes]
-    return np.isfinite(lengths).all() and any(
-        centre - length / 2 > -0.5 or centre + length / 2 < side - 0.5
-        for (centre, side), length in zip(places, lengths, strict=True)
-    )
+    ends = [(*field.theoretical_ends[axis], field.map.shape[axis] - 1) for axis in axes]
+    return np.isfinite(ends).all() and any(first > 0 or last < side for first, last, side in ends)

@@ -284,12 +284,21 @@ class ReceptiveField:
         return percentile_interval(self.bootstrap * self._pixel, self.live)
 
     @property
+    def theoretical_ends(self) -> tuple[tuple[float, float], ...]:
+        """First and last pixel of the theoretical receptive field along each axis; they may lie outside of the map.
+
+        Its middle is `position`, but where that is the middle of the impact.
+        """
+        middle = self.settings.get("theoretical_middle", self.position)
+        reach = [(length - 1) / 2 for length in self.theoretical_rf]
+        return tuple((centre - half, centre + half) for centre, half in zip(middle, reach, strict=True))
+
+    @property
     def clipped(self) -> bool:
         """Whether the edge of the theoretical receptive field, or of the image, cuts the ERF off."""
         window = []
-        for centre, length, side in zip(self.position, self.theoretical_rf, self.map.shape, strict=True):
-            first, last = max(centre - (length - 1) / 2, 0), min(centre + (length - 1) / 2, side - 1)
-            window.append(slice(math.ceil(first), math.floor(last) + 1))
+        for (first, last), side in zip(self.theoretical_ends, self.map.shape, strict=True):
+            window.append(slice(math.ceil(max(first, 0)), math.floor(min(last, side - 1)) + 1))
         seen = np.abs(self.map[tuple(window)])
         peak = reference_impact(np.abs(self.map), self.position, self.reference)
         inside = seen > self.threshold * peak
