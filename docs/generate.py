@@ -6,6 +6,7 @@ tables from the kept tables, captions from workflow/report/, which the report us
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,9 +49,19 @@ def kept_claims() -> list[dict]:
 def summary() -> str:
     """How many claims of each kind have each verdict, in sentences; then the empirical ones that are not reproduced."""
     claims = kept_claims()
-    lines = [f"- {line}" for line in counts_in_words(claims)]
+    papers, others = ([one for one in claims if is_papers(one) is whose] for whose in (True, False))
+    lines = [f"- {line}" for line in counts_in_words(papers)]
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(one["verdict"] for one in others).items())
+    lines.append(f"- Of {len(others)} questions that its reviewers asked, or we: {counts}.")
     failed = [f"{claim['statement']} ({ours(claim)})" for claim in claims if claim["verdict"] == "not reproduced"]
     return "\n".join(lines) + (f"\n\nNot reproduced: {'; '.join(failed)}." if failed else "")
+
+
+def is_papers(claim: dict) -> bool:
+    """Whether the paper claims it; else its reviewers asked for it, or this project did."""
+    return (
+        claim["topic"] not in ("asked by the reviewers", "beyond the paper", "fixed point") and claim["paper"] != "none"
+    )
 
 
 def brief(*names: str) -> Callable[[], str]:
@@ -60,12 +71,29 @@ def brief(*names: str) -> Callable[[], str]:
         claims = {claim["id"]: claim for claim in kept_claims()}
         told = []
         for claim in map(claims.get, names):
-            value = ours(claim)
+            told_apart = claim["unit"] == "× before" and claim["parts"]
+            value = "; ".join(part_of(claim, part) for part in claim["parts"]) if told_apart else ours(claim)
             paper = "asked by its reviewers" if claim["paper"] == "asked" else f"the paper: {claim['paper']}"
             told.append(f"- {claim['statement']} ({paper}): *{verdict_of(claim)}*{f', {value}' if value else ''}.")
         return "\n".join(told)
 
     return lines
+
+
+def training_scale() -> str:
+    """Width and epochs of the runs by which the growth during training is judged."""
+    paper, short = (
+        yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8")) for name in ("config", "short")
+    )
+    told = []
+    for dataset in DATASETS:
+        settings = short["training_defaults"][dataset]
+        full = paper["training_defaults"][dataset]["network"]["width"]
+        told.append(
+            f"{DATASETS[dataset].title}: width {settings['network']['width']} of {full}, "
+            f"{settings['recipe']['epochs']} epochs"
+        )
+    return f"{'; '.join(told)}."
 
 
 def finding(claim: dict) -> str:
@@ -365,8 +393,9 @@ GENERATED = {  # by page: what stands between <!-- name --> and <!-- end -->
         "verdicts": summary,
         "own_model": own_model,
         "growth": brief("fraction", "root_growth", "growth_slope"),
+        "scale": training_scale,
         "training": brief("camvid_growth", "camvid_growth_matched", "cifar10_growth", "cifar10_growth_matched"),
-        "reviewers": brief("maps_show_the_spread", "gates_resampled", "signed_kernels", "noise_or_images"),
+        "reviewers": brief("maps_show_the_spread", "gates_resampled", "noise_or_images"),
     },
     "docs/performance.md": {"bench": measure_table},
     "docs/conventions.md": {"sizes": convention_sizes, "scales": convention_scales, "noise": noise_table},

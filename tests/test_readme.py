@@ -64,7 +64,7 @@ def test_a_finding_that_turns_around_turns_its_sentence(monkeypatch):
 
 
 NAMES = [  # digits that are no measurements: names, years, definitions
-    *("CIFAR-10", "ResNet-34", "NIPS 2016", "arXiv 1701.04128", "MD5", "CC BY-NC 4.0", "(2009)", "(2008)", "(2017)"),
+    *("CIFAR-10", "ResNet-34", "NIPS 2016", "arXiv 1701.04128", "MD5", "CC BY-NC 4.0", "2009)", "2008)", "2017)"),
     *(
         "95 %",
         "Python 3.11, 3.12 or 3.13",
@@ -73,7 +73,7 @@ NAMES = [  # digits that are no measurements: names, years, definitions
         "strength from 0 to 1",
         "±0.5",
     ),
-    *("x86-64", "Python 3.14", "arm64", "larger than 1 means", "γ = 1", "float64"),
+    *("x86-64", "Python 3.14", "arm64", "larger than 1 means", "γ = 1", "γ = 0.2", "float64"),
 ]
 
 

@@ -40,7 +40,7 @@ def from_folder(
     paths = image_paths(folder)
     if count > len(paths):
         raise InputError(
-            f"{folder}: {count} images are wanted, but there are only {len(paths)}: ask for fewer, --count"
+            f"{folder}: {count} images are wanted, but there are only {len(paths)}: ask for fewer (--count)"
         )
     chosen = torch.randperm(len(paths), generator=torch_generator(seed, "drawn images"))[:count].sort().values
     pixels = torch.stack([read_image(paths[number], size, MODES[len(mean)]) for number in chosen])

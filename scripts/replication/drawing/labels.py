@@ -25,5 +25,6 @@ def counted(count: int, thing: str) -> str:
 
 def training_title(training: str, dataset: str, seeds: int) -> str:
     """Heading of a training: its dataset, its own name where that differs, and how often it was run."""
-    name = "" if training == dataset else f" ({training})"
+    own = training.removeprefix(f"{dataset}_").replace("_", " ")
+    name = "" if training == dataset else f" ({own})"
     return f"{DATASETS[dataset].title}{name}, {counted(seeds, 'seed')}"
