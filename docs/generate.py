@@ -95,7 +95,8 @@ def figure_sections() -> str:
     """Every kept figure with its caption and its tables, in the report's order."""
     sections = []
     for name, figure in FIGURES.items():
-        kept = [folder / f"{name}.png" for folder in (REFERENCE, REFERENCE / "short", LAPTOP)]
+        folders = (REFERENCE, REFERENCE / "short", REFERENCE / "fixed_point", LAPTOP)
+        kept = [folder / f"{name}.png" for folder in folders]
         path = next((path for path in kept if path.exists()), None)
         if path is None:
             continue

@@ -26,12 +26,16 @@ from replication.trained.tables import read_scores, read_sizes
 COLUMNS = ["id", "statement", "paper", "measured", "low", "high", "verdict", "reason", "command"]
 PROJECT = os.path.relpath(Path(__file__).parent.parent)  # from the working folder, as in the commands of the rules
 NONE = {"trainings": {}, "shown": {}}  # what is told of no configuration
-ELSEWHERE = "snakemake --cores all --configfile=config/laptop.yaml figures/laptop/{figure}.png"  # it has every figure
-if PROJECT != ".":
-    snakefile, configuration = (shlex.quote(f"{PROJECT}/{name}") for name in ("Snakefile", "config/laptop.yaml"))
-    ELSEWHERE = (
-        f"snakemake --cores all --snakefile {snakefile} --configfile={configuration} figures/laptop/{{figure}}.png"
-    )
+OWN = {"fixed_point"}  # figures with a configuration of their own, of the same name; config/laptop.yaml has all others
+
+
+def elsewhere(figure: str) -> str:
+    """The command that makes a figure which is not among the targets."""
+    name = figure if figure in OWN else "laptop"
+    words = ["snakemake", "--cores", "all"]
+    words += [] if PROJECT == "." else ["--snakefile", f"{PROJECT}/Snakefile"]
+    overlay = os.path.normpath(f"{PROJECT}/config/{name}.yaml")
+    return shlex.join([*words, f"--configfile={overlay}", f"figures/{name}/{figure}.png"])
 
 
 def reader(*columns: str) -> Callable[[list[Path]], pd.DataFrame]:
@@ -48,6 +52,10 @@ TABLES = {  # by the argument that names the files: what makes them, and how the
     "reviewers": ("figure_reviewers", reader("question", "condition", "quantity", "value", "theory")),
     "reach": ("figure_reach", reader("network", "steps", "quantity", "value")),
     "units": ("figure_units", reader("varied", "snapshot", "ratio")),
+    "fixed_point": (
+        "figure_fixed_point",
+        reader("panel", "quantity", "early", "late", "shift", "value", "low", "high"),
+    ),
     "sizes": ("measure_snapshots", read_sizes),
     "scores": ("the trainings' tests", read_scores),
 }
@@ -90,8 +98,9 @@ def main(argv: list[str] | None = None) -> None:
     results = Results(given, args.settings["trainings"], shown)
     checked = []
     for claim in read_claims(args.claims):
-        makes = args.settings.get("command", ELSEWHERE) if claim.figure in shown else ELSEWHERE
-        checked.append(finite(check(claim, results)) | {"command": makes.replace("{figure}", claim.figure)})
+        own = args.settings.get("command", "") if claim.figure in shown else ""
+        makes = own.replace("{figure}", claim.figure) or elsewhere(claim.figure)
+        checked.append(finite(check(claim, results)) | {"command": makes})
     write_table(pd.DataFrame(checked)[COLUMNS], args.out)
     with atomic(args.out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(checked, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

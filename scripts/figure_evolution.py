@@ -1,4 +1,4 @@
-"""Figure: the ERF during training. Diameter and sigma at every snapshot, beside the validation score.
+"""Figure: the ERF during training. Diameter and sigma at every snapshot, what the kernels do, and the validation score.
 
 Beside the measured sigma stands the one that follows from the energies of the kernels alone. Where the two part, the
 ERF changes by how channels align or gates open, and not by how far kernels spread.
@@ -8,6 +8,7 @@ Hollow dots are cut off by the receptive field or the image.
 Reads tables of measure_snapshots and of the trainings; takes seconds.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -34,11 +35,15 @@ from replication.drawing.plots import (
 )
 from replication.trained.tables import read_metrics, read_sizes
 
+BRANCHES = "#8b1a1a"
+OF_KERNELS = ["kernel_spread", "branch_share"]
 QUANTITIES = {
     "diameter": ("ERF diameter", AFTER, "o"),
     "sigma_rows": ("vertical σ", VERTICAL, "^"),
     "sigma_columns": ("horizontal σ", HORIZONTAL, "s"),
     "sigma_kernels": ("σ by the kernels alone", "0.35", "D"),
+    "kernel_spread": ("spread of a kernel's energy (1: even)", "0.6", "P"),
+    "branch_share": ("share of the energy through a residual branch", BRANCHES, "v"),
     "score": ("validation score", SCORE, "o"),
 }
 
@@ -51,7 +56,7 @@ def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
     """
     erf = read_sizes(sizes).query("snapshot != 'best'")
     keys = ["training", "dataset", "seed", "epoch"]
-    measured = [name for name in QUANTITIES if name in erf]  # tables of older code have no sigma_kernels
+    measured = [name for name in QUANTITIES if name in erf]  # tables of older code have none of the kernels
     runs = erf.melt([*keys, "clipped"], measured, "quantity", "value")
     scale = erf["diameter"] / erf["size"]  # of which the tables have the interval
     own = erf[keys].assign(quantity="diameter", low=erf["low"] * scale, high=erf["high"] * scale)
@@ -82,14 +87,18 @@ def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
 
 def draw(table: pd.DataFrame):
     names = list(table["training"].unique())
-    size = (max(WIDTH * len(names) / 2, WIDTH / 2), 5.2)
-    figure, axes = plt.subplots(3, len(names), figsize=size, sharex="col", squeeze=False, layout="constrained")
+    rows = 4 if table["quantity"].isin(OF_KERNELS).any() else 3
+    size = (max(WIDTH * len(names) / 2, WIDTH / 2), 1.7 * rows + 0.1)
+    figure, axes = plt.subplots(rows, len(names), figsize=size, sharex="col", squeeze=False, layout="constrained")
     for column, name in enumerate(names):
         here = table[table["training"] == name]
         dataset = here["dataset"].iloc[0]
-        top, middle, bottom = axes[:, column]
+        top, middle, *kernels, bottom = axes[:, column]
         draw_quantities(top, here, ["diameter"])
         draw_quantities(middle, here, ["sigma_rows", "sigma_columns", "sigma_kernels"])
+        for panel in kernels:
+            draw_quantities(panel, here, OF_KERNELS)
+            panel.set(ylabel="kernels and branches", ylim=(0, None))
         draw_quantities(bottom, here, ["score"])
         seeds = here[here["seed"] != "mean"]["seed"].nunique()
         top.set(title=training_title(name, dataset, seeds), ylabel="ERF diameter (pixels)")
@@ -97,7 +106,9 @@ def draw(table: pd.DataFrame):
         bottom.set(ylabel=f"validation {DATASETS[dataset].score_title}", xlabel="epoch", ylim=(0, 1))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     letter(*axes.ravel())
-    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, 1 + len(names)))
+    found = [panel.get_legend_handles_labels() for panel in axes[1:-1, 0]]
+    entries = [[*itertools.chain(*parts)] for parts in zip(*found, strict=True)]
+    figure.legend(*entries, loc="outside lower center", ncols=min(3, 1 + len(names)))
     return figure, table
 
 

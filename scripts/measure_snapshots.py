@@ -18,9 +18,9 @@ from erf.result.field import ReceptiveField, save_fields
 from erf.size import E2
 from erf.system.seeds import seed_for
 from replication.commands.cli import command, write_table
-from replication.statistics.moments import PARTS, rf_radius
+from replication.statistics.moments import PARTS, map_moments, rf_radius
 from replication.trained import command as measuring_command
-from replication.trained.kernels import predicted_sigma
+from replication.trained.kernels import kernel_profile, predicted_sigma
 from replication.trained.snapshots import batch_size, load_network
 
 
@@ -32,7 +32,7 @@ def measure_snapshot(
     rng = np.random.default_rng(seed_for(seed, "bootstrap", path.stem))
     field = measure(model, images, model.layers()[-1], batch_size=batch_size(images), rng=rng)
     told = {"training": settings, "seed": seed, "epoch": epoch, "snapshot": path.stem}
-    field.settings.update(told, sigma_kernels=predicted_sigma(model))
+    field.settings.update(told, sigma_kernels=predicted_sigma(model), **kernel_profile(model))
     return field
 
 
@@ -44,6 +44,7 @@ def table_row(field: ReceptiveField) -> dict:
         "dataset": training["dataset"],
         "residual_scale": training["network"]["residual_scale"],
         "centre_light": training["network"]["centre_light"],
+        "label_shift": training.get("label_shift", 0),
         "seed": field.settings["seed"],
         "snapshot": field.settings["snapshot"],
         "epoch": field.settings["epoch"],
@@ -55,7 +56,8 @@ def table_row(field: ReceptiveField) -> dict:
         "size_e2": field.size_at(E2),
         "sigma_rows": field.sigma[0],
         "sigma_columns": field.sigma[1],
-        "sigma_kernels": field.settings["sigma_kernels"],
+        **{name: field.settings[name] for name in ("sigma_kernels", "kernel_spread", "branch_share")},
+        **drift(field),
         "gaussian_r2": field.fit_gaussian().r2,
         "clipped": field.clipped,
         "extent": extent(field),
@@ -71,6 +73,12 @@ def near_the_unit(field: ReceptiveField) -> dict[str, float]:
     impact, radius = np.abs(field.map), rf_radius(field.theoretical_rf)
     shares = {f"share_{name}": share_within(impact, field.position, part * radius) for name, part in PARTS.items()}
     return {**shares, "radius_half": radius_holding(impact, field.position, 0.5)}
+
+
+def drift(field: ReceptiveField) -> dict[str, float]:
+    """How far the mean of the impact lies below the unit and to its right, pixels."""
+    mean, _ = map_moments(field.map, field.position)
+    return dict(zip(("drift_rows", "drift_columns"), mean.tolist(), strict=True))
 
 
 def extent(field: ReceptiveField) -> float:

@@ -2,7 +2,8 @@
 
 Writes what train_classifier writes, the mean intersection over union beside the accuracy, which is that of pixels; the
 best snapshot has the highest mean IoU on the validation split. Rare classes weigh more in the loss: their weight is
-SegNet's median-frequency weight to the power `class_balance`.
+SegNet's median-frequency weight to the power `class_balance`, of the labels where they lie in the dataset. Labels that
+are shifted (`label_shift`) are so in training, validation and test.
 
 Reads the dataset; takes hours on a processor, and minutes on a GPU.
 """
@@ -29,7 +30,8 @@ def build_trainer(settings: dict, data_path: Path, seed: int, device: torch.devi
     model = ResNetCamVid(**settings["network"], generator=torch_generator(seed, "weights"))
     calibrate_batch_norm(model, calibration_images(train, CAMVID))
     weights = median_frequency_weights(train.labels, CAMVID.task.classes) ** settings["class_balance"]
-    data = ImageData(splits, CAMVID.task, settings["crop"], 0, settings["batch_size"], seed, device)
+    shift = settings.get("label_shift", 0)
+    data = ImageData(splits, CAMVID.task, settings["crop"], 0, settings["batch_size"], seed, device, shift)
     return Trainer(model, data, Recipe(**settings["recipe"]), device, weights)
 
 

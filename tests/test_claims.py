@@ -249,6 +249,22 @@ def good_results() -> Results:
         for snapshot in ("epoch_000", "best")
         for varied, ratio in (("images", 0.97), ("unit", 0.5))
     ]
+    window = {"early": "4-8", "late": "26-30", "runs": 9}
+    tables["fixed_point"] = [
+        *({"panel": "starts", "quantity": "sigma", "start": start, "value": 20.0 * start} for start in (1, 2)),
+        *({**window, "panel": "pull", "quantity": quantity, **around(0.03)} for quantity in ("sigma", "sigma_columns")),
+        {**window, "panel": "fixed point", "quantity": "sigma", "shift": 0, "value": 30.0, "low": 28.0, "high": 33.0},
+        *(
+            {**window, "panel": "displacement", "quantity": quantity, "shift": shift, **around(ratio)}
+            for quantity, shift, ratio in (
+                ("sigma_columns", 64, 1.5),
+                ("sigma_columns", 32, 0.9),
+                ("sigma_rows", 64, 0.9),
+            )
+        ),
+        {**window, "early": "0-0", "panel": "pull", "quantity": "sigma", **around(-0.9)},  # another window
+        {**window, "early": "0-0", "panel": "displacement", "quantity": "sigma_columns", "shift": 64, **around(0.3)},
+    ]
     trainings = {
         name + suffix: {"dataset": name, "network": {"width": 64, "residual_scale": start}, "recipe": {"epochs": 100}}
         for name in ("cifar10", "camvid")
@@ -274,6 +290,7 @@ def around(value: float) -> dict:
     return {"value": value, "low": value - 0.01, "high": value + 0.01}
 
 
+WITHOUT_ENDS = {"low": 0.0, "high": math.inf}
 FAILING = {
     "uniform_coefficients": ("convolution", "panel == 'coefficients'", {"fourier": 0.3}),
     "uniform_sigma": ("networks", "series == 'uniform'", {"sigma_rows": 2.1}),
@@ -323,6 +340,9 @@ FAILING = {
     "batch_norm": ("reviewers", "question == 'batch_norm'", around(0.9)),
     "noise_or_images": ("units", "varied == 'images'", {"ratio": 0.8, "ratio_low": 0.75, "ratio_high": 0.85}),
     "usable_reach": ("reach", "quantity == 'frontier'", {"value": 17.5, "low": 16.5, "high": 18.5}),
+    "fixed_point_pull": ("fixed_point", "panel == 'pull'", around(-0.03)),
+    "fixed_point": ("fixed_point", "panel == 'fixed point'", {"value": 60.0, "low": 50.0, "high": 80.0}),
+    "fixed_point_moves": ("fixed_point", "panel == 'displacement'", around(1.0)),
 }
 ALWAYS_INCOMPARABLE = {"camvid_before", "cifar10_field", "camvid_field", "growth_slope"}
 
@@ -343,9 +363,27 @@ def test_every_claim_can_be_turned():
     assert len(CLAIMS) >= 16
     assert {claim.topic for claim in CLAIMS.values()} == {
         *("theory", "shape", "nonlinearity", "structures", "slopes", "training", "initialisation"),
-        *("asked by the reviewers", "beyond the paper"),
+        *("asked by the reviewers", "beyond the paper", "fixed point"),
     }
     assert {claim.measure for claim in CLAIMS.values()} == set(MEASURES)  # none is left over
+
+
+def test_a_fixed_point_that_may_not_be_there_is_left_open():
+    """Its interval has no ends, and an almost flat line crosses anywhere; where runs part there is none."""
+    results = changed(good_results(), "fixed_point", "panel == 'fixed point'", {"value": 1e40} | WITHOUT_ENDS)
+    found = check(CLAIMS["fixed_point"], results)
+    assert (
+        found["verdict"] == UNDECIDED and "9 runs; the interval has no ends, since the pull may be" in found["reason"]
+    )
+    assert (found["measured"], found["low"], found["high"]) == (9.0, -math.inf, math.inf)
+    moved = changed(good_results(), "fixed_point", "panel == 'displacement'", {"value": 3.0} | WITHOUT_ENDS)
+    assert check(CLAIMS["fixed_point_moves"], moved)["verdict"] == UNDECIDED
+    parting = changed(good_results(), "fixed_point", "panel == 'pull'", around(-0.03))
+    for name in ("fixed_point", "fixed_point_moves"):
+        found = check(CLAIMS[name], parting)
+        assert found["verdict"] == NOT_COMPARABLE and "drives the sizes of different starts apart" in found["reason"]
+    good = check(CLAIMS["fixed_point"], good_results())
+    assert good["measured"] == pytest.approx(math.log2(1.5)) and "σ = 30.0 [28.0, 33.0] px" in good["reason"]
 
 
 @pytest.mark.parametrize("name", FAILING)
@@ -665,9 +703,10 @@ def test_without_results_nothing_is_reproduced(tmp_path):
     table = pd.read_csv(out)
     assert table.columns.tolist() == check_claims.COLUMNS
     assert (table["verdict"] == NOT_RUN).all() and table["measured"].isna().all()
-    assert (
-        table["command"].str.startswith("snakemake --cores all --configfile=config/laptop.yaml figures/laptop/")
-    ).all()
+    for name, claim in zip(table["command"], CLAIMS.values(), strict=True):
+        where = "fixed_point" if claim.figure == "fixed_point" else "laptop"  # whose configuration makes the figure
+        path = f"figures/{where}/{claim.figure}.png"
+        assert name == f"snakemake --cores all --configfile=config/{where}.yaml {path}"
     told = json.loads(out.with_suffix(".json").read_text())
     assert [claim["id"] for claim in told] == table["id"].tolist() == list(CLAIMS)
     assert all(claim["parts"] == [] for claim in told)

@@ -343,6 +343,9 @@ BAD = [
     ),
     ("trainings.camvid.batch_size", 368, "trainings.camvid.batch_size: there are only 367 training images"),
     ("trainings.camvid.crop", [481, 360], "trainings.camvid.crop: the images have only 360 x 480 pixels"),
+    ("trainings.camvid.label_shift", 320, "trainings.camvid.label_shift: no label is left in a crop of 320 columns"),
+    ("trainings.cifar10.label_shift", 8, "trainings.cifar10.label_shift: not a setting here"),
+    ("trainings.camvid.recipe.schedule", "flat", "trainings.camvid.recipe.schedule: must be one of triangle, constant"),
     ("trainings.camvid.images", 335, "trainings.camvid.images: there are only 334 images for"),
     (
         "trainings.cifar10_centre_light.network.centre_light",

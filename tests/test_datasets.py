@@ -162,8 +162,9 @@ def classifier_data(splits: dict, batch_size: int) -> ImageData:
     return ImageData(splits, CIFAR10.task, (32, 32), 4, batch_size, seed=0, device=torch.device("cpu"))
 
 
-def segmenter_data(splits: dict, crop: tuple[int, int]) -> ImageData:
-    return ImageData(splits, CAMVID.task, crop, 0, batch_size=4, seed=0, device=torch.device("cpu"))
+def segmenter_data(splits: dict, crop: tuple[int, int], label_shift: int = 0) -> ImageData:
+    device = torch.device("cpu")
+    return ImageData(splits, CAMVID.task, crop, 0, batch_size=4, seed=0, device=device, label_shift=label_shift)
 
 
 def test_crops_of_label_maps_are_those_of_their_images(small_maps):
@@ -190,6 +191,20 @@ def test_label_maps_are_evaluated_whole(small_maps):
     splits = load_splits(small_maps, CAMVID, {})
     (batch,) = segmenter_data(splits, (24, 40)).evaluation_batches("validation")
     assert batch[0].shape == (4, 3, 48, 64) and torch.equal(batch[1], splits["validation"].labels.long())
+
+
+def test_shifted_labels_lie_to_the_right_of_what_they_name_in_crops_mirrored_or_not(small_maps):
+    """The same crops as without a shift; in the first columns, whose label would lie outside of the crop, void."""
+    splits = load_splits(small_maps, CAMVID, {})
+    plain, moved = segmenter_data(splits, (24, 40)), segmenter_data(splits, (24, 40), label_shift=7)
+    batches = [*zip(plain.training_batches(1), moved.training_batches(1), strict=True)]
+    batches += zip(plain.evaluation_batches("test"), moved.evaluation_batches("test"), strict=True)
+    assert len(batches) == 5
+    for (images, labels), (same, shifted) in batches:
+        assert torch.equal(images, same) and shifted.dtype == torch.int64
+        assert torch.equal(shifted[..., 7:], labels[..., :-7]) and (shifted[..., :7] == CAMVID.task.classes).all()
+    with pytest.raises(InputError, match="label_shift is 40, but a crop has only 40 columns"):
+        segmenter_data(splits, (24, 40), label_shift=40)
 
 
 def test_a_crop_larger_than_the_images(small_maps):

@@ -211,14 +211,19 @@ def test_the_summary_names_its_numbers_as_the_tables_do():
         "snapshot": "best",
         "epoch": 1,
         "images": 1,
-        "sigma_kernels": 4.0,
+        **{"sigma_kernels": 4.0, "kernel_spread": 1.0, "branch_share": 0.5},
     }
     field = field_of(theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22)), (14, 22), settings=settings)
     row, summary = measure_snapshots.table_row(field), field.summary()
     shared = set(row) & set(summary)
     assert shared == set(row) - {"dataset", "residual_scale", "centre_light", "seed", "snapshot", "epoch"} - {
+        "label_shift",
+        "drift_rows",
+        "drift_columns",
         "extent",
         "sigma_kernels",
+        "kernel_spread",
+        "branch_share",
         "share_quarter",
         "share_half",
         "radius_half",

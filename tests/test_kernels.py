@@ -8,7 +8,7 @@ import erf
 from erf import theory
 from erf.models.batch_norm import calibrate_batch_norm
 from erf.system.seeds import torch_generator
-from replication.trained.kernels import energy, kernel_stack, predicted_sigma
+from replication.trained.kernels import energy, kernel_profile, kernel_stack, predicted_sigma, spread
 from replication.training.resnets import ResNetCamVid, ResNetCifar, conv_bn
 
 
@@ -43,10 +43,26 @@ def test_a_kernels_energy_by_hand():
     np.testing.assert_allclose(energy(conv), expected * 2.5, rtol=1e-6)
 
 
+def test_the_spread_of_a_kernel_and_what_branches_carry():
+    """By hand; and in a network of one block, whose branch carries the square of its last batch norm's scale."""
+    middle, corners = np.zeros((3, 3)), np.zeros((3, 3))
+    middle[1, 1], corners[::2, ::2] = 2, 5
+    assert [spread(taps) for taps in (np.full((3, 3), 7), middle, corners)] == pytest.approx([1, 0, 1.5])
+    carried = {}
+    for scale in (0.1, 1.0):
+        model, _ = untrained(ResNetCifar, 1, 64, scale, 32)
+        found = kernel_profile(model)
+        assert found["kernel_spread"] == pytest.approx(1, abs=0.01)
+        carried[scale] = found["branch_share"] / (1 - found["branch_share"])
+        (block,) = (part.branch for part in kernel_stack(model) if isinstance(part, theory.Residual))
+        assert carried[scale] == pytest.approx(block[0].taps.sum() * block[1].taps.sum())
+    assert carried[1.0] == pytest.approx(100 * carried[0.1], rel=1e-4)
+
+
 def test_kernels_without_a_rim_leave_the_unit_and_its_strides():
     model, _ = untrained(ResNetCamVid, [1], 4, 1.0, 32)
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
             module.weight.data[..., [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
-    assert predicted_sigma(model) == 0
+    assert predicted_sigma(model) == kernel_profile(model)["kernel_spread"] == 0
     assert theory.stack_rf(kernel_stack(model)) == (1 + 2 + 2 + 8,) * 2

@@ -105,7 +105,7 @@ def test_every_figure_has_a_caption_and_a_description_of_its_own():
     figures = [path.stem.removeprefix("figure_") for path in (ROOT / "scripts").glob("figure_*.py")]
     found = [replication_report.captioned(texts / f"{figure}.rst") for figure in figures]
     assert all(len(one["alt"]) > 60 and "<p>" in one["caption"] and "alt" not in one["caption"] for one in found)
-    assert len({one["alt"] for one in found}) == len(found) == 18
+    assert len({one["alt"] for one in found}) == len(found) == 19
 
 
 def field_of(impact: np.ndarray, **changes) -> ReceptiveField:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -125,6 +125,12 @@ def test_the_learning_rate_is_a_triangle():
     rises, falls = ([b - a for a, b in itertools.pairwise(part)] for part in (rates[:peak], rates[peak + 1 :]))
     assert max(rises) == pytest.approx(min(rises)) and max(falls) == pytest.approx(min(falls))
     assert 0 < rates[-1] < 0.003
+
+
+def test_a_constant_learning_rate_rises_as_the_triangle_does_and_stays():
+    triangle, constant = small_trainer(), small_trainer(replace(RECIPE, schedule="constant"))
+    rates = [[trainer.learning_rate(step) for step in range(60)] for trainer in (triangle, constant)]
+    assert rates[0][:15] == rates[1][:15] and set(rates[1][15:]) == {0.1}
 
 
 def test_a_near_cue_is_learnt():
@@ -259,6 +265,24 @@ def test_stopped_after_any_epoch_a_training_ends_as_if_undisturbed(undisturbed, 
         assert run.script.main(train(folder, run.data, run.settings)) == 0
         assert_same_results(folder / "out", run.out)
         assert not list((folder / STATE).glob(".*")) or last == 6  # after the last epoch no state is written
+
+
+def test_a_constant_rate_and_shifted_labels_go_on_as_if_undisturbed(tmp_path, small_maps):
+    """And they change what is learnt."""
+    settings = segmenter_settings()
+    changed = {**settings, "recipe": {**settings["recipe"], "schedule": "constant"}, "label_shift": 8}
+    assert train_segmenter.main(train(tmp_path / "whole", small_maps, changed)) == 0
+    trainer = train_segmenter.build_trainer(changed, small_maps, 0, CPU)
+    for row in run_training(trainer, changed, 0, tmp_path / "stopped" / STATE):
+        if row["epoch"] == 3:
+            break
+    assert train_segmenter.main(train(tmp_path / "stopped", small_maps, changed)) == 0
+    assert_same_results(tmp_path / "stopped/out", tmp_path / "whole/out")
+    assert trainer.learning_rate(0) < trainer.learning_rate(9) == trainer.learning_rate(23) == 0.05
+    network = load_network(tmp_path / "whole/out/epoch_006.pt", changed, 0, torch.zeros(2, 3, 48, 64))
+    assert network[1] == 6
+    with pytest.raises(InputError, match="label_shift is 8 there, None here"):
+        load_network(tmp_path / "whole/out/epoch_006.pt", settings, 0, torch.zeros(2, 3, 48, 64))
 
 
 def test_killed_while_the_outputs_are_written_it_starts_from_what_it_has(undisturbed, tmp_path, monkeypatch):

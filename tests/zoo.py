@@ -102,7 +102,7 @@ def difference_errors(model, image, layer, unit, channels, slope: np.ndarray) ->
 
     Four pixels are drawn by their impact, and moved together, each by a weight of its own; two are drawn from the whole
     image, and most often lie outside of the window. All colours of a pixel move alike. NaN if no two steps give the
-    same difference: then the model itself rounds, or jumps.
+    same difference, or if rounding alone makes as much: then the model itself rounds, or jumps.
     """
     generator, impact = np.random.default_rng(0), np.abs(slope).flatten()
     worst: dict[str, float] = {}
@@ -121,12 +121,15 @@ def difference_errors(model, image, layer, unit, channels, slope: np.ndarray) ->
                 difference = (summed(up[reading], channels) - summed(down[reading], channels)).item()
                 expected = image.shape[1] * (weights * slope).sum()
                 error = (difference / (2 * step) - expected) / (image.shape[1] * impact.max())
-                found.setdefault(reading, []).append(error)
+                rounding = np.finfo(float).eps * summed(up[reading].abs(), channels).item()
+                shown = rounding / (2 * step) <= DIFFERENCES * image.shape[1] * impact.max()
+                found.setdefault(reading, []).append(error if shown else np.nan)
             if any(abs(errors[-1]) <= DIFFERENCES for errors in found.values()):
                 break
         for reading, errors in found.items():
-            error, ordered = min(map(abs, errors)), np.sort(errors)
-            settled = error <= DIFFERENCES or len(errors) == 1 or np.diff(ordered).min() <= DIFFERENCES
+            errors = np.sort([error for error in errors if not np.isnan(error)])
+            error = np.abs(errors).min(initial=np.inf)
+            settled = error <= DIFFERENCES or len(errors) == 1 or np.diff(errors).min(initial=np.inf) <= DIFFERENCES
             worst[reading] = float(np.maximum(error if settled else np.nan, worst.get(reading, 0)))
     return worst
 

@@ -1,7 +1,8 @@
 """Hold the tables that are kept here against every claim: claims.json, claims.csv and scorecard.png.
 
-The untrained networks are those of config/untrained.yaml; the trainings are those of config/short.yaml, which
-docs/protocol.md governs. Other units, reach and the paper's initialisation are of laptop/, which no protocol governs.
+The untrained networks are those of config/untrained.yaml; the trainings are those of config/short.yaml and of
+config/fixed_point.yaml, which docs/protocol.md governs. Other units, reach and the paper's initialisation are of
+laptop/, which no protocol governs.
 `python figures/reference/judge.py` takes seconds.
 """
 
@@ -27,10 +28,12 @@ UNTRAINED = ("growth_slopes", "networks", "structures", "convolution", "reviewer
 TABLES = {  # where they lie, by the name that measures call them
     **{{"growth_slopes": "slopes"}.get(name, name): f"{name}.csv" for name in UNTRAINED},
     **{name: f"laptop/{name}.csv" for name in ("initialization", "reach", "units")},
+    "fixed_point": "fixed_point/fixed_point.csv",
     "sizes": "short/erf.csv",
     "scores": "short/test.csv",
 }
-FROM = {"initialization": "laptop", "reach": "laptop", "units": "laptop", "before_after": "short"}
+FROM = {"initialization": "laptop", "reach": "laptop", "units": "laptop"}
+FROM |= {"before_after": "short", "fixed_point": "fixed_point"}
 
 
 def configuration(name: str) -> Configuration:
@@ -49,7 +52,8 @@ def kept_results() -> Results:
     # The paper's initialisation is not among the figures of the untrained networks.
     light = pd.read_csv(HERE / "laptop/networks.csv").query("centre_light > 0")
     tables["networks"] = pd.concat([tables["networks"], light], ignore_index=True)
-    return Results(tables, configuration("short").judged_trainings(), configuration("laptop").networks_shown())
+    shown = configuration("laptop").networks_shown() | configuration("fixed_point").networks_shown()
+    return Results(tables, configuration("short").judged_trainings(), shown)
 
 
 def judged() -> list[dict]:

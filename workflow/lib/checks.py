@@ -206,6 +206,8 @@ def check_training(configuration: Configuration, name: str, dataset: str, settin
         stop(f"{key}.batch_size", f"{left} training images")
     if "crop" in settings and any(side > limit for side, limit in zip(settings["crop"], source["size"], strict=True)):
         stop(f"{key}.crop", f"the images have only {source['size'][0]} x {source['size'][1]} pixels")
+    if settings.get("label_shift", 0) >= settings.get("crop", [0, 1])[1]:
+        stop(f"{key}.label_shift", f"no label is left in a crop of {settings['crop'][1]} columns")
 
 
 def check_reach(key: str, settings: dict) -> None:
@@ -311,6 +313,8 @@ def check_figure(run: Run, figure: str, shown: dict) -> None:
         check_figure_of_networks(configuration, figure, shown["networks"])
     if told.one_of_each:
         check_figure_of_trainings(configuration, figure, shown["trainings"])
+    if figure == "fixed_point":
+        check_figure_of_fixed_point(configuration, shown["trainings"], shown["windows"])
     if figure == "reach":
         check_figure_of_reach(configuration, shown["reach"])
     if figure == "models":
@@ -372,6 +376,38 @@ def check_figure_of_trainings(configuration: Configuration, figure: str, names: 
     for dataset, found in seen.items():
         if trait == "centre_light" and 0 not in found["values"]:
             stop(key, f"one on {dataset} must have a centre_light of 0, to hold the others against")
+
+
+def check_figure_of_fixed_point(configuration: Configuration, names: Sequence[str], windows: Sequence[dict]) -> None:
+    """Its runs are independent, on one dataset, and differ in their start and the shift of their labels alone; there
+    are enough of them, and snapshots where growth is taken."""
+    key, seen, users, first = "figures.fixed_point.trainings", {}, {}, None
+    for name in names:
+        dataset, settings = configuration.dataset_of(name), configuration.training(name)
+        what = settings["network"].pop("residual_scale"), settings.pop("label_shift", 0)
+        for seed in settings.pop("seeds"):
+            if (twin := users.setdefault(seed, name)) != name:
+                stop(key, f"{name!r} and {twin!r} both have the seed {seed}: each run needs one of its own")
+        first = first or (name, dataset, settings)
+        if (dataset, settings) != first[1:]:
+            stop(key, f"{name!r} and {first[0]!r} differ in more than residual_scale, label_shift and seeds")
+        if (twin := seen.setdefault(what, name)) != name:
+            stop(key, f"{name!r} and {twin!r} have the same residual_scale and label_shift")
+    shifts = [shift for _, shift in seen]
+    for shift in sorted({0, *shifts}):
+        if shifts.count(shift) < 2:
+            stop(key, f"labels that are shifted by {shift} pixels need two starts, and have {shifts.count(shift)}")
+    if len(users) < len({*shifts}) + 2:
+        stop(key, f"{len(users)} runs leave nothing to tell their scatter by: give them more seeds")
+    kept = configuration["snapshots"][first[1]]
+    for number, window in enumerate(windows):
+        for part, (begin, end) in window.items():
+            if not any(begin <= epoch <= end for epoch in kept):
+                stop(
+                    f"figures.fixed_point.windows.{number}.{part}", f"no snapshot is of an epoch from {begin} to {end}"
+                )
+        if window["early"][1] >= window["late"][0]:
+            stop(f"figures.fixed_point.windows.{number}", "early must end before late begins")
 
 
 def check_figure_of_reach(configuration: Configuration, names: Sequence[str]) -> None:

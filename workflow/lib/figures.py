@@ -96,6 +96,12 @@ METRICS = every_seed("trainings", "trainings/{name}/seed_{seed}/metrics.csv")
 
 THEORY, UNTRAINED, TRAINED, BEYOND = "Theory", "Untrained networks", "Trained networks", "Beyond the paper"
 PLAIN = ("kernel", "structure", "reading", "centre_light")
+EPOCHS = {  # the first and the last one of a part of training
+    "type": "array",
+    "minItems": 2,
+    "maxItems": 2,
+    "items": {"type": "integer", "minimum": 0, "maximum": 999},
+}
 ONE_DEPTH = ("kernel", "reading", "weights", "width", "depths")
 
 FIGURES = {  # in the report's order
@@ -243,6 +249,25 @@ FIGURES = {  # in the report's order
         shows=("trainings",),
         reads={"sizes": ERF_TABLES},
         one_of_each="residual_scale",
+    ),
+    "fixed_point": Figure(
+        BEYOND,
+        "Where training drives the ERF to",
+        shows=("trainings",),
+        reads={"sizes": ERF_TABLES},
+        options={
+            "windows": {
+                "description": "Parts of training, from which to which the ERF's growth is taken; the first is judged.",
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["early", "late"],
+                    "properties": {"early": EPOCHS, "late": EPOCHS},
+                },
+            }
+        },
     ),
     "units": Figure(
         BEYOND,

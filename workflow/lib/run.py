@@ -22,7 +22,7 @@ from replication.commands.kept import RECORD
 from replication.datasets.table import DATASETS
 
 # Whose tables claims are judged by.
-JUDGED_FIGURES = ("structures", "convolution", "initialization", "reviewers", "reach", "units")
+JUDGED_FIGURES = ("structures", "convolution", "initialization", "reviewers", "reach", "units", "fixed_point")
 
 
 def as_json(settings: object) -> str:

@@ -385,6 +385,58 @@ def noise_ratios(results: Results) -> list[Part]:
     return parts
 
 
+def judged_rows(results: Results, panel: str, quantity: str) -> pd.DataFrame:
+    """Rows of the analysis of fixed points, of the window that is judged: the table's first one."""
+    table = results["fixed_point"]
+    first = table.dropna(subset=["early", "late"]).head(1)
+    rows = table.merge(first[["early", "late"]], on=["early", "late"])
+    return rows.query("panel == @panel and quantity == @quantity")
+
+
+def pulls(results: Results) -> list[Part]:
+    """By how many per cent the distance of log σ from the fixed point shrinks per epoch."""
+    rows = judged_rows(results, "pull", "sigma").itertuples()
+    return [Part(counted(int(row.runs), "run"), *100 * np.array([row.value, row.low, row.high])) for row in rows]
+
+
+ENDLESS = "the interval has no ends, since the pull may be zero"
+FARTHEST = 9.0  # from where the estimate of a crossing is printed no farther: an almost flat line crosses anywhere
+
+
+def crossing_part(label: str, quantity: str, results: Results, values: np.ndarray) -> Part:
+    """Part for a crossing of lines; without a value where training drives runs apart."""
+    if (judged_rows(results, "pull", quantity)["high"] < 0).all():
+        return Part(label, np.nan, absent="training drives the sizes of different starts apart")
+    if not np.isfinite(values).all():
+        return Part(f"{label}; {ENDLESS}", float(np.clip(values[0], -FARTHEST, FARTHEST)), -np.inf, np.inf)
+    return Part(label, *values)
+
+
+def fixed_points(results: Results) -> list[Part]:
+    """Where the fixed point of σ lies, on a logarithmic scale from the smallest start before training, 0, to the
+    largest, 1."""
+    starts = np.log(results["fixed_point"].query("panel == 'starts' and quantity == 'sigma'")["value"])
+    parts = []
+    for row in judged_rows(results, "fixed point", "sigma").itertuples():
+        with np.errstate(divide="ignore"):
+            values = (np.log([row.value, row.low, row.high]) - starts.min()) / (starts.max() - starts.min())
+        label = f"{counted(int(row.runs), 'run')}"
+        if np.isfinite(row.high):
+            label += f", σ = {with_interval(row.value, row.low, row.high)} px"
+        parts.append(crossing_part(label, "sigma", results, values))
+    return parts
+
+
+def displacements(results: Results) -> list[Part]:
+    """The fixed point of σ along the shift of the labels, for the largest shift, over the one of labels in place."""
+    rows = judged_rows(results, "displacement", "sigma_columns")
+    return [
+        crossing_part(f"labels {row.shift:g} px to the right", "sigma_columns", results, np.array(values))
+        for row in rows[rows["shift"] == rows["shift"].max()].itertuples()
+        for values in [(row.value, row.low, row.high)]
+    ]
+
+
 # Why a measurement cannot be held against the paper's value; "" where it can.
 
 
@@ -454,6 +506,9 @@ MEASURES = {
         answers_beside_theory,
         frontiers,
         noise_ratios,
+        pulls,
+        fixed_points,
+        displacements,
     )
 }
 OBSTACLES = {

@@ -41,6 +41,26 @@ def kernel_stack(model: nn.Module, gates: float = 0.5) -> list[theory.Layer | th
     return layers
 
 
+def spread(taps: np.ndarray) -> float:
+    """Variance of a kernel's energy (k, k) about its middle tap, over that of a kernel whose energy is the same on all
+    taps: 1 for such a kernel, 0 for one with its middle alone, 1.5 for a 3 x 3 one with its corners alone."""
+    away = (np.arange(len(taps)) - (len(taps) - 1) / 2) ** 2
+    return float((taps.sum(1) @ away + taps.sum(0) @ away) / (2 * taps.sum() * away.mean()))
+
+
+def kernel_profile(model: nn.Module, gates: float = 0.5) -> dict[str, float]:
+    """The two things that `predicted_sigma` grows by, as means: `kernel_spread`, over all convolutions below the unit,
+    and `branch_share`, over all residual blocks the share of the gradient's energy that goes through the branch."""
+    stack = kernel_stack(model, gates)
+    blocks = [part.branch for part in stack if isinstance(part, theory.Residual)]
+    convolutions = [part for part in stack if isinstance(part, theory.Layer)] + [conv for one in blocks for conv in one]
+    carried = np.array([np.prod([conv.taps.sum() for conv in one]) for one in blocks])
+    return {
+        "kernel_spread": float(np.mean([spread(conv.taps) for conv in convolutions])),
+        "branch_share": float(np.mean(carried / (1 + carried))),
+    }
+
+
 def predicted_sigma(model: nn.Module, gates: float = 0.5) -> float:
     """σ (pixels) of the mean magnitude of the gradient that follows from the kernels: the root mean square over rows
     and columns. Of the exact map, and not of its Gaussian limit: residual networks have long tails."""

@@ -132,6 +132,16 @@ def crop_and_flip(
     return rows, torch.where(mirrored, columns.flip(1), columns)
 
 
+def shifted(labels: torch.Tensor, by: int, void: int) -> torch.Tensor:
+    """Label maps (n, H, W) moved `by` pixels to the right: a pixel has the label of what lies `by` pixels to its left.
+    The first `by` columns, whose label lies outside of the image, are void."""
+    if not by:
+        return labels
+    moved = torch.full_like(labels, void)
+    moved[..., by:] = labels[..., :-by]
+    return moved
+
+
 def _reflect(index: torch.Tensor, side: int) -> torch.Tensor:
     """Positions beyond either end mirrored about the first or last pixel."""
     index = index.abs()
@@ -142,6 +152,9 @@ class ImageData:
     """Images on the training device: shuffled, cropped and flipped a whole batch at a time, their label maps too.
 
     crop : (height, width) of what training shows of an image; it may leave the image by `padding` pixels
+    label_shift : of label maps, pixels to the right, in every split. A batch is shifted when it has been cropped and
+        mirrored, so that a unit looks for its label to the left in what it is shown, mirrored or not, and never beyond
+        the crop
     """
 
     def __init__(
@@ -153,15 +166,18 @@ class ImageData:
         batch_size: int,
         seed: int,
         device: torch.device,
+        label_shift: int = 0,
     ):
         if batch_size > len(splits["train"]):
             raise InputError(f"batch_size is {batch_size}, but there are only {len(splits['train'])} training images")
         size = tuple(splits["train"].images.shape[2:])
         if any(length > side for length, side in zip(crop, size, strict=True)):
             raise InputError(f"crop is {tuple(crop)}, but the images have only {size} pixels")
+        if label_shift >= crop[1]:
+            raise InputError(f"label_shift is {label_shift}, but a crop has only {crop[1]} columns")
         self.splits = {name: split.to(device) for name, split in splits.items()}
         self.task, self.size, self.crop, self.padding = task, size, tuple(crop), padding
-        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self.batch_size, self.seed, self.device, self.label_shift = batch_size, seed, device, label_shift
 
     @property
     def steps(self) -> int:
@@ -181,7 +197,7 @@ class ImageData:
             # The slice between the index arrays puts the channels last: (n, h, w, 3), without a copy.
             images = train.images[sample, :, row, column].permute(0, 3, 1, 2)
             labels = train.labels[order[here]] if train.labels.dim() == 1 else train.labels[sample, row, column]
-            yield normalise(images, self.task), labels.long()
+            yield normalise(images, self.task), self.told(labels)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The images of `split` in their order, whole and without augmentation."""
@@ -189,4 +205,8 @@ class ImageData:
         for images, labels in zip(
             *(part.split(self.batch_size) for part in (chosen.images, chosen.labels)), strict=True
         ):
-            yield normalise(images, self.task).contiguous(memory_format=torch.channels_last), labels.long()
+            yield normalise(images, self.task).contiguous(memory_format=torch.channels_last), self.told(labels)
+
+    def told(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels as training and scores know them: int64, label maps shifted."""
+        return shifted(labels.long(), self.label_shift, self.task.classes)

@@ -29,14 +29,15 @@ class Data(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with Nesterov momentum under a triangular learning rate."""
+    """How a network is trained: SGD with Nesterov momentum under a learning rate that rises first."""
 
     epochs: int
     learning_rate: float  # at the peak
-    warmup: float  # share of the training at which the peak is reached, from 0; then down to 0 in a line
+    warmup: float  # share of the training at which the peak is reached, from 0 in a line
     momentum: float
     weight_decay: float
     label_smoothing: float
+    schedule: str = "triangle"  # from the peak down to 0 in a line; "constant": it stays at the peak
 
 
 def bf16_at_first(device: torch.device) -> bool:
@@ -81,10 +82,10 @@ class Trainer:
         return arithmetic(self.device, self.bf16)
 
     def learning_rate(self, step: int) -> float:
-        """Triangle over all steps of the training: from 0 to the peak at `warmup`, and back to 0."""
+        """Over all steps of the training: from 0 to the peak at `warmup`, and back to 0 or on at the peak."""
         progress = (step + 1) / (self.recipe.epochs * self.data.steps + 1)
         rising, falling = progress / self.recipe.warmup, (1 - progress) / (1 - self.recipe.warmup)
-        return self.recipe.learning_rate * min(rising, falling)
+        return self.recipe.learning_rate * min(rising, falling if self.recipe.schedule == "triangle" else 1.0)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
