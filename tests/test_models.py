@@ -617,7 +617,7 @@ def test_a_folder_without_enough_pictures_is_named(tmp_path):
     assert message(tmp_path).startswith(f"{tmp_path}: no image in it, which are files named .bmp, .jpeg")
     picture(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     assert message(tmp_path / "a.png") == f"{tmp_path / 'a.png'}: a file: give the folder that it is in"
-    assert message(tmp_path, 2) == f"{tmp_path}: 2 images are wanted, but there are only 1"
+    assert message(tmp_path, 2) == f"{tmp_path}: 2 images are wanted, but there are only 1: ask for fewer (--count)"
 
 
 # Measuring.
