@@ -92,6 +92,22 @@ def test_a_configfile_that_cannot_be_read_is_told_before_snakemake_fails(folder,
     assert last(typed(folder, "--configfile=mine.yaml", "all")) == f"error: config: mine.yaml {line}"
 
 
+@pytest.mark.parametrize(
+    "words, right",
+    [
+        (["--config", "device=cpu", "all"], "--config=device=cpu all"),
+        (["--config", "device=cpu", "name=mine", "all"], "--config device=cpu name=mine -- all"),
+    ],
+)
+def test_a_target_that_is_taken_for_a_setting(folder, words, right, monkeypatch):
+    from lib import command_line
+
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit, match="error: --config takes 'all' for a setting, too: write ") as told:
+        command_line.check(words)
+    assert str(told.value).endswith(right)
+
+
 def test_with_the_profile_for_slurm_too(folder):
     words = ["--configfile", "config/quick.yaml", "all", "--workflow-profile", "workflow/profiles/slurm"]
     assert last(typed(folder, *words)).endswith("write --configfile=config/quick.yaml all")

@@ -52,7 +52,7 @@ def test_nothing_is_imported_that_is_not_trusted(nets, place):
 def test_the_line_says_how_to_trust(nets, capsys):
     assert main(["measure", "nets:build"]) == 1
     line = "error: nets is not trusted, and to import it runs its code: if you know what it does, add --trust nets"
-    assert capsys.readouterr().err == f"{line}, for snakemake --config trust=nets\n"
+    assert capsys.readouterr().err == f"{line}, for snakemake --config=trust=nets\n"
     with pytest.raises(InputError, match=r"its code: did you mean torchvision\.models"):
         load_model("torchvision.model:resnet18")
 
@@ -194,7 +194,7 @@ MINE = changed("models.alexnet.factory", "tests/conftest.py:build")
 def test_a_configuration_cannot_vouch_for_its_code():
     line = "error: config: models.alexnet.factory: 'tests/conftest.py' is code; if you know what it does, add --config "
     assert line_of(MINE) == f"{line}trust=tests/conftest.py"
-    told = "error: config: trust: only the command line can say whose code may run: --config trust=nets.py"
+    told = "error: config: trust: only the command line can say whose code may run: --config=trust=nets.py"
     for trust in ("tests/conftest.py", ["tests/conftest.py"], []):
         assert line_of(changed("trust", trust, MINE)) == told
 

@@ -46,7 +46,7 @@ def check_config(run: Run, files: Iterable[str], changes: dict) -> None:
     schema = config_schema()
     strict.check_schema(schema, configuration.config)
     if "trust" in configuration.config and "trust" not in changes:
-        stop("trust", "only the command line can say whose code may run: --config trust=nets.py")
+        stop("trust", "only the command line can say whose code may run: --config=trust=nets.py")
     for name in configuration["networks"]:
         check_network(name, configuration.network(name))
     check_slopes(configuration)

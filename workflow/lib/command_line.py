@@ -15,10 +15,20 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def check(words: list[str]) -> None:
-    """End with one line if --configfile names what is no file of settings, or one that cannot be read."""
+    """End with one line if --config or --configfile takes a target for a setting or a file of settings, or if such a
+    file cannot be read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
-    files = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)[0].configfile
+    parser.add_argument("--config", "-C", nargs="*", default=[])
+    given = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)[0]
+    for number, setting in enumerate(given.config):
+        if "=" not in setting:
+            if number == 0:
+                sys.exit(f"error: --config takes settings, such as device=cpu, and not {setting!r}")
+            right = f"--config={given.config[0]}" if number == 1 else f"--config {shlex.join(given.config[:number])} --"
+            rest = shlex.join(given.config[number:])
+            sys.exit(f"error: --config takes {setting!r} for a setting, too: write {right} {rest}")
+    files = given.configfile
     for number, path in enumerate(files):
         if number and not path.endswith(SUFFIXES):
             right = f"--configfile={files[0]}" if number == 1 else f"--configfile {shlex.join(files[:number])} --"

@@ -17,4 +17,4 @@ def lies_in(place: str, trusted: Sequence[str]) -> bool:
 
 def how_to_trust(place: str) -> str:
     """The end of a line on code that is not trusted."""
-    return f": if you know what it does, add --trust {place}, for snakemake --config trust={place}"
+    return f": if you know what it does, add --trust {place}, for snakemake --config=trust={place}"
