@@ -25,6 +25,7 @@ from replication.claims.tables import capital, counts_in_words, ours, part_of, r
 from replication.datasets.table import DATASETS  # noqa: E402
 from replication.drawing.kept_tables import Table, growth_table, slope_table  # noqa: E402
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
+from replication.statistics.gaussianity import LIMITS  # noqa: E402
 from replication.statistics.slopes import BOX  # noqa: E402
 
 CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text(encoding="utf-8"))
@@ -413,6 +414,22 @@ def coverage_table() -> str:
     return table(["interval of", "in", "experiments", "holds the truth", "between, %"], rows)
 
 
+def words() -> str:
+    """What each verdict means, as the report says it, and what the claims on shape are held against."""
+    text = (
+        (ROOT / "workflow/report/verdicts.rst")
+        .read_text(encoding="utf-8")
+        .replace("Below stands", "In brackets stands")
+    )
+    listed = [f"- **{word}**: {meaning}" for word, meaning in re.findall(r"^(\w[\w ]+)\n  (.+)$", text, re.MULTILINE)]
+    limits = "; ".join(
+        f"*{name}* up to 1 − R² = {1 - limits.r2:.3g}, an excess kurtosis of ±{limits.kurtosis}, and a radial profile "
+        f"whose relative departure from a Gaussian is {limits.departure}"
+        for name, limits in LIMITS.items()
+    )
+    return "\n".join([*listed, f"- **of limit**: a map's shape as a share of what its class allows. {limits}."])
+
+
 def results_page() -> str:
     """docs/results.md."""
     return f"""# Results
@@ -425,6 +442,10 @@ are in `config/claims.yaml`; [protocol.md](protocol.md) says when each was writt
 {summary()}
 
 ![Every claim with the paper's value, the one found here, and the verdict](../figures/reference/scorecard.png)
+
+### What the words mean
+
+{words()}
 
 {findings()}
 
