@@ -318,6 +318,11 @@ def test_a_job_that_was_killed_is_told_with_its_log(progress, tmp_path):
     assert progress.listen(error)
     (line,) = progress.errors()
     assert line.startswith("error: Training cifar10, seed 0: ended without a word") and line.endswith(f"see {log}")
+    said = "SLURM-job '5' failed, SLURM status is: 'TIMEOUT'. For further error details see the log."
+    progress.listen(logging.makeLogRecord({**vars(error), "rule_msg": said}))
+    (line,) = progress.errors()
+    assert line == f"error: Training cifar10, seed 0: SLURM-job '5' failed, SLURM status is: 'TIMEOUT'; see {log}"
+    progress.listen(error)
     log.write_text("Traceback (most recent call last):\n  File\nValueError: strange\n", encoding="utf-8")
     assert progress.errors() == [f"error: Training cifar10, seed 0: ValueError: strange; see {log}"]
     log.write_text("\r 5/10 [00:01]\nerror: no memory\nerror: no memory\n", encoding="utf-8")

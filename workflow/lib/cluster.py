@@ -39,9 +39,10 @@ def command_line():
 def submitted(workflow, needed: set) -> Iterator:
     """The jobs and groups that would go to the cluster. In a dry run all jobs are local to Snakemake, so that only its
     list of local rules says which stay."""
-    for job in workflow.dag.get_jobs_or_groups():
+    grouped = workflow.dag._group  # get_jobs_or_groups() fails where a job of a group's rule has nothing to do
+    for job in dict.fromkeys(grouped.get(job, job) for job in sorted(needed, key=str)):
         members = {*job.jobs} if job.is_group() else {job}
-        if needed & members and not {one.rule.name for one in members} & workflow._localrules:
+        if not {one.rule.name for one in members} & workflow._localrules:
             yield job
 
 

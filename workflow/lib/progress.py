@@ -44,7 +44,7 @@ class Progress:
         self.jobs: dict[int, object] = {}
         self.estimate = Estimate({}, {})
         self.logs: dict[int, tuple[float, str, list[str]]] = {}  # of jobs that have started: when, what, and its logs
-        self.failed: dict[int, list[str]] = {}  # logs of jobs that have failed
+        self.failed: dict[int, tuple[list[str], str]] = {}  # logs of jobs that have failed, and what the executor says
         self.counted = False
         self.handler = next((one for one in logger.handlers if one.name == "DefaultStreamHandler"), None)
         self.ended = threading.Event()
@@ -90,7 +90,7 @@ class Progress:
                 self.failed.pop(record.job_id, None)  # it was tried again
             case LogEvent.JOB_ERROR:
                 self.estimate.stop(record.jobid, now, done=False)
-                self.failed[record.jobid] = record.log
+                self.failed[record.jobid] = record.log, cause(getattr(record, "rule_msg", None))
         return True
 
     def is_wanted(self, record: logging.LogRecord) -> bool:
@@ -176,13 +176,13 @@ class Progress:
     def errors(self) -> list[str]:
         """What the jobs that have failed say is wrong, each line once."""
         found = []
-        for job, logs in self.failed.items():
+        for job, (logs, why) in self.failed.items():
             since, text, _ = self.logs.get(job, (0, f"job {job}", []))
             fresh = [path for path in logs if Path(path).exists() and Path(path).stat().st_mtime >= since - 1]
             if not fresh and len(self.failed) > 1:  # of a group of jobs, one that had not started
                 continue
             lines = [line for path in fresh for line in error_lines(path)]
-            found += lines or [f"error: {text}: {last_words(fresh)}{f'; see {fresh[0]}' if fresh else ''}"]
+            found += lines or [f"error: {text}: {why or last_words(fresh)}{f'; see {fresh[0]}' if fresh else ''}"]
         return list(dict.fromkeys(found))
 
 
@@ -206,7 +206,14 @@ class Calm(DefaultFormatter):
     def format_job_error(self, msg: dict) -> str:
         """The job and its log; the files and the command are in Snakemake's own log."""
         text = self.progress.logs.get(msg["jobid"], (0, msg["rule_name"], []))[1]
-        return "\n".join([f"{text}: failed", *(show_logs(msg["log"]) if self.show_failed_logs else [])])
+        why = cause(msg["rule_msg"])
+        told = f"{text}: failed{f': {why}' if why else ''}"
+        return "\n".join([told, *(show_logs(msg["log"]) if self.show_failed_logs else [])])
+
+
+def cause(told: str | None) -> str:
+    """What an executor says of a job that failed, such as SLURM's status; nothing of one that ran here."""
+    return " ".join((told or "").partition("For further error details")[0].split()).rstrip(".")
 
 
 def tail(path: str) -> str:
