@@ -344,14 +344,15 @@ def test_make_says_all_with_verbose():
 
 
 def test_a_dry_run_for_slurm_shows_what_it_would_ask_for(folder):
-    changes = {"device": "auto", "reach": {"mine": {"seeds": [0]}}}
+    # Under a name of its own, of which nothing is made yet.
+    changes = {"name": "cluster", "device": "auto", "reach": {"mine": {"seeds": [0]}}}
     targets = [
-        "results/tiny/reach/mine/seed_0.csv",
-        "results/tiny/networks/relu.csv",
-        "results/tiny/networks/tanh_20.csv",
+        "results/cluster/reach/mine/seed_0.csv",
+        "results/cluster/networks/relu.csv",
+        "results/cluster/networks/tanh_20.csv",
     ]
     profile = ["--workflow-profile", "workflow/profiles/slurm", "--dry-run"]
-    planned = run(folder, *targets, "figures/tiny/convolution.png", *profile, changes=changes)
+    planned = run(folder, *targets, "figures/cluster/convolution.png", *profile, changes=changes)
     assert planned.returncode == 0, planned.stdout
     lines = planned.stdout.splitlines()
     table = lines[lines.index("slurm would be asked for:") + 1 :]
