@@ -21,7 +21,7 @@ import figure_sensitivity  # noqa: E402
 from erf.result.intervals import mean_interval  # noqa: E402
 from figure_units import layer_name  # noqa: E402
 from lib.figures import FIGURES  # noqa: E402
-from replication.claims.tables import capital, counts_in_words, ours, part_of, read_checked, verdict_of  # noqa: E402
+from replication.claims.tables import capital, counts_in_words, is_the_papers, ours, part_of, read_checked, verdict_of  # noqa: E402
 from replication.datasets.table import DATASETS  # noqa: E402
 from replication.drawing.kept_tables import Table, growth_table, slope_table  # noqa: E402
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
@@ -50,19 +50,12 @@ def kept_claims() -> list[dict]:
 def summary() -> str:
     """How many claims of each kind have each verdict, in sentences; then the empirical ones that are not reproduced."""
     claims = kept_claims()
-    papers, others = ([one for one in claims if is_papers(one) is whose] for whose in (True, False))
+    papers, others = ([one for one in claims if is_the_papers(one) is whose] for whose in (True, False))
     lines = [f"- {line}" for line in counts_in_words(papers)]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(one["verdict"] for one in others).items())
     lines.append(f"- Of {len(others)} questions that its reviewers asked, or we: {counts}.")
     failed = [f"{claim['statement']} ({ours(claim)})" for claim in claims if claim["verdict"] == "not reproduced"]
     return "\n".join(lines) + (f"\n\nNot reproduced: {'; '.join(failed)}." if failed else "")
-
-
-def is_papers(claim: dict) -> bool:
-    """Whether the paper claims it; else its reviewers asked for it, or this project did."""
-    return (
-        claim["topic"] not in ("asked by the reviewers", "beyond the paper", "fixed point") and claim["paper"] != "none"
-    )
 
 
 def brief(*names: str) -> Callable[[], str]:

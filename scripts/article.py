@@ -22,7 +22,16 @@ from docutils.core import publish_doctree
 from erf.errors import InputError
 from erf.size import THRESHOLD
 from erf.system.files import atomic, checked, noted
-from replication.claims.tables import capital, counts_by_kind, counts_in_words, ours, part_of, read_checked, verdict_of
+from replication.claims.tables import (
+    capital,
+    counts_by_kind,
+    counts_in_words,
+    is_the_papers,
+    ours,
+    part_of,
+    read_checked,
+    verdict_of,
+)
 from replication.claims.verdicts import NOT_COMPARABLE, NOT_REPRODUCED, NOT_RUN, VERDICTS
 from replication.commands.cli import command, new_parser, read_table
 from replication.datasets.table import DATASETS
@@ -38,11 +47,6 @@ TABLES = {"growth": slope_table, "before_after": growth_table}
 EARLIER = "from before the protocol"  # in the notes of claims that figures/reference/judge.py judges on laptop/
 RARE = 0.93  # a 95 % interval that holds the truth in fewer experiments is too narrow
 SYMBOLS = dict(zip(VERDICTS, "●◆◇×■–", strict=True))
-
-
-def is_the_papers(claim: dict) -> bool:
-    """Whether the paper or its poster says it; the other claims are its reviewers' and this project's questions."""
-    return claim["paper"] not in ("asked", "none")
 
 
 def failed_of(claims: list[dict]) -> list[str]:

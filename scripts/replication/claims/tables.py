@@ -76,6 +76,11 @@ def verdict_of(claim: dict) -> str:
     return claim["verdict"] + (f" ({told})" if told else "")
 
 
+def is_the_papers(claim: dict) -> bool:
+    """Whether the paper or its poster says it; the other claims are its reviewers' and this project's questions."""
+    return claim["paper"] not in ("asked", "none")
+
+
 def counts_by_kind(claims: list[dict]) -> dict[str, dict[str, int]]:
     """How many claims of each kind have each verdict, in the order of both."""
     found = {}
