@@ -1,11 +1,12 @@
 """Figure: the ERF during training. Diameter and sigma at every snapshot, what the kernels do, and the validation score.
 
 Beside the measured sigma stands the one that follows from the energies of the kernels alone. Where the two part, the
-ERF changes by how channels align or gates open, and not by how far kernels spread.
+ERF changes by how channels align or gates open, and not by how far kernels spread. Kernels are shown as means over all
+layers at every snapshot, and layer by layer before training and after it.
 
 Hollow dots are cut off by the receptive field or the image.
 
-Reads tables of measure_snapshots and of the trainings; takes seconds.
+Reads both tables of measure_snapshots and those of the trainings; takes seconds.
 """
 
 import itertools
@@ -18,11 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from erf.result.intervals import mean_interval
-from replication.commands.cli import command, figure_arguments
+from replication.commands.cli import command, figure_arguments, read_table
 from replication.datasets.table import DATASETS
-from replication.drawing.labels import training_title
+from replication.drawing.labels import ENOUGH_SEEDS, training_title
 from replication.drawing.plots import (
     AFTER,
+    BEFORE,
     HORIZONTAL,
     SCORE,
     VERTICAL,
@@ -37,6 +39,7 @@ from replication.trained.tables import read_metrics, read_sizes
 
 BRANCHES = "#8b1a1a"
 OF_KERNELS = ["kernel_spread", "branch_share"]
+KEYS = ["training", "dataset", "quantity", "epoch", "layer"]
 QUANTITIES = {
     "diameter": ("ERF diameter", AFTER, "o"),
     "sigma_rows": ("vertical σ", VERTICAL, "^"),
@@ -48,8 +51,21 @@ QUANTITIES = {
 }
 
 
-def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
-    """One row per training, seed, epoch and quantity; seed "mean" with the 95 % t interval over seeds.
+def read_kernels(paths: list[Path]) -> pd.DataFrame:
+    """Profiles of kernels, .../<training>/seed_<seed>.csv, before training and at the last epoch. `layer` counts the
+    convolutions from the image, which is beside 1."""
+    tables = []
+    for path in paths:
+        table = read_table(path, "snapshot", "epoch", *OF_KERNELS).query("snapshot != 'best'")
+        table = table[table["epoch"].isin([0, table["epoch"].max()])]
+        table = table.assign(layer=table.groupby("epoch").cumcount() + 1, training=path.parent.name)
+        tables.append(table.assign(seed=int(path.stem.removeprefix("seed_"))))
+    table = pd.concat(tables, ignore_index=True)
+    return table.melt(["training", "seed", "epoch", "layer"], OF_KERNELS, "quantity").dropna(subset="value")
+
+
+def tabulate(sizes: list[Path], metrics: list[Path], kernels: list[Path]) -> pd.DataFrame:
+    """One row per training, seed, epoch, quantity and, of some, layer; seed "mean" with the 95 % t interval over seeds.
 
     A seed's own interval of the diameter is over redrawn images, as if they were independent, which frames of one video
     are not.
@@ -62,12 +78,13 @@ def tabulate(sizes: list[Path], metrics: list[Path]) -> pd.DataFrame:
     own = erf[keys].assign(quantity="diameter", low=erf["low"] * scale, high=erf["high"] * scale)
     runs = runs.merge(own, "left", [*keys, "quantity"])
     scores = read_metrics(metrics).rename(columns={"score": "value"}).assign(quantity="score", clipped=False)
-    scores["dataset"] = scores["training"].map(dict(zip(erf["training"], erf["dataset"], strict=True)))
-    runs = pd.concat([runs, scores])
+    layers = [read_kernels(kernels).assign(clipped=False)] if kernels else []
+    runs = pd.concat([runs.assign(layer=pd.NA), scores.assign(layer=pd.NA), *layers])
+    runs["dataset"] = runs["training"].map(dict(zip(erf["training"], erf["dataset"], strict=True)))
     means = [
-        dict(zip(("training", "dataset", "quantity", "epoch"), key, strict=True), seed="mean")
+        dict(zip(KEYS, key, strict=True), seed="mean")
         | dict(zip(("value", "low", "high"), mean_interval(group["value"]), strict=True))
-        for key, group in runs.groupby(["training", "dataset", "quantity", "epoch"], sort=False)
+        for key, group in runs.groupby(KEYS, sort=False, dropna=False)
     ]
     return pd.concat([runs.astype({"seed": str}), pd.DataFrame(means)])
 
@@ -85,40 +102,71 @@ def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
         draw_seeds(axes, here, "epoch", colour, label, marker)
 
 
+def draw_layers(axes: Axes, table: pd.DataFrame) -> None:
+    """Spread of the kernels and share of the branches by layer, at the first and at the last epoch."""
+    for quantity, line, words in zip(OF_KERNELS, ("-", ":"), ("spread", "branch"), strict=True):
+        here = table[table["quantity"] == quantity]
+        for epoch, group in here.groupby("epoch"):
+            colour, when = (AFTER, "after") if epoch else (BEFORE, "before")
+            mean = group[group["seed"] == "mean"].sort_values("layer")
+            axes.plot(
+                mean["layer"],
+                mean["value"],
+                line,
+                color=colour,
+                marker=QUANTITIES[quantity][2],
+                label=f"{words} {when}",
+            )
+            if group["seed"].nunique() > ENOUGH_SEEDS:
+                band = (mean[end].astype(float) for end in ("low", "high"))
+                axes.fill_between(mean["layer"], *band, color=colour, alpha=0.15, linewidth=0)
+
+
 def draw(table: pd.DataFrame):
     names = list(table["training"].unique())
-    rows = 4 if table["quantity"].isin(OF_KERNELS).any() else 3
+    by_layer, table = table[table["layer"].notna()], table[table["layer"].isna()]
+    has_kernels = table["quantity"].isin(OF_KERNELS).any()
+    rows = 3 + has_kernels + (not by_layer.empty)
     size = (max(WIDTH * len(names) / 2, WIDTH / 2), 1.7 * rows + 0.1)
-    figure, axes = plt.subplots(rows, len(names), figsize=size, sharex="col", squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, len(names), figsize=size, squeeze=False, layout="constrained")
     for column, name in enumerate(names):
         here = table[table["training"] == name]
         dataset = here["dataset"].iloc[0]
-        top, middle, *kernels, bottom = axes[:, column]
+        top, middle, *kernels, bottom = axes[: 3 + has_kernels, column]
         draw_quantities(top, here, ["diameter"])
         draw_quantities(middle, here, ["sigma_rows", "sigma_columns", "sigma_kernels"])
         for panel in kernels:
             draw_quantities(panel, here, OF_KERNELS)
             panel.set(ylabel="kernels and branches", ylim=(0, None))
         draw_quantities(bottom, here, ["score"])
+        for panel in (middle, *kernels, bottom):
+            panel.sharex(top)
+        if not by_layer.empty:
+            draw_layers(axes[-1, column], by_layer[by_layer["training"] == name])
+            axes[-1, column].set(ylabel="kernels and branches", xlabel="convolution, from the image up", ylim=(0, None))
         seeds = here[here["seed"] != "mean"]["seed"].nunique()
         top.set(title=training_title(name, dataset, seeds), ylabel="ERF diameter (pixels)")
         middle.set(ylabel="σ of the map (pixels)")
         bottom.set(ylabel=f"validation {DATASETS[dataset].score_title}", xlabel="epoch", ylim=(0, 1))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     letter(*axes.ravel())
-    found = [panel.get_legend_handles_labels() for panel in axes[1:-1, 0]]
+    found = [panel.get_legend_handles_labels() for panel in axes[1:, 0]]
     entries = [[*itertools.chain(*parts)] for parts in zip(*found, strict=True)]
     figure.legend(*entries, loc="outside lower center", ncols=min(3, 1 + len(names)))
-    return figure, table
+    return figure, pd.concat([table, by_layer])
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     args = figure_arguments(
-        __doc__, argv, sizes="tables of measure_snapshots, one a seed", metrics="tables of the training, one a seed"
+        __doc__,
+        argv,
+        sizes="tables of measure_snapshots, one a seed",
+        metrics="tables of the training, one a seed",
+        kernels="profiles of kernels by measure_snapshots, one a seed",
     )
     use_style()
-    save(*draw(tabulate(args.sizes, args.metrics)), args.out)
+    save(*draw(tabulate(args.sizes, args.metrics, args.kernels)), args.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Effective receptive field of one trained network at each of its snapshots, on images that it did not learn from.
 
-Writes the fields of all snapshots as one .npz, and beside it a table of their numbers, .csv.
+Writes the fields of all snapshots as one .npz, beside it a table of their numbers, .csv, and a table of their kernels.
 
 Reads a training's snapshots and its dataset; takes about four minutes on CamVid, on one core.
 """
@@ -26,14 +26,17 @@ from replication.trained.snapshots import batch_size, load_network
 
 def measure_snapshot(
     path: Path, settings: dict, seed: int, images: torch.Tensor, calibration: torch.Tensor
-) -> ReceptiveField:
-    """The field of the middle unit of the layer that the paper's figure is about, read before its activation."""
+) -> tuple[ReceptiveField, pd.DataFrame]:
+    """The field of the middle unit of the layer that the paper's figure is about, read before its activation; and the
+    kernels of all layers below it."""
     model, epoch = load_network(path, settings, seed, calibration)
     rng = np.random.default_rng(seed_for(seed, "bootstrap", path.stem))
     field = measure(model, images, model.layers()[-1], batch_size=batch_size(images), rng=rng)
     told = {"training": settings, "seed": seed, "epoch": epoch, "snapshot": path.stem}
-    field.settings.update(told, sigma_kernels=predicted_sigma(model), **kernel_profile(model))
-    return field
+    kernels = kernel_profile(model)
+    means = kernels[["kernel_spread", "branch_share"]].mean().to_dict()
+    field.settings.update(told, sigma_kernels=predicted_sigma(model), **means)
+    return field, kernels.assign(snapshot=path.stem, epoch=epoch)
 
 
 def table_row(field: ReceptiveField) -> dict:
@@ -89,13 +92,18 @@ def extent(field: ReceptiveField) -> float:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    args, images, calibration = measuring_command.arguments(__doc__, argv, out="fields, .npz; a .csv beside it")
-    fields = []
+    args, images, calibration = measuring_command.arguments(
+        __doc__, argv, out="fields, .npz; a .csv beside it", kernels="spread of each layer's kernels, .csv"
+    )
+    fields, kernels = [], []
     for path in args.snapshots:
-        fields.append(measure_snapshot(path, args.settings, args.seed, images, calibration))
+        field, profile = measure_snapshot(path, args.settings, args.seed, images, calibration)
+        fields.append(field)
+        kernels.append(profile)
         print(f"{path.stem}: ERF size {fields[-1].size:.2f} px at epoch {fields[-1].settings['epoch']}", flush=True)
     save_fields(fields, args.out)
     write_table(pd.DataFrame([table_row(field) for field in fields]), args.out.with_suffix(".csv"))
+    write_table(pd.concat(kernels), args.kernels)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ TABLES = {  # by name here: where they lie under results/
     "questions": "questions/*.csv",
     "interval_coverage": "interval_coverage.csv",
     "erf": "erf/*/seed_*.csv",
+    "kernels": "kernels/*/seed_*.csv",
     "metrics": "trainings/*/seed_*/metrics.csv",
     "test": "trainings/*/seed_*/test.csv",
     "speed": "trainings/*/seed_*/speed.csv",

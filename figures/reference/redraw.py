@@ -40,13 +40,14 @@ def figures(folder: Path) -> Iterator[tuple]:
     """Path, figure and table of each; files of the seeds go into `folder`."""
     seeds, metric, trainings = "{name}/seed_{seed}.csv", "{name}/seed_{seed}/metrics.csv", ["cifar10", "camvid"]
     judged = [training + start for training in trainings for start in ("", "_matched_start")]
-    tables = parted("erf", judged, folder, seeds, "short"), parted("metrics", judged, folder, metric, "short")
+    kinds = {"erf": seeds, "metrics": metric, "kernels": seeds}
+    tables = [parted(kind, judged, folder, path, "short") for kind, path in kinds.items()]
     yield "short/evolution", *figure_evolution.draw(figure_evolution.tabulate(*tables))
     starts = [training + start for training in trainings for start in STARTS]
     metrics = parted("metrics", trainings, folder, metric)
     sizes = parted("erf", starts, folder, seeds)
     usual = [path for path in sizes if path.parent.name in trainings]
-    yield "laptop/evolution", *figure_evolution.draw(figure_evolution.tabulate(usual, metrics))
+    yield "laptop/evolution", *figure_evolution.draw(figure_evolution.tabulate(usual, metrics, []))
     yield "laptop/convergence", *figure_convergence.draw(figure_convergence.tabulate(sizes))
     units = parted("units_by_seed", trainings, folder, seeds)
     yield "laptop/units", *figure_units.draw(figure_units.summarise(units))

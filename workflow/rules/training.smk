@@ -36,6 +36,12 @@ for dataset in DATASETS.values():
             "--device {params.device} --resume {params.resume} --out {params.out} > {log} 2>&1"
 
 
+MEASURE = (
+    "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings_file:q} "
+    "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} --out {output.out} "
+)
+
+
 rule measure_snapshots:
     input:
         **program("measure_snapshots"),
@@ -47,6 +53,7 @@ rule measure_snapshots:
     output:
         out=results("erf/{training}/seed_{seed}.npz"),
         table=results("erf/{training}/seed_{seed}.csv"),
+        kernels=results("kernels/{training}/seed_{seed}.csv"),
         provenance=record(results("erf/{training}/seed_{seed}.npz")),
     log:
         logs("measure_snapshots/{training}/seed_{seed}.log"),
@@ -66,9 +73,7 @@ rule measure_snapshots:
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
     shell:
-        "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings_file:q} "
-        "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
-        "--out {output.out} > {log} 2>&1"
+        MEASURE + "--kernels {output.kernels} > {log} 2>&1"
 
 
 use rule measure_snapshots as measure_units with:
@@ -85,6 +90,8 @@ use rule measure_snapshots as measure_units with:
         benchmarks("measure_units/{training}/seed_{seed}.tsv")
     message:
         "Other units and layers of {wildcards.training}, seed {wildcards.seed}"
+    shell:
+        MEASURE + "> {log} 2>&1"
 
 
 rule train_reach:

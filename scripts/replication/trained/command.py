@@ -13,12 +13,12 @@ from replication.training.images import calibration_images, load_splits
 
 
 def arguments(
-    description: str, argv: list[str] | None, out: str
+    description: str, argv: list[str] | None, **outputs: str
 ) -> tuple[argparse.Namespace, torch.Tensor, torch.Tensor]:
     """The arguments, `device` as torch has it; the images to measure on, (n, 3, H, W), and those that set batch norm's
     statistics, both on that device.
 
-    `out` is the help of --out.
+    `outputs` has the help of each output's argument by its name, such as `out` of --out.
     """
     parser = new_parser(description)
     parser.add_argument("--snapshots", type=Path, nargs="+", required=True, help="snapshots of one training, .pt")
@@ -28,7 +28,8 @@ def arguments(
     parser.add_argument("--images", type=int, required=True, help="validation and test images to average over")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help=out)
+    for name, words in outputs.items():
+        parser.add_argument(f"--{name}", type=Path, required=True, help=words)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.device = choose_device(args.device)

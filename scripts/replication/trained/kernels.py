@@ -7,6 +7,7 @@ it passes the same share of everything, which changes no shape.
 """
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -28,17 +29,21 @@ def block(part: BasicBlock, gates: float) -> theory.Residual:
     return theory.Residual((theory.Layer(gates * first), theory.Layer(second)))
 
 
+def named_parts(model: nn.Module, gates: float) -> list[tuple[str, theory.Layer | theory.Residual]]:
+    parts: list[tuple[str, theory.Layer | theory.Residual]] = [("stem", theory.Layer(energy(*model.stem)))]
+    if isinstance(model, ResNetCifar):
+        parts += [(f"blocks.{number}", block(part, gates)) for number, part in enumerate(model.blocks)]
+        return [*parts, ("top", theory.Layer(energy(model.top)))]
+    for stage, (subsampling, _, *blocks) in enumerate(model.stages):
+        parts.append((f"stages.{stage}.0", theory.Layer(energy(*subsampling), stride=2)))
+        parts += [(f"stages.{stage}.{number}", block(part, gates)) for number, part in enumerate(blocks, 2)]
+    return parts
+
+
 def kernel_stack(model: nn.Module, gates: float = 0.5) -> list[theory.Layer | theory.Residual]:
     """The layers of a trained network below the paper's unit, input first, with the energies of their kernels as taps:
     what `erf.theory` computes with for weights "random"."""
-    layers: list[theory.Layer | theory.Residual] = [theory.Layer(energy(*model.stem))]
-    if isinstance(model, ResNetCifar):
-        return [*layers, *(block(part, gates) for part in model.blocks), theory.Layer(energy(model.top))]
-    for stage in model.stages:
-        subsampling, _, *blocks = stage
-        layers.append(theory.Layer(energy(*subsampling), stride=2))
-        layers += [block(part, gates) for part in blocks]
-    return layers
+    return [part for _, part in named_parts(model, gates)]
 
 
 def spread(taps: np.ndarray) -> float:
@@ -48,17 +53,21 @@ def spread(taps: np.ndarray) -> float:
     return float((taps.sum(1) @ away + taps.sum(0) @ away) / (2 * taps.sum() * away.mean()))
 
 
-def kernel_profile(model: nn.Module, gates: float = 0.5) -> dict[str, float]:
-    """The two things that `predicted_sigma` grows by, as means: `kernel_spread`, over all convolutions below the unit,
-    and `branch_share`, over all residual blocks the share of the gradient's energy that goes through the branch."""
-    stack = kernel_stack(model, gates)
-    blocks = [part.branch for part in stack if isinstance(part, theory.Residual)]
-    convolutions = [part for part in stack if isinstance(part, theory.Layer)] + [conv for one in blocks for conv in one]
-    carried = np.array([np.prod([conv.taps.sum() for conv in one]) for one in blocks])
-    return {
-        "kernel_spread": float(np.mean([spread(conv.taps) for conv in convolutions])),
-        "branch_share": float(np.mean(carried / (1 + carried))),
-    }
+def kernel_profile(model: nn.Module, gates: float = 0.5) -> pd.DataFrame:
+    """The two things that `predicted_sigma` grows by, one row a convolution below the unit, input first.
+
+    Columns: `layer`, `kernel_spread`, and, of a residual block's second convolution, `branch_share`: the share of the
+    gradient's energy that goes through the block's branch.
+    """
+    rows = []
+    for name, part in named_parts(model, gates):
+        if isinstance(part, theory.Layer):
+            rows.append((name, spread(part.taps), np.nan))
+            continue
+        first, second = (conv.taps for conv in part.branch)
+        carried = first.sum() * second.sum()
+        rows += [(f"{name}.first", spread(first), np.nan), (f"{name}.second", spread(second), carried / (1 + carried))]
+    return pd.DataFrame(rows, columns=["layer", "kernel_spread", "branch_share"])
 
 
 def predicted_sigma(model: nn.Module, gates: float = 0.5) -> float:
