@@ -23,7 +23,15 @@ from figure_units import layer_name  # noqa: E402
 from lib.figures import FIGURES  # noqa: E402
 from replication.claims.tables import capital, counts_in_words, is_the_papers, ours, part_of, read_checked, verdict_of  # noqa: E402
 from replication.datasets.table import DATASETS  # noqa: E402
-from replication.drawing.kept_tables import Table, growth_table, slope_table  # noqa: E402
+from replication.drawing.kept_tables import (  # noqa: E402
+    Table,
+    arm,
+    growth_table,
+    read_erf,
+    rising_table,
+    runs_table,
+    slope_table,
+)
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
 from replication.statistics.gaussianity import LIMITS  # noqa: E402
 from replication.statistics.slopes import BOX  # noqa: E402
@@ -175,13 +183,11 @@ def structure_table() -> str:
 
 def secondary_table() -> str:
     """After / before of the outcomes that docs/protocol.md calls secondary, over its seeds."""
-    erf = pd.read_csv(REFERENCE / "short/erf.csv")
-    erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
-    rows = []
-    for _, here in erf.groupby("name", sort=False):
+    erf, rows = read_erf(REFERENCE), []
+    for name, here in erf.groupby("name", sort=False):
         snapshots = ("epoch_000", f"epoch_{here['epoch'].max():03d}", "best")
         before, last, best = (here[here["snapshot"] == snapshot].set_index("seed") for snapshot in snapshots)
-        row = [DATASETS[here["dataset"].iloc[0]].title, f"{here['residual_scale'].iloc[0]:g}"]
+        row = [arm(name), f"{here['residual_scale'].iloc[0]:g}"]
         for after, quantity in ((best, "sigma"), (best, "size"), (last, "size_e2"), (last, "size_maximum")):
             ratio = np.exp(mean_interval(np.log(after[quantity] / before[quantity])))
             row.append(over_seeds(tuple(ratio), len(before), 3))
@@ -423,6 +429,16 @@ def words() -> str:
     return "\n".join([*listed, f"- **of limit**: a map's shape as a share of what its class allows. {limits}."])
 
 
+PUBLISHED = (
+    ["network", "trained for", "test mean IoU", "source"],
+    [
+        ["ENet, a port", "300 epochs", "42.5 %", "Paszke et al., arXiv 1606.02147; a public port"],
+        ["FC-DenseNet103", "750 epochs and more", "66.9 %", "Jégou et al., arXiv 1611.09326"],
+        ["DABNet", "1000 epochs, on the validation split too", "66.7 %", "Li et al., arXiv 1907.11357; public code"],
+    ],
+)
+
+
 def results_page() -> str:
     """docs/results.md."""
     return f"""# Results
@@ -445,6 +461,20 @@ are in `config/claims.yaml`; [protocol.md](protocol.md) says when each was writt
 ## Figures
 
 {figure_sections()}
+
+## Runs of the trained networks
+
+Every finished run that docs/protocol.md governs. A run has one thread. PFLOP are those of its training.
+
+{table(*runs_table(REFERENCE))}
+
+Test scores of networks that were trained on CamVid from random weights, by others, at 480 × 360 pixels with 11 classes:
+
+{table(*PUBLISHED)}
+
+They were trained for many more epochs. The validation score of the runs above, by quarters of the training:
+
+{table(*rising_table(REFERENCE))}
 
 ## How often the intervals hold the truth
 

@@ -36,12 +36,6 @@ for dataset in DATASETS.values():
             "--device {params.device} --resume {params.resume} --out {params.out} > {log} 2>&1"
 
 
-MEASURE = (
-    "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings_file:q} "
-    "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} --out {output.out} "
-)
-
-
 rule measure_snapshots:
     input:
         **program("measure_snapshots"),
@@ -70,10 +64,13 @@ rule measure_snapshots:
         **run.given("trainings/{training}", lambda wildcards: configuration.trained_by(wildcards.training)),
         images=lambda wildcards: configuration.training(wildcards.training)["images"],
         device=untracked(config["device"]),
+        kernels=lambda wildcards, output: f"--kernels {output.kernels}" if "kernels" in output.keys() else "",
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
     shell:
-        MEASURE + "--kernels {output.kernels} > {log} 2>&1"
+        "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings_file:q} "
+        "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
+        "--out {output.out} {params.kernels} > {log} 2>&1"
 
 
 use rule measure_snapshots as measure_units with:
@@ -90,8 +87,6 @@ use rule measure_snapshots as measure_units with:
         benchmarks("measure_units/{training}/seed_{seed}.tsv")
     message:
         "Other units and layers of {wildcards.training}, seed {wildcards.seed}"
-    shell:
-        MEASURE + "> {log} 2>&1"
 
 
 rule train_reach:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from erf.result.intervals import mean_interval
 from replication.commands.cli import read_table
 from replication.datasets.table import DATASETS
-from replication.drawing.labels import over_seeds, with_interval
+from replication.drawing.labels import ENOUGH_SEEDS, over_seeds, with_interval
+from replication.trained.tables import scored
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -37,11 +39,10 @@ def slope_table(kept: Path) -> Table:
 
 def growth_table(kept: Path) -> Table:
     """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
-    erf, scores = (read_table(kept / f"short/{name}.csv") for name in ("erf", "test"))
-    erf["sigma"] = np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2)
+    erf, scores = read_erf(kept), read_table(kept / "short/test.csv")
     rows = []
     for name, here in erf[erf["snapshot"] != "best"].groupby("name", sort=False):
-        row = [DATASETS[here["dataset"].iloc[0]].title, f"{here['residual_scale'].iloc[0]:g}"]
+        row = [arm(name), f"{here['residual_scale'].iloc[0]:g}"]
         for quantity in ("sigma", "size"):
             by_seed = here.pivot_table(index="seed", columns="epoch", values=quantity)
             before, after = by_seed[by_seed.columns.min()], by_seed[by_seed.columns.max()]
@@ -52,3 +53,58 @@ def growth_table(kept: Path) -> Table:
         rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own))])
     header = ["", "γ", "σ, pixels", "after / before", "ERF size, pixels", "after / before", "test score", "seeds"]
     return header, rows
+
+
+OF_RUNS = "|γ|seed|processor|arithmetic|core-hours|PFLOP|epochs|validation|test|σ, pixels|ERF size, pixels"
+
+
+def runs_table(kept: Path) -> Table:
+    """Every run of docs/protocol.md: its machine, arithmetic, time, scores, and the ERF before and after training."""
+    erf, origins = read_erf(kept), read_table(kept / "short/provenance.csv").set_index("result")
+    tests, speeds = (read_table(kept / f"short/{name}.csv").set_index(["name", "seed"]) for name in ("test", "speed"))
+    metrics, rows = scores_by_epoch(kept), []
+    for (name, seed), here in erf[erf["snapshot"] != "best"].groupby(["name", "seed"], sort=False):
+        speed, test, last = speeds.loc[(name, seed)], tests.loc[(name, seed)], here["epoch"].max()
+        processor = origins.loc[f"trainings/{name}/seed_{seed}/test.csv", "processor"]
+        row = [arm(name), f"{here['residual_scale'].iloc[0]:g}", str(seed), processor, speed["arithmetic"].iloc[-1]]
+        row += [f"{speed['seconds'].sum() / 3600:.2f}", f"{speed['pflop'].max():.2f}", str(last)]
+        score = test["test_accuracy"] if np.isnan(test["test_mean_iou"]) else test["test_mean_iou"]
+        row += [f"{metrics[name].loc[seed, last]:.1f} %", f"{100 * score:.1f} %"]
+        ends = here.set_index("epoch").loc[[0, last]]
+        rows.append([*row, *(" → ".join(f"{value:.1f}" for value in ends[of]) for of in ("sigma", "size"))])
+    return OF_RUNS.split("|"), rows
+
+
+def rising_table(kept: Path) -> Table:
+    """Whether the validation score still rose at the end of training: its mean over the last quarter of the epochs,
+    beside that over the quarter before."""
+    rows = []
+    for name, scores in scores_by_epoch(kept).items():
+        part = scores.columns.max() // 4
+        late, before = scores.iloc[:, -part:].mean(axis=1), scores.iloc[:, -2 * part : -part].mean(axis=1)
+        mean, low, high = mean_interval(late - before)
+        told = "not converged" if (low if len(scores) >= ENOUGH_SEEDS else mean) > 0 else "no rise shown"
+        row = [arm(name), "0.2" if name.endswith("matched_start") else "1", f"{before.mean():.1f} %"]
+        rows.append([*row, f"{late.mean():.1f} %", over_seeds((mean, low, high), len(scores)), told])
+    return ["", "γ", "third quarter", "last quarter", "rise, points [95 %]", "at the end"], rows
+
+
+def scores_by_epoch(kept: Path) -> dict[str, pd.DataFrame]:
+    """Of each training that docs/protocol.md governs, the validation score in per cent, by seed and epoch."""
+    metrics = scored(read_table(kept / "short/metrics.csv"), "validation")
+    return {
+        name: 100 * here.pivot_table(index="seed", columns="epoch", values="score")
+        for name, here in metrics.groupby("name", sort=False)
+    }
+
+
+def read_erf(kept: Path) -> pd.DataFrame:
+    """The kept sizes of the runs of docs/protocol.md, with `sigma` of both axes (pixels)."""
+    erf = read_table(kept / "short/erf.csv")
+    return erf.assign(sigma=np.hypot(erf["sigma_rows"], erf["sigma_columns"]) / np.sqrt(2))
+
+
+def arm(training: str) -> str:
+    """The dataset of a training, and the class weights of its loss where they are not the first arm's."""
+    dataset = next(name for name in DATASETS if training.startswith(name))
+    return DATASETS[dataset].title + (", SegNet's weights" if "segnet_weights" in training else "")

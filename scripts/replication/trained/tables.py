@@ -29,7 +29,8 @@ def read_scores(paths: list[Path]) -> pd.DataFrame:
 
 def scored(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """A table with the `score` of a split: its mean IoU, or its accuracy where there is none."""
-    return table.assign(score=table.get(f"{split}_mean_iou", table[f"{split}_accuracy"]))
+    accuracy = table[f"{split}_accuracy"]
+    return table.assign(score=table.get(f"{split}_mean_iou", accuracy).fillna(accuracy))
 
 
 def labelled(path: Path, *columns: str) -> pd.DataFrame:
