@@ -1,7 +1,7 @@
 """Figure: the ERF before and after training.
 
 One row a training: an image that the network sees, with the square of the theoretical receptive field and the contours
-that bound the ERF; the unit's map before training and at the best validation score, each the mean over seeds of maps
+that bound the ERF; the unit's map before training and at the last epoch, each the mean over seeds of maps
 relative to their peaks, with its contour, which is smoothed on large maps. The table has a row with the numbers of each
 map, and then the map, a large one as the means of blocks of 4 x 4 pixels.
 
@@ -41,7 +41,7 @@ from replication.drawing.plots import (
 )
 from replication.training.images import load_splits
 
-STAGES = {"epoch_000": ("before training", "white"), "best": ("after training", AFTER)}  # as contours
+STAGES = {"before": ("before training", "white"), "after": ("after training", AFTER)}  # as contours
 BLOCK = 4  # pixels: side of the blocks that a large map's table has
 Stages = dict[str, list[ReceptiveField]]
 
@@ -50,12 +50,15 @@ def read_fields(paths: list[Path]) -> dict[str, Stages]:
     """Fields of all seeds by training and stage; a path is .../<training>/seed_<seed>.npz."""
     fields: dict[str, Stages] = {}
     for path in paths:
-        found = {field.settings["snapshot"]: field for field in load_fields(path)}
+        epochs = sorted(
+            (field for field in load_fields(path) if field.settings["snapshot"] != "best"),
+            key=lambda field: field.settings["epoch"],
+        )
+        if len(epochs) < 2 or epochs[0].settings["epoch"]:
+            raise InputError(f"{path}: has no snapshots of epoch 0 and of a later one; delete it and run again")
         stages = fields.setdefault(path.parent.name, {stage: [] for stage in STAGES})
-        for stage in STAGES:
-            if stage not in found:
-                raise InputError(f"{path}: has no snapshot {stage}; delete it and run again")
-            stages[stage].append(found[stage])
+        stages["before"].append(epochs[0])
+        stages["after"].append(epochs[-1])
     return fields
 
 
@@ -63,7 +66,7 @@ def read_images(paths: list[Path], fields: dict[str, Stages]) -> dict[str, np.nd
     """The first validation image (H, W, 3) of each training's first seed; a path is .../<dataset>.npz."""
     images = {}
     for name, stages in fields.items():
-        settings = stages["best"][0].settings
+        settings = stages["after"][0].settings
         (path,) = (path for path in paths if path.stem == settings["training"]["dataset"])
         splits = load_splits(path, DATASETS[path.stem], settings["training"])
         images[name] = splits["validation"].images[0].permute(1, 2, 0).numpy()
@@ -76,9 +79,9 @@ def draw(fields: dict[str, Stages], images: dict[str, np.ndarray]):
     tables = []
     for panels, (training, stages) in zip(axes, fields.items(), strict=True):
         means = {stage: mean_map(group) for stage, group in stages.items()}
-        draw_plane(panels[0], images[training], means, stages["best"][0])
-        dataset = stages["best"][0].settings["training"]["dataset"]
-        panels[0].set_ylabel(training_title(training, dataset, len(stages["best"])).replace(" (", "\n("))
+        draw_plane(panels[0], images[training], means, stages["after"][0])
+        dataset = stages["after"][0].settings["training"]["dataset"]
+        panels[0].set_ylabel(training_title(training, dataset, len(stages["after"])).replace(" (", "\n("))
         panels[0].text(0.04, 0.04, DATASETS[dataset].credit, transform=panels[0].transAxes, fontsize=5, color="0.3")
         for panel, (stage, group) in zip(panels[1:], stages.items(), strict=True):
             shown = draw_map(panel, means[stage], group[0].position, smoothing(means[stage]), STAGES[stage][1])

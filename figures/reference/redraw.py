@@ -1,27 +1,34 @@
 """Draw the figures of trained networks anew, from the tables of each seed that are kept in short/ and laptop/.
 
 python figures/reference/redraw.py
+python figures/reference/redraw.py --data data/      before_after too, over photographs of cifar10.npz and camvid.npz
 
-Those of maps, before_after and initialization, need the results themselves, which are not kept.
+The figure initialization needs the results themselves, which are not kept.
 """
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import yaml
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "scripts"))
 
+import figure_before_after  # noqa: E402
 import figure_convergence  # noqa: E402
 import figure_evolution  # noqa: E402
 import figure_reach  # noqa: E402
 import figure_units  # noqa: E402
+from erf.result.field import ReceptiveField  # noqa: E402
 from replication.drawing.plots import save, use_style  # noqa: E402
 
 STARTS = ("_small_start", "", "_large_start")
+JUDGED = [training + start for training in ("cifar10", "camvid") for start in ("", "_matched_start")]
 REACH = ("plain", "residual", "centre_light", "dilated", "subsampled", "plain_longer", "plain_longest")
 
 
@@ -39,9 +46,8 @@ def parted(table: str, names: list[str], folder: Path, path: str, run: str = "la
 def figures(folder: Path) -> Iterator[tuple]:
     """Path, figure and table of each; files of the seeds go into `folder`."""
     seeds, metric, trainings = "{name}/seed_{seed}.csv", "{name}/seed_{seed}/metrics.csv", ["cifar10", "camvid"]
-    judged = [training + start for training in trainings for start in ("", "_matched_start")]
     kinds = {"erf": seeds, "metrics": metric, "kernels": seeds}
-    tables = [parted(kind, judged, folder, path, "short") for kind, path in kinds.items()]
+    tables = [parted(kind, JUDGED, folder, path, "short") for kind, path in kinds.items()]
     yield "short/evolution", *figure_evolution.draw(figure_evolution.tabulate(*tables))
     starts = [training + start for training in trainings for start in STARTS]
     metrics = parted("metrics", trainings, folder, metric)
@@ -55,6 +61,25 @@ def figures(folder: Path) -> Iterator[tuple]:
     yield "laptop/reach", *figure_reach.draw(reach)
 
 
+def before_after(data: Path):
+    """The figure of the maps before training and at the last epoch, of all seeds."""
+    defaults = yaml.safe_load((HERE.parents[1] / "config/config.yaml").read_text(encoding="utf-8"))["training_defaults"]
+    sides = pd.read_csv(HERE / "short/erf.csv").groupby("name")["theoretical_rf"].first()
+    fields: dict = {}
+    for name in JUDGED:
+        dataset = name.removesuffix("_matched_start")
+        settings = {"training": {**defaults[dataset], "dataset": dataset}}
+        for path in sorted((HERE / "short/maps").glob(f"{name}_seed_*.npz")):
+            with np.load(path) as maps:
+                position, epochs = tuple(maps["position"].tolist()), sorted(set(maps.files) - {"position"})
+                for stage, epoch in zip(figure_before_after.STAGES, epochs, strict=True):
+                    whole = maps[epoch].astype(float)[None]
+                    field = ReceptiveField.from_runs(whole, position, (sides[name],) * 2, settings)
+                    fields.setdefault(name, {}).setdefault(stage, []).append(field)
+    paths = [data / f"{dataset}.npz" for dataset in ("cifar10", "camvid")]
+    return figure_before_after.draw(fields, figure_before_after.read_images(paths, fields))
+
+
 def redraw(out: Path) -> None:
     """Write each figure and its table into the folder `out`."""
     use_style()
@@ -66,4 +91,9 @@ def redraw(out: Path) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the datasets' arrays")
+    args = parser.parse_args()
     redraw(HERE)
+    if args.data:
+        before_after(args.data)[0].savefig(HERE / "short/before_after.png")

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from erf.result.intervals import mean_interval
+from replication.claims.verdicts import UNDECIDED, Part, Region, overall
 from replication.commands.cli import read_table
 from replication.datasets.table import DATASETS
 from replication.drawing.labels import ENOUGH_SEEDS, over_seeds, with_interval
 from replication.trained.tables import scored
 
+GROWS, PLANNED = 1.05, {"cifar10": 6, "camvid": 5}  # docs/protocol.md: what counts as growth, and stage a's seeds
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -38,21 +40,26 @@ def slope_table(kept: Path) -> Table:
 
 
 def growth_table(kept: Path) -> Table:
-    """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md."""
+    """σ and ERF size before training and at the last epoch, by start, over the seeds of docs/protocol.md.
+
+    The verdict is by its rule: both grow by more than 5 %.
+    """
     erf, scores = read_erf(kept), read_table(kept / "short/test.csv")
     rows = []
     for name, here in erf[erf["snapshot"] != "best"].groupby("name", sort=False):
-        row = [arm(name), f"{here['residual_scale'].iloc[0]:g}"]
+        row, verdicts = [arm(name), f"{here['residual_scale'].iloc[0]:g}"], []
         for quantity in ("sigma", "size"):
             by_seed = here.pivot_table(index="seed", columns="epoch", values=quantity)
             before, after = by_seed[by_seed.columns.min()], by_seed[by_seed.columns.max()]
             ratio = np.exp(mean_interval(np.log(after / before)))
             row += [f"{before.mean():.1f} → {after.mean():.1f}", over_seeds(tuple(ratio), len(by_seed), 3)]
+            verdicts.append(Region(GROWS).verdict(Part(quantity, *ratio)))
         own = scores[scores["name"] == name]
         score = 100 * own["test_mean_iou"].fillna(own["test_accuracy"])
-        rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own))])
+        verdict = overall(verdicts) if len(own) >= PLANNED[here["dataset"].iloc[0]] else UNDECIDED
+        rows.append([*row, f"{over_seeds(mean_interval(score), len(own))} %", str(len(own)), verdict])
     header = ["", "γ", "σ, pixels", "after / before", "ERF size, pixels", "after / before", "test score", "seeds"]
-    return header, rows
+    return [*header, "training enlarges it"], rows
 
 
 OF_RUNS = "|γ|seed|processor|arithmetic|core-hours|PFLOP|epochs|validation|test|σ, pixels|ERF size, pixels"
