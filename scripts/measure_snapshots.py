@@ -16,27 +16,40 @@ from erf.measuring.measure import measure
 from erf.result.contribution import radius_holding, share_within
 from erf.result.field import ReceptiveField, save_fields
 from erf.size import E2
-from erf.system.seeds import seed_for
+from erf.system.seeds import seed_for, torch_generator
 from replication.commands.cli import command, write_table
 from replication.statistics.moments import PARTS, map_moments, rf_radius
 from replication.trained import command as measuring_command
+from replication.trained.gates import maps_with_drawn_gates
 from replication.trained.kernels import kernel_profile, predicted_sigma
 from replication.trained.snapshots import batch_size, load_network
 
+OF_KERNELS = ("sigma_kernels", "sigma_drawn_gates", "kernel_spread", "branch_share")
+
 
 def measure_snapshot(
-    path: Path, settings: dict, seed: int, images: torch.Tensor, calibration: torch.Tensor
+    path: Path, settings: dict, seed: int, images: torch.Tensor, calibration: torch.Tensor, draws_gates: bool
 ) -> tuple[ReceptiveField, pd.DataFrame]:
     """The field of the middle unit of the layer that the paper's figure is about, read before its activation; and the
-    kernels of all layers below it."""
+    kernels of all layers below it. `draws_gates`: the σ with gates drawn anew is measured too."""
     model, epoch = load_network(path, settings, seed, calibration)
     rng = np.random.default_rng(seed_for(seed, "bootstrap", path.stem))
     field = measure(model, images, model.layers()[-1], batch_size=batch_size(images), rng=rng)
     told = {"training": settings, "seed": seed, "epoch": epoch, "snapshot": path.stem}
     kernels = kernel_profile(model)
     means = kernels[["kernel_spread", "branch_share"]].mean().to_dict()
-    field.settings.update(told, sigma_kernels=predicted_sigma(model), **means)
+    drawn = sigma_with_drawn_gates(model, field, images, seed) if draws_gates else np.nan
+    field.settings.update(told, sigma_kernels=predicted_sigma(model), sigma_drawn_gates=drawn, **means)
     return field, kernels.assign(snapshot=path.stem, epoch=epoch)
+
+
+def sigma_with_drawn_gates(model: torch.nn.Module, field: ReceptiveField, images: torch.Tensor, seed: int) -> float:
+    """σ (pixels), the root mean square over rows and columns, of the same unit with all ReLUs' gates drawn anew."""
+    generator = torch_generator(seed, "gates")
+    batches = images.split(batch_size(images))
+    maps = [maps_with_drawn_gates(model, batch, model.layers()[-1], generator) for batch in batches]
+    drawn = ReceptiveField.from_runs(np.concatenate(maps), field.position, field.theoretical_rf)
+    return float(np.sqrt(np.mean(np.square(drawn.sigma))))
 
 
 def table_row(field: ReceptiveField) -> dict:
@@ -59,7 +72,7 @@ def table_row(field: ReceptiveField) -> dict:
         "size_e2": field.size_at(E2),
         "sigma_rows": field.sigma[0],
         "sigma_columns": field.sigma[1],
-        **{name: field.settings[name] for name in ("sigma_kernels", "kernel_spread", "branch_share")},
+        **{name: field.settings[name] for name in OF_KERNELS},
         **drift(field),
         "gaussian_r2": field.fit_gaussian().r2,
         "clipped": field.clipped,
@@ -97,7 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     fields, kernels = [], []
     for path in args.snapshots:
-        field, profile = measure_snapshot(path, args.settings, args.seed, images, calibration)
+        is_end = path.stem in (f"epoch_{epoch:03d}" for epoch in (0, args.settings["recipe"]["epochs"]))
+        field, profile = measure_snapshot(path, args.settings, args.seed, images, calibration, is_end)
         fields.append(field)
         kernels.append(profile)
         print(f"{path.stem}: ERF size {fields[-1].size:.2f} px at epoch {fields[-1].settings['epoch']}", flush=True)

@@ -211,7 +211,7 @@ def test_the_summary_names_its_numbers_as_the_tables_do():
         "snapshot": "best",
         "epoch": 1,
         "images": 1,
-        **{"sigma_kernels": 4.0, "kernel_spread": 1.0, "branch_share": 0.5},
+        **{"sigma_kernels": 4.0, "sigma_drawn_gates": 3.0, "kernel_spread": 1.0, "branch_share": 0.5},
     }
     field = field_of(theory.gaussian_map((3.0, 5.0), (31, 41), (14, 22)), (14, 22), settings=settings)
     row, summary = measure_snapshots.table_row(field), field.summary()
@@ -221,9 +221,7 @@ def test_the_summary_names_its_numbers_as_the_tables_do():
         "drift_rows",
         "drift_columns",
         "extent",
-        "sigma_kernels",
-        "kernel_spread",
-        "branch_share",
+        *measure_snapshots.OF_KERNELS,
         "share_quarter",
         "share_half",
         "radius_half",

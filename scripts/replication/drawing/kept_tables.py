@@ -62,6 +62,31 @@ def growth_table(kept: Path) -> Table:
     return [*header, "training enlarges it"], rows
 
 
+def kernel_table(kept: Path) -> Table:
+    """How far the ERF's change in training follows from weights or from kernels alone, over the seeds of which they were
+    kept: σ after training over that before, with the gates of the images, with gates drawn anew, and as predicted."""
+    erf = read_erf(kept).dropna(subset="sigma_kernels").query("snapshot != 'best'")
+    rows = []
+    for name, here in erf.groupby("name", sort=False):
+        ends = {end: here[here["epoch"] == end].set_index("seed") for end in (0, here["epoch"].max())}
+        before, after = ends.values()
+        row = [arm(name), f"{here['residual_scale'].iloc[0]:g}"]
+        for quantity in ("sigma", "sigma_drawn_gates", "sigma_kernels"):
+            ratio = np.exp(mean_interval(np.log(after[quantity] / before[quantity])))
+            row.append(over_seeds(tuple(ratio), len(before), 3))
+        row += [f"{before[of].mean():.3f} → {after[of].mean():.3f}" for of in ("kernel_spread", "branch_share")]
+        rows.append([*row, str(len(before))])
+    header = [
+        "σ, after / before",
+        "with gates drawn anew",
+        "by the kernels alone",
+        "spread of a kernel",
+        "share through a branch",
+        "seeds",
+    ]
+    return ["", "γ", *header], rows
+
+
 OF_RUNS = "|γ|seed|processor|arithmetic|core-hours|PFLOP|epochs|validation|test|σ, pixels|ERF size, pixels"
 
 
