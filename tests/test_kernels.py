@@ -91,7 +91,7 @@ def test_gates_drawn_anew_keep_each_channels_share_and_forget_places():
 
 
 def test_gates_that_images_open_in_the_middle_alone_are_told_from_weights():
-    """A ReLU of x, and then a sum over 15 x 15 pixels: it sees the bright pixels; with gates drawn anew, all of them."""
+    """A ReLU of x, and then a sum over 15 x 15 pixels: it sees bright pixels; with gates drawn anew, all of them."""
     first, last = torch.nn.Conv2d(3, 1, 1, bias=False), torch.nn.Conv2d(1, 1, 15, padding=7)
     model = torch.nn.Sequential(first, torch.nn.ReLU(), last)
     for layer in (first, last):

@@ -63,8 +63,10 @@ def growth_table(kept: Path) -> Table:
 
 
 def kernel_table(kept: Path) -> Table:
-    """How far the ERF's change in training follows from weights or from kernels alone, over the seeds of which they were
-    kept: σ after training over that before, with the gates of the images, with gates drawn anew, and as predicted."""
+    """How far the ERF's change in training follows from weights or kernels alone: σ after training over that before.
+
+    It is measured, with each ReLU's gates drawn anew, and predicted; over the seeds of which these were kept.
+    """
     erf = read_erf(kept).dropna(subset="sigma_kernels").query("snapshot != 'best'")
     rows = []
     for name, here in erf.groupby("name", sort=False):

@@ -34,7 +34,7 @@ class Gates(TorchFunctionMode):
 
 
 def drawn_anew(gates: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Gates (n, C, H, W), each as likely to be open as those of its channel in this image; the generator is the CPU's."""
+    """Gates (n, C, H, W), each as likely to be open as its channel's in this image; the generator is the CPU's."""
     shares = gates.float().mean((2, 3), keepdim=True)
     return torch.rand(gates.shape, generator=generator).to(gates.device) < shares
 
