@@ -278,7 +278,7 @@ def test_one_live_run_says_nothing_about_others():
     live = theory.uniform_map(4, 3)
     field = ReceptiveField.from_runs(np.stack([live, 0 * live]), (4, 4), (9, 9), rng=np.random.default_rng(0))
     assert field.size > 0
-    assert np.isnan(field.interval).all()
+    assert np.isnan(field.interval).all() and "no bootstrap" in field.no_interval
 
 
 def test_values_that_are_not_finite_are_refused():
@@ -331,6 +331,25 @@ def test_bootstrap_intervals_of_noisy_maps_cover_the_size_without_noise():
         low, high = field.interval
         covered += low <= erf_size(truth, (20, 20)) <= high
     assert 0.88 * repeats <= covered < repeats
+
+
+def test_percentiles_that_miss_the_size_are_no_interval():
+    """Each run has an impact on a fifth of the pixels, as behind ReLUs, in a field that fills the image."""
+
+    def sparse(runs):
+        rng = np.random.default_rng(0)
+        maps = np.abs(rng.standard_normal((runs, 32, 40))) * (rng.random((runs, 32, 40)) < 0.2)
+        maps[:, 16, 20] = 1
+        return maps * theory.gaussian_map(30.0, (32, 40), (16, 20))
+
+    field = ReceptiveField.from_runs(sparse(12), (16, 20), (np.inf, np.inf), rng=np.random.default_rng(1))
+    _, high = percentile_interval(field.bootstrap, 12)
+    truth = erf_size(sparse(3000).mean(0), (16, 20))
+    assert high < field.size < truth  # what the percentiles would claim is wrong
+    assert field.clipped and np.isnan(field.interval).all() and np.isnan(field.summary()["high"])
+    assert "no interval: means of redrawn images are nearly all smaller: measure more images" in str(field)
+    more = ReceptiveField.from_runs(sparse(200), (16, 20), (np.inf, np.inf), rng=np.random.default_rng(1))
+    assert more.no_interval is None and more.interval[0] <= more.size <= more.interval[1]
 
 
 @pytest.mark.parametrize("reference", ["centre", "maximum"])

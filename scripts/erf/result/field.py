@@ -279,8 +279,29 @@ class ReceptiveField:
     def interval(self) -> tuple[float, float]:
         """95 % interval of `size`, (low, high): bootstrap percentiles, expanded for few runs.
 
-        NaN without a bootstrap.
+        NaN if there is none: `no_interval` says why.
         """
+        return (math.nan, math.nan) if self.no_interval else self._percentiles
+
+    @property
+    def no_interval(self) -> str | None:
+        """Why `interval` is NaN, in words; None if it is not.
+
+        Some maps are sparse: each run has an impact on a part of the pixels alone. The mean map then grows with the
+        number of distinct runs, and a redrawn mean has fewer of them. If the field fills the image, this bias exceeds
+        the spread of the redrawn sizes: their percentiles do not even hold `size`, and say nothing about the truth.
+        """
+        low, high = self._percentiles
+        if math.isnan(low) or math.isnan(self.size):
+            return "there is no bootstrap of two or more runs: give rng=, and more images"
+        rounding = 1e-6 * self.size
+        if low - rounding <= self.size <= high + rounding:
+            return None
+        side = "smaller" if high < self.size else "larger"
+        return f"means of redrawn images are nearly all {side}: measure more images"
+
+    @property
+    def _percentiles(self) -> tuple[float, float]:
         return percentile_interval(self.bootstrap * self._pixel, self.live)
 
     @property
@@ -399,7 +420,9 @@ class ReceptiveField:
 
     def __str__(self) -> str:
         low, high = (f"{end:{length_format(self)}}" for end in self.interval)
-        interval = f" (95 % interval {low} to {high})" if math.isfinite(self.interval[0]) else ""
+        interval = f" (95 % interval {low} to {high})"
+        if reason := self.no_interval:
+            interval = f" (no interval: {reason})" if len(self.bootstrap) else ""
         side = "length" if self.map.ndim == 1 else "side"
         share = f", {100 * self.ratio:.0f} % of its theoretical field's {side}" if math.isfinite(self.ratio) else ""
         clipped = f", cut off by that field or the {INPUTS[self.map.ndim]}" if self.clipped else ""
