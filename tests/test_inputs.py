@@ -1,5 +1,6 @@
 """Models as people have them: several inputs, inputs by name, outputs that are no tensors."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,83 @@ def test_a_part_of_a_layers_output():
     equal(erf.measure(model(), IMAGES, "stage2[0]"), erf.measure(model(lambda stages, logits: stages[0]), IMAGES))
 
 
+@pytest.mark.parametrize("path", OUTPUTS)
+def test_the_part_of_an_output_reaches_whatever_measures_a_unit(path):
+    its, plain, shape = model(OUTPUTS[path]), model(), tuple(IMAGES.shape[1:])
+    assert erf.theoretical_rf(its, output=path, input_shape=shape) == erf.theoretical_rf(plain, input_shape=shape)
+    assert erf.overlap(its, images=IMAGES, output=path) == erf.overlap(plain, images=IMAGES)
+    assert erf.overlap(its, "stage2.conv", images=IMAGES, output=path).exact_halo == (2, 2)
+    found, expected = (
+        erf.perturbed(one, IMAGES, rings=2, **more) for one, more in ((its, {"output": path}), (plain, {}))
+    )
+    np.testing.assert_allclose([found.measured, found.predicted], [expected.measured, expected.predicted])
+    found, expected = (
+        erf.by_convention(one, IMAGES, "replknet", **more) for one, more in ((its, {"output": path}), (plain, {}))
+    )
+    np.testing.assert_allclose(found.map, expected.map)
+
+
+def test_further_inputs_reach_whatever_measures_a_unit():
+    """The mask follows the images, since tiles are smaller."""
+    its, plain, shape = model(), model(lambda stages, logits: 2 * logits), tuple(IMAGES.shape[1:])
+    double = {"inputs": lambda images: (images, 2 * torch.ones_like(images[:, :1]))}
+    assert erf.theoretical_rf(its, input_shape=shape, **double).size == (5, 5)
+    assert erf.overlap(its, images=IMAGES, **double).exact_error < 1e-12
+    found, expected = erf.perturbed(its, IMAGES, rings=2, **double), erf.perturbed(plain, IMAGES, rings=2)
+    np.testing.assert_allclose(found.measured, expected.measured)
+    found, expected = (erf.profile(one, IMAGES, **more) for one, more in ((its, double), (plain, {})))
+    assert found.rows() == expected.rows()
+
+
+HINTS = {
+    'output="logits"': lambda stages, logits: {"logits": logits},
+    'output="last"': lambda stages, logits: {"pooled": logits.mean((2, 3)), "last": logits},
+    'output="[1]"': lambda stages, logits: (stages[0].long(), logits),
+    'output="hidden[1]"': lambda stages, logits: Output(None, (None, logits)),
+    'output="[0][logits]"': lambda stages, logits: [Output(logits, stages)],
+}
+
+
+@pytest.mark.parametrize("hint", HINTS)
+def test_an_output_that_is_no_tensor_is_told_with_the_place_of_one(hint):
+    its = model(HINTS[hint])
+    with pytest.raises(InputError, match=re.escape(f"not a tensor: give {hint}, or choose a layer, such as")):
+        erf.measure(its, IMAGES)
+    equal(erf.measure(its, IMAGES, output=hint.split('"')[1]), erf.measure(model(), IMAGES))
+
+
+def test_a_layers_output_that_is_no_tensor_is_told_with_the_place_of_one():
+    with pytest.raises(
+        InputError, match=re.escape("""layer 'stage2' gives a tuple, not a tensor: give layer="stage2[0]", or""")
+    ):
+        erf.measure(model(), IMAGES, "stage2")
+    its = model(lambda stages, logits: {"names": ["a"]})
+    with pytest.raises(InputError, match="gives a dict of names, not a tensor: choose a layer"):
+        erf.measure(its, IMAGES)
+
+
+WRONG = {
+    "not a class: make one, such as Model()": Model,
+    "not a OrderedDict: load the weights into a model": nn.Conv2d(1, 1, 1).state_dict(),
+    "not a function: give what it returns, such as model()": model,
+    "not a str": "resnet50",
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_no_model_is_named_with_the_fix(message):
+    for measuring in (
+        lambda given: erf.measure(given, IMAGES),
+        lambda given: erf.theoretical_rf(given, input_shape=(2, 16, 18)),
+        lambda given: erf.overlap(given, images=IMAGES),
+        lambda given: erf.profile(given, IMAGES),
+        lambda given: erf.perturbed(given, IMAGES),
+        lambda given: erf.by_convention(given, IMAGES, "replknet"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            measuring(WRONG[message])
+
+
 def test_inputs_by_name():
     class Masked(nn.Module):
         def __init__(self):
@@ -127,7 +205,10 @@ MISTAKES = [
     ({"output": "stages[7]"}, "the model: its output has no '7', but is a tuple"),
     ({"layer": "stage2[2]"}, r"layer 'stage2\[2\]': its output has no '2', but is a tuple"),
     ({"layer": "stage3[1]"}, "unknown layer 'stage3': did you mean stage2"),
-    ({"output": "stages"}, "the model gives a tuple, not a tensor: choose a layer"),
+    (
+        {"output": "stages"},
+        re.escape('the model gives a tuple, not a tensor: give output="stages[0]", or choose a layer'),
+    ),
     ({"inputs": {"masks": MASK}, "output": "logits"}, "the model fails on images of .* unexpected keyword argument"),
 ]
 

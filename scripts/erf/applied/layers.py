@@ -79,7 +79,7 @@ def _outputs(model: nn.Module, images: torch.Tensor) -> dict[str, tuple[str, tup
     handles = [
         module.register_forward_hook(note(name))
         for name, module in model.named_modules()
-        if not isinstance(module, torch.jit.ScriptModule)  # has no hooks
+        if (name or module is model) and not isinstance(module, torch.jit.ScriptModule)  # which has no hooks
     ]
     try:
         with measuring_mode(model, images.device.type), torch.no_grad():

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -12,7 +13,7 @@ from torch import nn
 
 from erf.applied.layers import Layer, measurable_layers
 from erf.errors import InputError
-from erf.measuring.layer import device_and_dtype, layer_output
+from erf.measuring.layer import Adapted, device_and_dtype, layer_output
 from erf.measuring.measure import measure
 from erf.measuring.precision import measuring_mode
 from erf.measuring.recorded import theoretical_rf
@@ -75,6 +76,8 @@ def overlap(
     input_shape: tuple[int, ...] | None = None,
     share: float = 0.99,
     channels: str | int = "sum",
+    inputs: Mapping | Callable | None = None,
+    output: str | int | Callable | None = None,
 ) -> Overlap:
     """The overlap that makes inference in tiles exact, and the one that keeps a share of the impact.
 
@@ -97,6 +100,8 @@ def overlap(
     input_shape : the shape of one image, (C, H, W), in place of images: four images of noise are drawn
     share : of the impact, above 0 and at most 1
     channels : of the unit, as in `erf.measure`
+    inputs, output : as in `erf.measure`: further inputs of the model, which must fit tiles too, and which part of the
+        model's own output is wanted
 
     Returns
     -------
@@ -116,7 +121,7 @@ def overlap(
     >>> found.exact_halo, found.grid, found.reason
     ((2, 2), (1, 1), None)
     """
-    images = _images(images, input_shape)
+    model, images = Adapted.of(model, inputs, output), _images(images, input_shape)
     if not 0 < share <= 1:
         raise InputError(f"the share of the impact must be above 0 and at most 1, not {share}")
     shape = tuple(images.shape[1:])

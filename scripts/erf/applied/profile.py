@@ -8,6 +8,7 @@ from torch import nn
 
 from erf.applied.layers import measurable_layers
 from erf.errors import InputError
+from erf.measuring.layer import Adapted
 from erf.measuring.measure import measure
 from erf.result.field import ReceptiveField
 
@@ -113,6 +114,7 @@ def profile(model: nn.Module, images: torch.Tensor, layers: list[str] | None = N
     >>> [(row["layer"], row["theoretical"], round(row["size"], 1)) for row in found.rows()]
     [('0', 3.0, 3.0), ('1', 5.0, 4.9), ('2', 7.0, 6.4)]
     """
+    model = Adapted.of(model, options.pop("inputs", None), options.pop("output", None))
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     if layers is None:
         # A layer norm's channels have a constant sum, which has no gradient to speak of.

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from erf.comparing import arithmetic
 from erf.comparing.unit import Layout, checked_images, gradient_of, output_and_plane
 from erf.errors import InputError, did_you_mean
 from erf.graph.torch_private import BatchNorm
+from erf.measuring.layer import Adapted
 from erf.measuring.measure import measure
 from erf.measuring.plane import Plane
 from erf.measuring.precision import measuring_mode
@@ -145,6 +146,8 @@ def by_convention(
     convention: str,
     layer: str | None = None,
     *,
+    inputs: Mapping | Callable | None = None,
+    output: str | int | Callable | None = None,
     layout: Layout = None,
 ) -> ConventionResult:
     """Map and numbers of a layer's centre unit as a published script computes them, with its choices and its mistakes.
@@ -174,7 +177,8 @@ def by_convention(
             Gaussian that is free to move.
         "voxelnext" : L2 norm over colours, of one image; 10 (x - min) / (max - min), at most 1. No numbers.
     layer : name of the submodule whose output holds the unit; None for the model's own output
-    layout : as in `erf.measure`, for an output whose layout is not clear
+    inputs, output, layout : as in `erf.measure`: further inputs of the model, which part of its own output holds the
+        unit, and how that is laid out if it is not clear
 
     Returns
     -------
@@ -205,6 +209,7 @@ def by_convention(
     if convention not in NAMES:
         known = did_you_mean(str(convention), NAMES) or f": choose one of {', '.join(NAMES)}"
         raise InputError(f"unknown convention {convention!r}{known}")
+    model = Adapted.of(model, inputs, output)
     images = checked_images(model, images)
     if convention == "luo2016":
         return _of_the_paper(measure(model, images, layer, layout=layout))

@@ -1,6 +1,6 @@
 """Does the gradient's map say what happens when pixels change? Noise is drawn anew in rings around the unit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import nn
 
 from erf.comparing.unit import Layout, checked_images, gradient_of, output_and_plane
 from erf.errors import InputError
+from erf.measuring.layer import Adapted
 from erf.measuring.measure import measure
 from erf.measuring.precision import measuring_mode
 from erf.system.seeds import seed_for
@@ -87,6 +88,8 @@ def perturbed(
     *,
     rings: int | Sequence[float] = 8,
     draws: int = 8,
+    inputs: Mapping | Callable | None = None,
+    output: str | int | Callable | None = None,
     layout: Layout = None,
     rng: np.random.Generator | None = None,
 ) -> Perturbation:
@@ -105,7 +108,7 @@ def perturbed(
     ----------
     model : a torch.nn.Module, on any device
     images : (N, C, H, W), floats, normalised as the model expects
-    layer, unit, layout : as in `erf.measure`, but one unit alone
+    layer, unit, inputs, output, layout : as in `erf.measure`, but one unit alone
     channels : "sum" adds all channels of the unit; an integer takes one
     rings : number of rings of one width, from the unit's position to the end of its theoretical receptive field or of
         the image. Or their edges: rising radii in pixels, the first of which may be 0.
@@ -136,6 +139,7 @@ def perturbed(
     >>> found.distance < 0.05
     True
     """
+    model = Adapted.of(model, inputs, output)
     images = checked_images(model, images)
     if type(draws) is not int or draws < 2:
         raise InputError(f"draws must be a whole number from 2, not {draws!r}: two draws are compared")

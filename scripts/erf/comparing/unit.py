@@ -13,8 +13,6 @@ Layout = str | tuple[int, int] | None
 
 def checked_images(model: nn.Module, images: torch.Tensor | np.ndarray) -> torch.Tensor:
     """Images (N, C, H, W) on the model's device and in its dtype; InputError if they are not images."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
     if not isinstance(images, torch.Tensor | np.ndarray):
         raise InputError(f"images must be one tensor or array (N, C, H, W), not a {type(images).__name__}")
     images = torch.as_tensor(images)

@@ -1,6 +1,7 @@
 """A layer of a model: how it is found, and how its output is computed by the model itself."""
 
 import contextlib
+import inspect
 import itertools
 import math
 import re
@@ -28,9 +29,16 @@ def uncompiled(model: nn.Module) -> nn.Module:
 
 def require_model(model: nn.Module) -> nn.Module:
     """The model; InputError if it is something else."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"a model is a torch.nn.Module, not a {type(model).__name__}")
-    return model
+    if isinstance(model, nn.Module):
+        return model
+    given, fix = f"a {type(model).__name__}", ""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        given, fix = "a class", f": make one, such as {model.__name__}()"
+    elif isinstance(model, Mapping):
+        fix = ": load the weights into a model, by model.load_state_dict(...)"
+    elif inspect.isroutine(model):
+        fix = f": give what it returns, such as {model.__name__}()"
+    raise InputError(f"a model is a torch.nn.Module, not {given}{fix}")
 
 
 def require_weights(model: nn.Module) -> None:
@@ -120,9 +128,38 @@ def layer_outputs(model: nn.Module, images: torch.Tensor, layers: Sequence[str |
         if layer not in seen:
             raise InputError(f"layer {layer!r} is not used when the model runs: choose another")
         if not isinstance(output := seen[layer], torch.Tensor):
-            content = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
-            raise NoPlane(f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor: choose a layer")
+            content = f" of {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+            words = f"{described(layer)} gives a {type(output).__name__}{content}, not a tensor"
+            raise NoPlane(f"{words}: {_hint_of_part(output, layer, model)}choose a layer")
     return [seen[layer] for layer in layers]
+
+
+def _hint_of_part(output, layer: str | None, model: nn.Module) -> str:
+    """How to name a tensor in an output that is none, such as 'give output="logits", or '; empty if it has none."""
+    found = dict(_tensors_in(output))
+    given = model.output if layer is None and isinstance(model, Adapted) else None
+    if not found or callable(given):
+        return ""
+    path = next((path for path, dimensions in found.items() if dimensions > 2), next(iter(found)))
+    if layer is not None:
+        return f'give layer="{layer}{path}", or '
+    if given is not None:
+        return f'give output="{given}{path}", or '
+    first, _, rest = path[1:].partition("]")
+    return f'give output="{path if first.isdecimal() else first + rest}", or '
+
+
+def _tensors_in(output, path: str = "", depth: int = 3) -> Iterator[tuple[str, int]]:
+    """Tensors of floats in an output: their paths, as `picked` takes them, and their numbers of dimensions."""
+    if isinstance(output, torch.Tensor):
+        if output.is_floating_point():
+            yield path, output.dim()
+        return
+    parts = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    if isinstance(output, tuple | list):
+        parts = dict(enumerate(output))
+    for name, part in parts.items() if depth else ():
+        yield from _tensors_in(part, f"{path}[{name}]", depth - 1)
 
 
 def _place(model: nn.Module, layer: str) -> tuple[nn.Module, str]:
@@ -175,6 +212,12 @@ class Adapted(nn.Module):
                 images, **{name: self._for(value, images) for name, value in (self.inputs or {}).items()}
             )
         return output if self.output is None else picked(output, self.output, "the model")
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs, output) -> nn.Module:
+        """The model itself if its call takes images alone and all of its output is wanted; InputError if it is none."""
+        model = require_model(model)
+        return model if inputs is None and output is None else cls(uncompiled(model), inputs, output)
 
     @staticmethod
     def _for(value, images: torch.Tensor):

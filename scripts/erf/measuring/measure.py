@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from erf.errors import InputError
-from erf.measuring.layer import Adapted, device_and_dtype, require_model, require_weights, uncompiled
+from erf.measuring.layer import Adapted, device_and_dtype, require_weights, uncompiled
 from erf.measuring.precision import measuring_mode
 from erf.measuring.probe import Channels, Pair, Probe, Target, Unit, describe_not_finite
 from erf.result.field import ReceptiveField
@@ -125,8 +125,7 @@ def measure(
     >>> field.map.shape, field.theoretical_rf, field.position, field.summary()["rf_time"]
     ((16000,), (400.0,), (1159.5,), 0.025)
     """
-    if inputs is not None or output is not None:
-        model = Adapted(require_model(model), inputs, output)
+    model = Adapted.of(model, inputs, output)
     function = unit if callable(unit) else None
     if function:
         layout, unit = function, "center"
@@ -222,7 +221,6 @@ def _gradients(model, images, layers, units, channels, layout, batch_size, crop,
     targets = [Target(number, unit, Channels(channels, rng)) for number in range(len(layers)) for unit in units]
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise InputError(f"batch_size must be a whole number from 1, not {batch_size!r}")
-    require_model(model)
     model = uncompiled(model)
     require_weights(model)
     place, probe = device_and_dtype(model), None

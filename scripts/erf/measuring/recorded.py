@@ -2,7 +2,7 @@
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -13,7 +13,7 @@ from erf.errors import InputError, is_out_of_memory
 from erf.graph.axes import splits_axis
 from erf.graph.nodes import Graph, Operation
 from erf.graph.torch_private import nodes_behind
-from erf.measuring.layer import device_and_dtype, last_layer, layer_outputs
+from erf.measuring.layer import Adapted, device_and_dtype, last_layer, layer_outputs
 from erf.measuring.plane import NoPlane, plane_of
 from erf.measuring.precision import measuring_mode
 from erf.measuring.theoretical import TheoreticalRF, UnitFields, unit_fields
@@ -201,7 +201,14 @@ def _keep(model, images, layers, layout, records: list[Record], signature: tuple
         kept.update({_key(images, layer, layout): one for layer, one in zip(layers, records, strict=True)})
 
 
-def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: tuple[int, ...]) -> TheoreticalRF:
+def theoretical_rf(
+    model: nn.Module,
+    layer: str | None = None,
+    *,
+    input_shape: tuple[int, ...],
+    inputs: Mapping | Callable | None = None,
+    output: str | int | Callable | None = None,
+) -> TheoreticalRF:
     """Theoretical receptive field of the units of a layer: all pixels that can matter to them, whatever the weights.
 
     The field follows from the kernels, strides, paddings and dilations of the operations that the model performs on an
@@ -212,6 +219,7 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     model : a torch.nn.Module, which is left as it was
     layer : name of the submodule, as in `model.named_modules()`; None for the model's own output
     input_shape : (C, H, W) of an image that the model accepts, (C, T) of a sound, or (C, D, H, W) of a volume or video
+    inputs, output : as in `erf.measure`: further inputs of the model, and which part of its own output holds the units
 
     Returns
     -------
@@ -233,18 +241,23 @@ def theoretical_rf(model: nn.Module, layer: str | None = None, *, input_shape: t
     if not isinstance(input_shape, tuple | list | torch.Size) or len(input_shape) not in (2, 3, 4):
         shapes = "(channels, height, width), (channels, time) or (channels, depth, height, width)"
         raise InputError(f"input_shape must be {shapes}, not {input_shape}")
-    place = device_and_dtype(model)
+    model = Adapted.of(model, inputs, output)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(1, *input_shape, generator=generator).to(**place)
+    images = torch.randn(1, *input_shape, generator=generator).to(**device_and_dtype(model))
     with measuring_mode(model, images.device.type):
-        records = known_records(model, images, [layer], None)
-        if records is None:
-            guard = LeftAlone(model)
-            try:
-                records, _ = record(model, images, [layer], None, guard)
-            finally:
-                guard.put_back()
-    return records[0].fields.summary()
+        return fields_of(model, images, layer, None).summary()
+
+
+def fields_of(model: nn.Module, image: torch.Tensor, layer: str | None, layout) -> UnitFields:
+    """The fields of a layer's units in an image (1, C, *axes) on the model's device, with `measuring_mode` entered."""
+    records = known_records(model, image, [layer], layout)
+    if records is None:
+        guard = LeftAlone(model)
+        try:
+            records, _ = record(model, image, [layer], layout, guard)
+        finally:
+            guard.put_back()
+    return records[0].fields
 
 
 def _record_of(model, recorder: Recorder, given, layer, output, layout, like=None) -> Record:
