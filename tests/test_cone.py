@@ -211,10 +211,6 @@ GLOBAL = {
         "mm",
         lambda x: F.linear(x.flatten(1), torch.ones(9, 2040, dtype=x.dtype) / 99).view(-1, 1, 3, 3),
     ),
-    "a class token": (
-        "cat",
-        lambda x: torch.cat([GRID[0, :, :1, :2].expand(len(x), 1, 2), x.flatten(2).transpose(1, 2)], 1),
-    ),
 }
 
 

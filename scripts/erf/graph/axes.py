@@ -4,6 +4,8 @@ Axes are numbered from 0 in the images' order. Sound has one, images have rows a
 three.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 
 SAMPLES = -1  # a batch is recorded with one sample; how many there are shows when it is computed
@@ -14,10 +16,25 @@ PLAIN = None  # channels and the like
 
 # A layout has, for each dimension of a tensor, the factors that it is the product of, outermost first: (axis, size).
 # An image that was flattened to tokens has ((SAMPLES, 1),), ((0, h), (1, w)), ((PLAIN, c),).
-Factor = tuple[int | None, int]
+Factor = tuple["int | Among | None", int]
 
 
 Layout = tuple[tuple[Factor, ...], ...]
+
+
+@dataclass(frozen=True)
+class Among:
+    """In a factor in place of an axis: entries with places in the image among others that have none.
+
+    Patches behind a class token have ((Among(1, ((0, h), (1, w)), 0), 1 + h * w),).
+
+    before, after : how many others stand on each side
+    placed : the factors of the entries between
+    """
+
+    before: int
+    placed: tuple[Factor, ...]
+    after: int
 
 
 Windows = dict[int, tuple[int, int]]  # for each axis the first and the last index
@@ -34,8 +51,14 @@ def of_images(shape) -> Layout:
     return ((SAMPLES, 1),), ((PLAIN, channels),), *(((axis, side),) for axis, side in enumerate(sides))
 
 
+def factors_of(dimension: tuple[Factor, ...]) -> Iterator[Factor]:
+    """The factors of a dimension, with those of the entries that stand among others."""
+    for axis, size in dimension:
+        yield from axis.placed if isinstance(axis, Among) else [(axis, size)]
+
+
 def axis_of(dimension: tuple[Factor, ...]) -> int | None:
-    """The axis, or SAMPLES, for a dimension that lies along it and nothing else, PLAIN for any other."""
+    """The axis, SAMPLES, or Among, for a dimension that lies along it and nothing else, PLAIN for any other."""
     return dimension[0][0] if len(dimension) == 1 else PLAIN
 
 
@@ -55,7 +78,7 @@ def length_of(dimension: tuple[Factor, ...]) -> int:
 
 def sizes_of(layout: Layout) -> dict[int, int]:
     """Lengths of the axes that a tensor has."""
-    return {axis: size for dimension in layout for axis, size in dimension if axis not in (PLAIN, SAMPLES)}
+    return {axis: size for dimension in layout for axis, size in factors_of(dimension) if axis not in (PLAIN, SAMPLES)}
 
 
 def has_samples(layout: Layout) -> bool:
@@ -74,7 +97,7 @@ def window_of(dimension: tuple[Factor, ...], windows: Windows) -> tuple[int, int
 
 
 def has_each_axis_once(layout: Layout) -> bool:
-    axes = [axis for dimension in layout for axis, _ in dimension if axis is not PLAIN]
+    axes = [axis for dimension in layout for axis, _ in factors_of(dimension) if axis is not PLAIN]
     return len(axes) == len(set(axes))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from erf.errors import InputError
-from erf.graph.axes import PLAIN, SAMPLES, Layout, axis_of, sizes_of
+from erf.graph.axes import Among, Layout, axis_of, sizes_of
 
 CLASS_TOKENS = 16  # tokens at most that stand in front of those of the plane
 
@@ -110,14 +110,15 @@ def plane_of(
     if not shape or shape[0] != samples:
         raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
     axes, words = len(image), "give layout='channels_first' or 'channels_last'"
-    dimension_of = {a: d for d, factors in enumerate(known or ()) for a, _ in factors if a not in (PLAIN, SAMPLES)}
+    dimension_of = {axis: d for d, factors in enumerate(known or ()) for axis in sizes_of([factors])}
     if len(dimension_of) == axes and (len(shape) > 2 or axis_of(known[-1]) == 0):
         dimensions = tuple(dimension_of[axis] for axis in range(axes))
-        order = [[axis for axis, _ in known[d] if axis in dimension_of] for d in dimensions]
+        order = [list(sizes_of([known[d]])) for d in dimensions]
         if any(one != sorted(one) for one in order):
             raise NoPlane(f"{described(layer)} gives tokens that do not lie row after row: choose a layer")
         sizes = sizes_of(known)
-        return Plane(tuple(sizes[axis] for axis in range(axes)), dimensions)
+        before = sum(axis.before for axis, _ in known[dimensions[0]] if isinstance(axis, Among))
+        return Plane(tuple(sizes[axis] for axis in range(axes)), dimensions, before)
     if given not in (None, "channels_first", "channels_last") and not isinstance(given, tuple | list):
         raise InputError(f"unknown layout {given!r}: channels_first, channels_last, or {COUNTS[axes]} of tokens")
     if len(shape) == axes + 2 and not isinstance(given, tuple | list):

@@ -17,6 +17,7 @@ from erf.measuring.layer import Adapted, device_and_dtype, last_layer, layer_out
 from erf.measuring.plane import NoPlane, plane_of
 from erf.measuring.precision import measuring_mode
 from erf.measuring.theoretical import TheoreticalRF, UnitFields, unit_fields
+from erf.ops.pointwise import JoinedBeside
 from erf.ops.table import REGISTERED
 from erf.tracing.cone import Cone
 from erf.tracing.isolation import LeftAlone, no_collection
@@ -284,6 +285,8 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout, like=Non
     not_croppable, one_by_one = recorder.not_croppable or reason, recorder.one_by_one
     if graph is not None:
         one_by_one |= not graph.keeps_samples
+        if any(isinstance(operation.rule, JoinedBeside) for operation in graph.operations):
+            not_croppable = not_croppable or "entries without places stand beside those of the plane"
         if not graph.repeatable:
             not_croppable = not_croppable or "it draws random numbers, or asks how tensors lie in memory"
     else:

@@ -16,7 +16,8 @@ from erf.graph.axes import (
     samples_of,
 )
 from erf.graph.nodes import Operation
-from erf.ops.rule import Everything, Through
+from erf.ops import shapes as layouts
+from erf.ops.rule import Everything, Through, through
 
 BATCH_NORMS = (
     *("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"),
@@ -53,6 +54,14 @@ class Joined(Through):
             return tensor if len(tensor) == samples else tensor.expand(samples, *tensor.shape[1:])
 
         return self.operation.call(repeated)
+
+
+class JoinedBeside(Through):
+    """Entries that have places lie beside others, on which they do not depend."""
+
+    def window(self, operand, axis, wanted):
+        placed = not is_plain(operand.value.layout[self.operation.argument("dim")])
+        return super().window(operand, axis, wanted) if placed else None
 
 
 class Multiplied(Through):
@@ -118,6 +127,13 @@ class Reshaped(Through):
             return [tensor]
         # A crop may lie in memory in a way that allows no view.
         return [tensor.expand(shape) if self.operation.name == "expand" else tensor.reshape(shape)]
+
+
+def joined(operation: Operation, shapes: list) -> Everything:
+    """cat."""
+    rule = through(layouts.joined, Joined)(operation, shapes)
+    beside = through(layouts.joined_beside, JoinedBeside)
+    return rule if type(rule) is not Everything else beside(operation, shapes)
 
 
 def elementwise(operation: Operation, shapes: list, kind: type[Elementwise] = Elementwise) -> Everything:

@@ -91,8 +91,11 @@ class Everything:
     def forget(self) -> None:
         """Drop what follows from the weights, which may have changed."""
 
-    def window(self, operand: Operand, axis: int, wanted: np.ndarray) -> np.ndarray:
-        """Windows (2, units) of an operand for the windows `wanted` (2, units) of the results, not clipped."""
+    def window(self, operand: Operand, axis: int, wanted: np.ndarray) -> np.ndarray | None:
+        """Windows (2, units) of an operand for the windows `wanted` (2, units) of the results, not clipped.
+
+        None if the results do not depend on this operand.
+        """
         return EVERYTHING
 
     def local_window(self, operand: Operand, axis: int, wanted: np.ndarray) -> np.ndarray:

@@ -3,7 +3,20 @@
 None stands for an operation that mixes an axis, which has no op rule.
 """
 
-from erf.graph.axes import PLAIN, Layout, fitted, is_plain, length_of, plain, regrouped
+from erf.graph.axes import (
+    PLAIN,
+    SAMPLES,
+    Among,
+    Layout,
+    axis_of,
+    fitted,
+    is_plain,
+    length_of,
+    plain,
+    regrouped,
+    sizes_of,
+    splits_axis,
+)
 from erf.graph.nodes import Operand, Operation
 from erf.graph.torch_private import overload_name
 
@@ -117,6 +130,44 @@ def joined(operation, shapes):
     others = [operand.value.layout for operand in operation.image_operands]
     alike = all(len(other) == len(first) and list(map(axes_of, other)) == list(map(axes_of, first)) for other in others)
     return [layout] if alike else None
+
+
+def joined_beside(operation, shapes):
+    """cat of entries that have places with others that have none, such as class tokens."""
+    dim = operation.argument("dim") % len(shapes[0])
+    layouts = [x.value.layout if isinstance(x, Operand) else plain(x.shape) for x in operation.args[0]]
+    placed = [number for number, layout in enumerate(layouts) if not is_plain(layout[dim])]
+    if len(placed) != 1:
+        return None
+    layout = layouts[placed[0]]
+    if splits_axis(layout[dim]) or sizes_of(layout) != sizes_of([layout[dim]]) or SAMPLES in axes_of(layout[dim]):
+        return None
+    before, after = (
+        sum(length_of(other[dim]) for other in others) for others in (layouts[: placed[0]], layouts[placed[0] + 1 :])
+    )
+    return [[*layout[:dim], _among(before, layout[dim], after), *layout[dim + 1 :]]]
+
+
+def sliced_beside(operation, shapes):
+    """A slice along entries with places and others without, which leaves all of those that have places."""
+    layout, dim = layout_of(operation), operation.argument("dim") % len(shapes[0])
+    among, length = axis_of(layout[dim]), length_of(layout[dim])
+    if not isinstance(among, Among) or operation.argument("step") != 1:
+        return None
+    first = slice(operation.argument("start"), None).indices(length)[0]
+    missing = length - first - shapes[0][dim]  # at the end
+    if first > among.before or missing > among.after:
+        return None
+    return [[*layout[:dim], _among(-first, layout[dim], -missing), *layout[dim + 1 :]]]
+
+
+def _among(before: int, dimension, after: int):
+    """A dimension with so many more entries that have no places on each side, or fewer if negative."""
+    if isinstance(among := axis_of(dimension), Among):
+        before, dimension, after = before + among.before, among.placed, after + among.after
+    if not before and not after:
+        return dimension
+    return ((Among(before, dimension, after), before + length_of(dimension) + after),)
 
 
 def axes_of(dimension) -> list[int]:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
-from erf.graph.axes import SAMPLES, Windows, axis_of, is_plain, plain, window_of
+from erf.graph.axes import PLAIN, Windows, axis_of, is_plain, plain, window_of
 from erf.graph.nodes import Operation
 from erf.graph.slicing import crop
 from erf.ops.rule import EVERYTHING, Everything, clipped, through
-from erf.ops.shapes import along_plain
+from erf.ops.shapes import along_plain, sliced_beside
 
 
 class Neighbourhood(Everything):
@@ -40,7 +40,7 @@ class Neighbourhood(Everything):
     def usable(self) -> bool:
         """Whether each of the dimensions lies along one axis, or is plain."""
         layout = self.source.layout
-        apart = all(len(layout[d]) == 1 and axis_of(layout[d]) != SAMPLES for d in self.dimensions)
+        apart = all(len(layout[d]) == 1 and axis_of(layout[d]) in (0, 1, 2, PLAIN) for d in self.dimensions)
         return apart and (is_plain(layout[1]) or not self.mixes_channels)
 
     def layouts(self, shapes):
@@ -224,8 +224,11 @@ def on_planes(kind: Callable[[Operation], Neighbourhood], count: int):
 
 
 def slicing(operation: Operation, shapes: list) -> Everything:
-    rule = through(along_plain)(operation, shapes)
-    return rule if type(rule) is not Everything else on_axes(Slice)(operation, shapes)
+    for layouts in (along_plain, sliced_beside):
+        rule = through(layouts)(operation, shapes)
+        if type(rule) is not Everything:
+            return rule
+    return on_axes(Slice)(operation, shapes)
 
 
 def padded(tensor: torch.Tensor, margins: dict[int, tuple[int, int]], fill: float) -> torch.Tensor:

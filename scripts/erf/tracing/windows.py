@@ -35,6 +35,8 @@ def windows_of(graph: Graph, axis: int, local: bool = False) -> tuple[np.ndarray
                 window = EVERYTHING
             else:
                 window = (operation.rule.local_window if local else operation.rule.window)(operand, axis, wanted)
+            if window is None:
+                continue
             everything = window[0, 0] == -np.inf  # for one unit, and so for all
             if everything and local:
                 continue
