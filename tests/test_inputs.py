@@ -1,6 +1,7 @@
 """Models as people have them: several inputs, inputs by name, outputs that are no tensors."""
 
 import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +135,51 @@ def test_a_layers_output_that_is_no_tensor_is_told_with_the_place_of_one():
     its = model(lambda stages, logits: {"names": ["a"]})
     with pytest.raises(InputError, match="gives a dict of names, not a tensor: choose a layer"):
         erf.measure(its, IMAGES)
+
+
+BYTES = torch.randint(0, 256, (2, 3, 12, 14), generator=torch.Generator().manual_seed(0)).double()
+VOLUME = torch.randint(-1000, 2000, (1, 1, 6, 12, 14), generator=torch.Generator().manual_seed(0)).double()
+IN_ORDER = {
+    "from 0 to 1": BYTES / 255,
+    "normalised": (BYTES / 255 - 0.45) / 0.22,
+    "masks": (BYTES > 128).double(),
+    "of three kinds": (BYTES / 100).floor(),
+    "bytes about their mean": BYTES - 128,
+    "Hounsfield units": VOLUME,
+    "windowed Hounsfield units": VOLUME.clamp(0, 255),
+    "three phases in Hounsfield units": VOLUME.expand(1, 3, 6, 12, 14),
+    "12 bits": 16 * BYTES,
+    "physical quantities": BYTES + 0.5,
+    "counts of one kind": BYTES[:, :1],
+    "sound": BYTES[:, :, 0],
+}
+
+
+def averaging(images) -> nn.Module:
+    layers = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+    return layers[images.dim()](images.shape[1], 1, 3, padding=1).double()
+
+
+def test_the_bytes_of_photographs_are_warned_of_once():
+    measured = {
+        "measure": lambda images: erf.measure(averaging(images), images.split(1)),
+        "by convention": lambda images: erf.by_convention(averaging(images), images, "netharn"),
+        "of the paper": lambda images: erf.by_convention(averaging(images), images, "luo2016"),
+        "perturbed": lambda images: erf.perturbed(averaging(images), images, rings=2, draws=2),
+    }
+    for function in measured.values():
+        with pytest.warns(UserWarning) as found:
+            function(BYTES.float())
+        assert len(found) == 1
+        assert "whole numbers from 0 to 255: divide them by 255, and normalise" in str(found[0].message)
+    with pytest.warns(UserWarning, match="whole numbers from 0 to 255"):
+        erf.measure(averaging(BYTES[:, :, None]), BYTES[:, :, None])  # of video
+
+
+@pytest.mark.parametrize("what", IN_ORDER)
+def test_other_numbers_are_not_warned_of(what):
+    with warnings.catch_warnings(action="error"):
+        erf.measure(averaging(IN_ORDER[what]), IN_ORDER[what], layout="channels_first")
 
 
 WRONG = {

@@ -13,7 +13,7 @@ from erf.comparing import arithmetic
 from erf.comparing.unit import Layout, checked_images, gradient_of, output_and_plane
 from erf.errors import InputError, did_you_mean
 from erf.graph.torch_private import BatchNorm
-from erf.measuring.layer import Adapted
+from erf.measuring.layer import Adapted, warn_of_bytes
 from erf.measuring.measure import measure
 from erf.measuring.plane import Plane
 from erf.measuring.precision import measuring_mode
@@ -213,6 +213,7 @@ def by_convention(
     images = checked_images(model, images)
     if convention == "luo2016":
         return _of_the_paper(measure(model, images, layer, layout=layout))
+    warn_of_bytes(images, *images.aminmax())
     rule = CONVENTIONS[convention]
     if rule.single and len(images) > 1:
         raise InputError(f"{convention} shows one image, not a mean of {len(images)}: give images[:1]")

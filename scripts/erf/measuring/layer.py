@@ -56,6 +56,17 @@ def require_weights(model: nn.Module) -> None:
         warnings.warn(f"{words}: measure model.float()", stacklevel=2)
 
 
+def warn_of_bytes(images: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
+    """A warning for images (n, C, *axes) from `low` to `high` that seem to hold the bytes of photographs.
+
+    These are whole numbers from 0 to 255 in three colours. Normalised images have fractions, volumes one channel.
+    """
+    colours = images.dim() > 3 and images.shape[1] == 3
+    if colours and low >= 0 and 20 < high <= 255 and bool((images == images.round()).all()):
+        words = "images hold whole numbers from 0 to 255: divide them by 255, and normalise them as the model expects"
+        warnings.warn(f"{words} (if it does so itself, all is well)", stacklevel=2)
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, in which batch norm does not mix all pixels, and parameters that ask for no gradients.

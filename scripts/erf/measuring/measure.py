@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from erf.errors import InputError
-from erf.measuring.layer import Adapted, device_and_dtype, require_weights, uncompiled
+from erf.measuring.layer import Adapted, device_and_dtype, require_weights, uncompiled, warn_of_bytes
 from erf.measuring.precision import measuring_mode
 from erf.measuring.probe import Channels, Pair, Probe, Target, Unit, describe_not_finite
 from erf.result.field import ReceptiveField
@@ -251,8 +251,11 @@ def _chunks(images: Images | Iterable) -> Iterator[torch.Tensor]:
             raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {found} {others}")
         if not chunk.is_floating_point():
             raise InputError(f"images are {chunk.dtype}: give floats, scaled and normalised as the model expects")
-        if not torch.stack(chunk.aminmax()).isfinite().all():
+        low, high = chunk.aminmax()
+        if not (low.isfinite() and high.isfinite()):
             raise InputError("the images hold values that are not finite")
+        if shape is None:
+            warn_of_bytes(chunk, low, high)
         if shape not in (None, chunk.shape[1:]):
             raise InputError(f"images of different sizes, {tuple(shape)} and {tuple(chunk.shape[1:])}: make them alike")
         shape = chunk.shape[1:]
