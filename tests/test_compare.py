@@ -126,12 +126,18 @@ def test_pyplot_keeps_none_of_the_figures():
     assert isinstance(erf.compare(PAIR), Figure) and plt.get_fignums() == before
 
 
+def test_one_field_alone_is_drawn_as_a_list_of_one():
+    alone, listed = (erf.compare(fields) for fields in (PAIR["before"], [PAIR["before"]]))
+    assert [axes.get_title() for axes in alone.axes] == [axes.get_title() for axes in listed.axes]
+
+
 @pytest.mark.parametrize(
     "fields, scale, message",
     [
         (PAIR, "sqrt", "unknown scale 'sqrt': choose one of linear, log, power"),
         ([], "log", "there are no fields to compare"),
         ({"a": PAIR["before"].map}, "log", "a is no receptive field"),
+        (1.5, "log", "fields must be a list, or a dict by their labels, not a float"),
     ],
 )
 def test_a_mistake_is_named(fields, scale, message):

@@ -433,3 +433,35 @@ def test_a_dead_unit_vouches_for_no_crop():
         (record,) = known_records(model, images, [None], None)
         checked.append(record.checked)
     assert checked == [False, True]
+
+
+class Classifier(nn.Module):
+    """Average pooling, and a head whose weights are zero until it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.pool, self.head = conv(), nn.AdaptiveAvgPool2d(1), nn.Linear(2, 5)
+        nn.init.zeros_(self.head.weight)
+        self.double()
+
+    def forward(self, x):
+        return self.head(self.pool(self.body(x)).flatten(1))
+
+
+def test_a_head_without_weights_is_said_to_have_none():
+    with pytest.raises(InputError, match="dead in all 4 images .*: all weights of 'head' are zero, so load trained"):
+        erf.measure(Classifier(), IMAGES, unit=lambda logits: logits[:, 1])
+    empty = nn.Sequential(conv(), nn.Conv2d(2, 1, 1), nn.Tanh()).double()
+    nn.init.zeros_(empty[1].weight)
+    with pytest.raises(InputError, match="all weights of '1' are zero"):
+        erf.measure(empty, IMAGES, "1")
+    with torch.no_grad():
+        empty[1].weight.fill_(1), empty[1].bias.fill_(-1e3)
+    with pytest.raises(InputError, match="dead in all 4 images .*: read it before its activation"):
+        erf.measure(nn.Sequential(empty[:2], nn.ReLU()), IMAGES)
+
+
+@pytest.mark.parametrize("layer, unit", [("pool", (3, 3)), ("head", "center"), (None, "center")])
+def test_behind_average_pooling_the_layer_to_take_is_named(layer, unit):
+    with pytest.raises(InputError, match="choose a layer.*, such as 'body'$"):
+        erf.measure(Classifier(), IMAGES, layer, unit=unit)

@@ -143,7 +143,19 @@ def test_what_timm_needs_is_said(monkeypatch):
         ("nets.py:biuld", {}, r"nets.py has no function 'biuld': did you mean build\?"),
         ("nets:biuld", {}, r"nets has no function 'biuld': did you mean build\?"),
         ("net.py:build", {}, "net.py: no such file"),
-        ("nets.py:WIDTH", {}, "nets.py has no function 'WIDTH'"),
+        ("nets.py:WIDTH", {}, "nets.py has no function 'WIDTH', but a value of type int"),
+        ("made.py:net", {}, r"made.py:net is a model, not what builds one: write def build\(\): return net, and name"),
+        ("made.py:weights", {}, "made.py has no function 'weights', but a value of type OrderedDict"),
+        (
+            "made.py:both",
+            {},
+            "made.py:both gives a value of type tuple, not a torch.nn.Module: let it return the model",
+        ),
+        (
+            "made.py:wide",
+            {},
+            r"made.py:wide fails: TypeError: .* missing 1 .* 'width': name it in kwargs, such as {\"wi",
+        ),
         (
             "nets.py:build",
             {"wdith": 3},
@@ -166,6 +178,8 @@ def test_a_factory_that_cannot_be_used_is_named_with_the_reason_in_one_line(nets
     (nets / "faulty.py").write_text("\n1 / 0\n")
     (nets / "unfinished.py").write_text("def build(:\n")
     (nets / "needy.py").write_text("import no_such_package\n")
+    made = "from torch import nn\nnet = nn.Conv2d(3, 2, 3)\nweights = net.state_dict()\n"
+    (nets / "made.py").write_text(f"{made}def both():\n    return net, 0\ndef wide(width):\n    return net\n")
     with pytest.raises(InputError, match=f"^{message}") as caught:
         load_model(factory, kwargs)
     assert "\n" not in str(caught.value)

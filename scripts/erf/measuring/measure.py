@@ -10,8 +10,10 @@ from tqdm import tqdm
 
 from erf.errors import InputError
 from erf.measuring.layer import Adapted, device_and_dtype, require_weights, uncompiled, warn_of_bytes
+from erf.measuring.plane import OneUnit
 from erf.measuring.precision import measuring_mode
 from erf.measuring.probe import Channels, Pair, Probe, Target, Unit, describe_not_finite
+from erf.measuring.recorded import such_as
 from erf.result.field import ReceptiveField
 
 MODES = {
@@ -156,12 +158,23 @@ def measure(
         field = _field(runs, where, settings, rng)
         fields.append(field if spacing is None else field.with_spacing(spacing, lengths_in))
         if field.dead == len(runs):
-            raise InputError(
-                f"the unit is dead in all {len(runs)} images (zero gradient): read it before its activation"
-            )
+            why = _why_dead(model, settings["layer"])
+            raise InputError(f"the unit is dead in all {len(runs)} images (zero gradient): {why}")
     by_layer = [fields[first : first + len(units)] for first in range(0, len(fields), len(units))]
     by_layer = by_layer if isinstance(unit, list) else [one for (one,) in by_layer]
     return by_layer if isinstance(layer, list) else by_layer[0]
+
+
+def _why_dead(model: nn.Module, layer: str | None) -> str:
+    """What to do about a unit without a gradient: the last layer before it may have no weights yet."""
+    name, module = "", model if layer is None else model.get_submodule(layer.partition("[")[0])
+    for inner, part in module.named_modules():
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.dim() > 1:
+            name = ".".join(filter(None, (layer, inner))) if not weight.any() else ""
+    if not name:
+        return "read it before its activation"
+    return f"all weights of {name!r} are zero, so load trained ones, or choose a layer before it"
 
 
 def _in_the_whole(maps: np.ndarray, where: Unit) -> tuple[np.ndarray, Unit]:
@@ -229,9 +242,13 @@ def _gradients(model, images, layers, units, channels, layout, batch_size, crop,
         while len(chunk):
             with measuring_mode(model, device):
                 probe = probe or Probe(model, layers, targets, layout, crop)
-                count = probe.next_batch(chunk, batch_size)
-                batch, chunk = chunk[:count].to(**place), chunk[count:]
-                found = probe.gradients(batch)
+                try:
+                    count = probe.next_batch(chunk, batch_size)
+                    batch, chunk = chunk[:count].to(**place), chunk[count:]
+                    found = probe.gradients(batch)
+                except OneUnit as error:
+                    hint = such_as(model, tuple(chunk.shape[1:]))
+                    raise InputError(f"{error}: choose a layer before it{hint}") from None
             yield found
 
 

@@ -22,6 +22,10 @@ class NoPlane(InputError):  # noqa: N818, it reads better
     """A layer that has no units in a plane."""
 
 
+class OneUnit(InputError):  # noqa: N818
+    """A layer that has one unit alone, as behind a pooling of the whole plane, and not the one that is wanted."""
+
+
 def described(layer: str | None) -> str:
     return "the model" if layer is None else f"layer {layer!r}"
 
@@ -69,7 +73,8 @@ class Plane:
             raise InputError(f"unknown unit {unit!r}: 'center', {INDEX[axes]}, or {several}")
         if not all(0 <= one < count for one, count in zip(index, self.units, strict=True)):
             words = f"is outside of the layer's plane of {' x '.join(map(str, self.units))} units"
-            raise InputError(f"unit {index if axes > 1 else index[0]} {words}")
+            kind = OneUnit if math.prod(self.units) == 1 else InputError
+            raise kind(f"unit {index if axes > 1 else index[0]} {words}")
         return index
 
 

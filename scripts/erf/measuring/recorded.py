@@ -184,7 +184,7 @@ def _recorded(model, images, layers, layout, guard: LeftAlone) -> tuple[list[Rec
         with recorder:
             outputs = layer_outputs(model, given, layers)
     except NoPlane as error:
-        raise NoPlane(f"{error}{_such_as(model, tuple(given.shape[1:]))}") from None
+        raise NoPlane(f"{error}{such_as(model, tuple(given.shape[1:]))}") from None
     if guard.random_state != random_state:
         recorder.draws_outside()
     recorder.look_at(nodes := nodes_behind(outputs))
@@ -280,7 +280,7 @@ def _record_of(model, recorder: Recorder, given, layer, output, layout, like=Non
     try:
         plane = plane_of(tuple(output.shape), 1, image, graph and graph.output.layout, layout, layer)
     except NoPlane as error:
-        raise NoPlane(f"{error}{_such_as(model, tuple(given.shape[1:]))}") from None
+        raise NoPlane(f"{error}{such_as(model, tuple(given.shape[1:]))}") from None
     fields = unit_fields(graph, reason, plane, image)
     not_croppable, one_by_one = recorder.not_croppable or reason, recorder.one_by_one
     if graph is not None:
@@ -304,7 +304,8 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).abs().sum() / expected.abs().sum().clamp_min(torch.finfo(expected.dtype).tiny))
 
 
-def _such_as(model: nn.Module, input_shape: tuple[int, ...]) -> str:
+def such_as(model: nn.Module, input_shape: tuple[int, ...]) -> str:
+    """The end of an error about a layer: the last one that has units in a plane; empty if there is none."""
     try:
         return f", such as {last_layer(model, input_shape)!r}"
     except InputError:

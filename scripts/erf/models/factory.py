@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -59,9 +60,12 @@ def load_model(
         if weights == "default" and isinstance(error, OSError):
             problem = "cannot be fetched; without a network give the path of a file, or none"
             raise InputError(f"the default weights of {factory} {problem} ({in_one_line(error)})") from error
-        raise InputError(f"{factory} fails: {in_one_line(error, factory)}") from error
+        lacks = isinstance(error, TypeError) and re.search(r"missing \d+ required .*?'(\w+)'", str(error))
+        fix = f': name it in kwargs, such as {{"{lacks[1]}": ...}}' if lacks else ""
+        raise InputError(f"{factory} fails: {in_one_line(error, factory)}{fix}") from error
     if not isinstance(model, nn.Module):
-        raise InputError(f"{factory} gives a value of type {type(model).__name__}, not a torch.nn.Module")
+        found = f"a value of type {type(model).__name__}, not a torch.nn.Module"
+        raise InputError(f"{factory} gives {found}: let it return the model alone")
     if weights not in ("none", "default"):
         load_weights(model, Path(weights), factory)
     return model
@@ -90,9 +94,14 @@ def load_factory(name: str, trust: Sequence[str] = ()) -> Callable[..., nn.Modul
         raise InputError(f"{place} is not trusted, and to import it runs its code{near or how_to_trust(place)}")
     module = module_in_file(Path(place)) if place.endswith(".py") else module_by_name(place, own)
     factory = getattr(module, function, None)
+    if isinstance(factory, nn.Module):
+        raise InputError(
+            f"{name} is a model, not what builds one: write def build(): return {function}, and name build"
+        )
     if not callable(factory):
         known = [known for known, value in vars(module).items() if callable(value)]
-        raise InputError(f"{place} has no function {function!r}{did_you_mean(function, known)}")
+        other = f", but a value of type {type(factory).__name__}" if hasattr(module, function) else ""
+        raise InputError(f"{place} has no function {function!r}{other}{did_you_mean(function, known)}")
     called = factory
     while isinstance(called, functools.partial):
         called = called.func

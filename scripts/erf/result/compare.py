@@ -1,7 +1,7 @@
 """Several fields side by side, on one scale of colours and one of lengths. matplotlib only."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -32,7 +32,9 @@ WIDTH = 7.0  # inches of a full row: two columns of a journal
 LABEL = 2.6  # inches of a label in the legend
 
 
-def compare(fields: Mapping[str, ReceptiveField] | Sequence[ReceptiveField], *, scale: str = "log") -> Figure:
+def compare(
+    fields: Mapping[str, ReceptiveField] | Sequence[ReceptiveField] | ReceptiveField, *, scale: str = "log"
+) -> Figure:
     """Draw several fields side by side: before and after a training, several layers, several models.
 
     All panels have one scale of colours, the impact as a share of each map's own maximum, and one scale of lengths, in
@@ -43,7 +45,7 @@ def compare(fields: Mapping[str, ReceptiveField] | Sequence[ReceptiveField], *, 
 
     Parameters
     ----------
-    fields : by their labels, or a list of them, which are then numbered; maps (H, W)
+    fields : by their labels, or a list of them, which are then numbered, or one alone; maps (H, W)
     scale : "log" (from a thousandth of the maximum on), "power" (exponent 0.25) or "linear"
 
     Returns
@@ -67,6 +69,10 @@ def compare(fields: Mapping[str, ReceptiveField] | Sequence[ReceptiveField], *, 
     """
     if scale not in SCALES:
         raise InputError(f"unknown scale {scale!r}: choose one of {', '.join(SCALES)}")
+    if isinstance(fields, ReceptiveField):
+        fields = [fields]
+    if not isinstance(fields, Iterable):
+        raise InputError(f"fields must be a list, or a dict by their labels, not a {type(fields).__name__}")
     if not isinstance(fields, Mapping):
         fields = {f"{number}": field for number, field in enumerate(fields, 1)}
     if not fields:
