@@ -376,7 +376,8 @@ def test_a_model_is_left_as_it_was():
         ({"convention": "voxelnext"}, r"give images\[:1\]"),
         ({"convention": "vmamba", "images": noise(1, 3, 40, 48)}, "square planes, not 20 x 24"),
         ({"layer": "9"}, "unknown layer '9'"),
-        ({"images": noise(3, 44, 44)}, "must be"),
+        ({"images": noise(3, 44, 44)}, r"One image is \(1, C, H, W\)"),
+        ({"images": noise(44, 44)}, "must be"),
         ({"images": torch.zeros(1, 3, 44, 44, dtype=torch.int64)}, "give floats"),
         ({"images": [noise(1, 3, 44, 44)]}, "one tensor or array"),
         ({"images": noise(1, 3, 44, 44) * torch.inf}, "not finite"),
@@ -415,3 +416,69 @@ def test_the_kept_tables_are_those_of_their_program(monkeypatch):
     for row in scales[scales["of"] == "gaussian"].itertuples():
         shown = transforms[row.convention](row.scale * gaussian)
         assert row.area_50 == pytest.approx(arithmetic.high_contribution(shown)["area_50"], rel=1e-3)
+
+
+AXES = {1: (2, 60), 3: (1, 16, 18, 20)}
+
+
+def of_axes(axes: int) -> nn.Sequential:
+    torch.manual_seed(axes)
+    layer = getattr(nn, f"Conv{axes}d")
+    return nn.Sequential(layer(AXES[axes][0], 4, 5, padding=2), nn.Tanh(), layer(4, 3, 3, padding=1)).double()
+
+
+def gradients(model, images, relu: bool) -> list[np.ndarray]:
+    """Of each image (C, *axes), of the sum of the centre unit's channels, or of the positive ones alone."""
+    found = []
+    for image in images.split(1):
+        source = image.clone().requires_grad_()
+        output = model(source)
+        channels = output[0, :, *[side // 2 for side in output.shape[2:]]]
+        value = channels.relu().sum() if relu else channels.sum()
+        found.append(torch.autograd.grad(value, source)[0][0].numpy())
+    return found
+
+
+def centred(shown: np.ndarray, share: float) -> tuple[float, float]:
+    """Side and ratio of the first centred interval or cube that holds more than a share, by distances."""
+    distances = np.max([np.abs(i - side // 2) for i, side in zip(np.indices(shown.shape), shown.shape, strict=True)], 0)
+    for half in range(1, shown.shape[0] // 2):
+        if shown[distances <= half].sum() > share * shown.sum():
+            return 2 * half + 1, (2 * half + 1) ** shown.ndim / shown.size
+    return np.nan, np.nan
+
+
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("name, transform", [("replknet", lambda x: np.log10(x + 1)), ("vmamba", lambda x: x**0.2)])
+def test_squares_become_intervals_and_cubes(axes, name, transform):
+    model, images = of_axes(axes), noise(2, *AXES[axes])
+    model, images = (model, images[..., :16, :16, :16]) if axes == 3 else (model, images)
+    found = erf.by_convention(model, images, name)
+    impact = np.mean([np.maximum(one, 0).sum(0) for one in gradients(model, images, relu=True)], 0)
+    np.testing.assert_allclose(found.impact, impact, rtol=1e-9, atol=1e-15)
+    shown = transform(impact) / transform(impact).max()
+    for share in (20, 30, 50, 99):
+        numbers = found.numbers[f"side_{share}"], found.numbers[f"area_{share}"]
+        np.testing.assert_allclose(numbers, centred(shown, share / 100))
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_boxes_norms_and_the_papers_numbers_have_one_or_three_axes(axes):
+    model, images = of_axes(axes), noise(2, *AXES[axes])
+    each = gradients(model, images, relu=False)
+    box = erf.by_convention(model, images, "netharn")
+    np.testing.assert_allclose(box.impact, np.mean([np.abs(one).mean(0) for one in each], 0), rtol=1e-9, atol=1e-15)
+    sides = [box.numbers[name] for name in (("length",) if axes == 1 else ("depth", "height", "width"))]
+    assert sides == [7] * axes
+    norm = erf.by_convention(model, images[:1], "voxelnext").impact
+    np.testing.assert_allclose(norm, np.sqrt((each[0] ** 2).sum(0)), rtol=1e-9, atol=1e-15)
+    paper, field = erf.by_convention(model, images, "luo2016").numbers, erf.measure(model, images)
+    names = ["sigma_time"] if axes == 1 else ["sigma_depth", "sigma_rows", "sigma_columns"]
+    assert [paper[name] for name in names] == list(field.sigma) and paper["size"] == field.size
+
+
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("name", ["slak", "openerf"])
+def test_what_does_not_carry_over_is_refused_in_one_line(axes, name):
+    with pytest.raises(InputError, match=f"^{name} is for images .* take one of 'luo2016', 'netharn', 'replknet', 'vm"):
+        erf.by_convention(of_axes(axes), noise(1, *AXES[axes]), name)

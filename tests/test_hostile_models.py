@@ -449,7 +449,7 @@ class Classifier(nn.Module):
 
 
 def test_a_head_without_weights_is_said_to_have_none():
-    with pytest.raises(InputError, match="dead in all 4 images .*: all weights of 'head' are zero, so load trained"):
+    with pytest.raises(InputError, match=r"dead in all 4 images .*: all weights of 'head' are zero, so load trained"):
         erf.measure(Classifier(), IMAGES, unit=lambda logits: logits[:, 1])
     empty = nn.Sequential(conv(), nn.Conv2d(2, 1, 1), nn.Tanh()).double()
     nn.init.zeros_(empty[1].weight)
@@ -457,11 +457,11 @@ def test_a_head_without_weights_is_said_to_have_none():
         erf.measure(empty, IMAGES, "1")
     with torch.no_grad():
         empty[1].weight.fill_(1), empty[1].bias.fill_(-1e3)
-    with pytest.raises(InputError, match="dead in all 4 images .*: read it before its activation"):
+    with pytest.raises(InputError, match=r"dead in all 4 images .*: read it before its activation"):
         erf.measure(nn.Sequential(empty[:2], nn.ReLU()), IMAGES)
 
 
 @pytest.mark.parametrize("layer, unit", [("pool", (3, 3)), ("head", "center"), (None, "center")])
 def test_behind_average_pooling_the_layer_to_take_is_named(layer, unit):
-    with pytest.raises(InputError, match="choose a layer.*, such as 'body'$"):
+    with pytest.raises(InputError, match=r"choose a layer.*, such as 'body'$"):
         erf.measure(Classifier(), IMAGES, layer, unit=unit)

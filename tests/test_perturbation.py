@@ -175,3 +175,26 @@ def test_what_is_wrong_is_named(change, words):
     arguments = {"model": linear(), "images": noise(2, 3, 20, 20)} | change
     with pytest.raises(InputError, match=words):
         erf.perturbed(**arguments)
+
+
+@pytest.mark.parametrize("axes, shape", [(1, (2, 40)), (3, (2, 8, 9, 10))])
+def test_one_and_three_axes_have_the_closed_form_too(axes, shape):
+    """Pairs of intervals, and shells."""
+    torch.manual_seed(0)
+    model = getattr(nn, f"Conv{axes}d")(2, 3, 5, padding=2).double()
+    images = noise(6, *shape) * torch.tensor([1.0, 3.0]).view(2, *[1] * axes)
+    found = erf.perturbed(model, images, rings=[0, 1, 2, 3], draws=400)
+    gradient = erf.naive.gradient(model, images)[0].numpy()
+    covariance = np.cov(images.movedim(1, -1).reshape(-1, 2).numpy().T, bias=True)
+    centre = [side // 2 for side in shape[1:]]
+    offsets = [i - place for i, place in zip(np.indices(shape[1:]), centre, strict=True)]
+    distance = np.sqrt(np.sum(np.square(offsets), 0))
+    assert found.position == tuple(centre)
+    for ring in range(3):
+        inside = (distance >= ring) & (distance < ring + 1)
+        of_pixels = gradient[:, inside]  # (C, pixels)
+        expected = 2 * (of_pixels * (covariance @ of_pixels)).sum()
+        assert found.pixels[ring] == inside.sum()
+        assert found.predicted[ring] == pytest.approx(expected, rel=1e-9)
+        assert found.measured[ring] == pytest.approx(expected, rel=0.1)
+    assert erf.perturbed(model, images, rings=3).edges[-1] == pytest.approx(2 * np.sqrt(axes), rel=1e-9)

@@ -1,5 +1,7 @@
 """The arithmetic by which published scripts turn an averaged map (H, W) into a picture and numbers. numpy and SciPy.
 
+Some of it is carried over to maps of one and of three axes.
+
 Every step is that of the script that `erf.comparing.conventions` names, with its choices and its mistakes.
 """
 
@@ -11,6 +13,7 @@ from scipy.optimize import curve_fit
 SHARES = (0.2, 0.3, 0.5, 0.99)  # RepLKNet's
 RADII = (5, 10, 20, 30, 40, 60, 80)  # pixels; OpenERF's
 MEGAPIXEL = 1024**2  # pixels of RepLKNet's images
+SIDES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}  # by the number of axes
 NETHARN_SHARE = 0.95  # of netharn's documentation; its default is 1
 
 
@@ -41,25 +44,25 @@ def high_contribution(shown: np.ndarray, whole: float | None = None) -> dict[str
     """Side (pixels) and area ratio of the first centred square with more than each of `SHARES` of the map's sum.
 
     The square is centred on pixel (H // 2, W // 2), has an odd side of at least 3, and is at most 2 (H // 2) - 1 high.
-    Both numbers are NaN where no square holds enough. In an image that is higher than wide, a square that is wider
-    than the image begins at a negative column, which numpy counts from the right: the sum is then too small.
+    For one axis it is an interval, and for three a cube; the ratio is then that of lengths, or of volumes. Both numbers
+    are NaN where no square holds enough. In an image that is higher than wide, a square that is wider than the image
+    begins at a negative column, which numpy counts from the right: the sum is then too small.
 
     whole : the area that the ratio is of; the map's own if None
     """
-    height, width = shown.shape
-    row, column = height // 2, width // 2
-    halves = range(1, row)
-    held = np.array([shown[row - i : row + 1 + i, column - i : column + 1 + i].sum() for i in halves])
+    middle = [side // 2 for side in shown.shape]
+    halves = range(1, middle[0])
+    held = np.array([shown[tuple(slice(place - i, place + 1 + i) for place in middle)].sum() for i in halves])
     numbers = {}
     for share in SHARES:
         enough = np.flatnonzero(held / shown.sum() > share)
         side = 2 * halves[enough[0]] + 1 if len(enough) else math.nan
-        numbers |= {f"side_{100 * share:g}": side, f"area_{100 * share:g}": side**2 / (whole or shown.size)}
+        numbers |= {f"side_{100 * share:g}": side, f"area_{100 * share:g}": side**shown.ndim / (whole or shown.size)}
     return numbers
 
 
 def bounds(impact: np.ndarray) -> dict[str, float]:
-    """Height and width (pixels) of the box around all pixels that are not zero, and around the strongest of them.
+    """Sides (pixels) of the box around all pixels that are not zero, and around the strongest of them.
 
     The strongest are those above the value at which the sum of all larger values passes `NETHARN_SHARE` of the whole.
     NaN if no pixel is: of equal values none is larger.
@@ -69,7 +72,7 @@ def bounds(impact: np.ndarray) -> dict[str, float]:
     level = falling[np.argmax(sums > NETHARN_SHARE * falling.sum())]
     numbers = {}
     for suffix, inside in (("", impact != 0), (f"_{100 * NETHARN_SHARE:g}", impact > level)):
-        for name, hits in zip(("height", "width"), np.nonzero(inside), strict=True):
+        for name, hits in zip(SIDES[impact.ndim], np.nonzero(inside), strict=True):
             numbers[name + suffix] = float(np.ptp(hits) + 1) if len(hits) else math.nan
     return numbers
 

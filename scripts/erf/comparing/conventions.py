@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from erf.comparing import arithmetic
-from erf.comparing.unit import Layout, checked_images, gradient_of, output_and_plane
+from erf.comparing.unit import Layout, checked_images, gradient_of
 from erf.errors import InputError, did_you_mean
 from erf.graph.torch_private import BatchNorm
-from erf.measuring.layer import Adapted, warn_of_bytes
+from erf.measuring.layer import Adapted, layer_output, warn_of_bytes
 from erf.measuring.measure import measure
 from erf.measuring.plane import Plane
 from erf.measuring.precision import measuring_mode
-from erf.result.field import ReceptiveField
+from erf.measuring.recorded import fields_of
+from erf.result.field import AXIS_NAMES, ReceptiveField
 
 NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
@@ -27,8 +28,8 @@ class ConventionResult:
     """A unit as one convention shows it.
 
     convention : its name, as `erf.by_convention` takes it
-    map : float64 (H, W), rows first: the map that the convention shows, after its transform
-    impact : float64 (H, W): the map before the transform, averaged over images
+    map : float64 (H, W), rows first, or of one or three axes: the map that the convention shows, after its transform
+    impact : float64, of the same shape: the map before the transform, averaged over images
     numbers : what the convention reports, by name; lengths in pixels. NaN where the script finds no number; empty if
         the convention has none.
     images : the number of images that count
@@ -55,6 +56,7 @@ class Convention:
     skips_nan : an image whose map holds NaN is left out
     single : one image is taken, not a mean
     without_norms : normalisation layers give what they are given
+    images_alone : its numbers have no meaning for one or three axes
     """
 
     source: str
@@ -66,12 +68,13 @@ class Convention:
     skips_nan: bool = False
     single: bool = False
     without_norms: bool = False
+    images_alone: bool = False
 
 
 def _square_centre(plane: Plane) -> tuple[int, int]:
-    rows, columns = plane.units
-    if rows != columns:
-        raise InputError(f"vmamba's script takes square planes, not {rows} x {columns}: crop the images")
+    if len(set(plane.units)) > 1:
+        sides = " x ".join(map(str, plane.units))
+        raise InputError(f"vmamba's script takes square planes, not {sides}: crop the images")
     return plane.chosen("center")
 
 
@@ -113,6 +116,7 @@ CONVENTIONS = {  # beside the paper's, which is `measure`
         **_RELU,
         shown=arithmetic.over_maximum,
         reported=lambda impact: arithmetic.high_contribution(arithmetic.logged(impact), arithmetic.MEGAPIXEL),
+        images_alone=True,
     ),
     "vmamba": Convention(
         "Liu et al., NeurIPS 2024, analyze/utils.py and analyze/erf.py",
@@ -128,6 +132,7 @@ CONVENTIONS = {  # beside the paper's, which is `measure`
         shown=arithmetic.stretched,
         reported=arithmetic.mass_and_gaussian,
         unit=_token_centre,
+        images_alone=True,
     ),
     "voxelnext": Convention(
         "Chen et al., CVPR 2023, an author's answer in issue 26 of VoxelNeXt",
@@ -162,7 +167,8 @@ def by_convention(
     Parameters
     ----------
     model : a torch.nn.Module, which is left as it was
-    images : (N, C, H, W), floats, normalised as the model expects
+    images : (N, C, H, W), floats, normalised as the model expects; or sound (N, C, T), or volumes or video
+        (N, C, D, H, W), to which all but "slak" and "openerf" carry over: squares are then intervals or cubes
     convention : the map before the transform is the mean over images, but for "voxelnext"
         "luo2016" : |g|, mean over colours, as `erf.measure` has it. ERF size, diameter, sigma and contribution areas.
         "netharn" : |g|, mean over colours, of the model without its normalisation layers. Height and width of the box
@@ -215,6 +221,11 @@ def by_convention(
         return _of_the_paper(measure(model, images, layer, layout=layout))
     warn_of_bytes(images, *images.aminmax())
     rule = CONVENTIONS[convention]
+    if rule.images_alone and images.dim() != 4:
+        known = ", ".join(repr(name) for name in NAMES if name not in CONVENTIONS or not CONVENTIONS[name].images_alone)
+        raise InputError(
+            f"{convention} is for images (N, C, H, W) alone, not {tuple(images.shape)}: take one of {known}"
+        )
     if rule.single and len(images) > 1:
         raise InputError(f"{convention} shows one image, not a mean of {len(images)}: give images[:1]")
     maps = _maps(model, images, rule, layer, layout)
@@ -231,7 +242,9 @@ def by_convention(
 
 def _of_the_paper(measured: ReceptiveField) -> ConventionResult:
     reported = {"size": measured.size, "diameter": measured.diameter}
-    reported |= dict(zip(("sigma_rows", "sigma_columns"), measured.sigma, strict=True))
+    reported |= {
+        f"sigma_{axis}": sigma for axis, sigma in zip(AXIS_NAMES[measured.map.ndim], measured.sigma, strict=True)
+    }
     for share, (side, ratio) in measured.contribution_areas.items():
         reported |= {f"side_{100 * share:g}": side, f"area_{100 * share:g}": ratio}
     source = "Luo et al., NIPS 2016, as erf.measure has it"
@@ -241,14 +254,16 @@ def _of_the_paper(measured: ReceptiveField) -> ConventionResult:
 def _maps(
     model: nn.Module, images: torch.Tensor, rule: Convention, layer: str | None, layout: Layout
 ) -> list[np.ndarray]:
-    """The map of each image, float64 (H, W), before any mean."""
+    """The map of each image, float64 (*axes), before any mean."""
     maps = []
+    with measuring_mode(model, images.device.type):
+        plane = fields_of(model, images[:1], layer, layout).plane
     with measuring_mode(model, images.device.type), _norms_as_identities(model, rule.without_norms):
         for image in images.split(1):
             source = image.clone().requires_grad_()
             shown = source.clone()  # the first operation may be in place
-            output, plane = output_and_plane(model, shown, layer, layout)
-            gradient = gradient_of(rule.value(plane.values(output, rule.unit(plane))), source)
+            values = plane.values(layer_output(model, shown, layer), rule.unit(plane))
+            gradient = gradient_of(rule.value(values), source)
             maps.append(rule.pixel(gradient).cpu().double().numpy())
     return maps
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
 from torch import nn
 
-from erf.comparing.unit import Layout, checked_images, gradient_of, output_and_plane
+from erf.comparing.unit import Layout, checked_images, gradient_of
 from erf.errors import InputError
-from erf.measuring.layer import Adapted
+from erf.measuring.layer import Adapted, layer_output
 from erf.measuring.measure import measure
 from erf.measuring.precision import measuring_mode
+from erf.measuring.recorded import fields_of
 from erf.system.seeds import seed_for
 
 
@@ -25,7 +27,7 @@ class Perturbation:
     measured : mean squared difference of the unit's value between two draws, over draws and images
     error : its standard error over images; NaN for one image
     predicted : the same mean for a unit that is linear in the pixels and has this unit's gradient
-    position : (row, column) in the image at which the unit looks
+    position : (row, column) in the image at which the unit looks, or one index an axis
     """
 
     edges: np.ndarray
@@ -33,7 +35,7 @@ class Perturbation:
     measured: np.ndarray
     error: np.ndarray
     predicted: np.ndarray
-    position: tuple[float, float]
+    position: tuple[float, ...]
 
     def __str__(self) -> str:
         """A line a ring, and the distance between measured and predicted shares."""
@@ -83,7 +85,7 @@ def perturbed(
     model: nn.Module,
     images: torch.Tensor | np.ndarray,
     layer: str | None = None,
-    unit: str | tuple[int, int] = "center",
+    unit: str | int | tuple[int, ...] = "center",
     channels: str | int = "sum",
     *,
     rings: int | Sequence[float] = 8,
@@ -107,7 +109,8 @@ def perturbed(
     Parameters
     ----------
     model : a torch.nn.Module, on any device
-    images : (N, C, H, W), floats, normalised as the model expects
+    images : (N, C, H, W), floats, normalised as the model expects; or sound (N, C, T), whose rings are pairs of
+        intervals; or volumes or video (N, C, D, H, W), whose rings are shells
     layer, unit, inputs, output, layout : as in `erf.measure`, but one unit alone
     channels : "sum" adds all channels of the unit; an integer takes one
     rings : number of rings of one width, from the unit's position to the end of its theoretical receptive field or of
@@ -153,23 +156,23 @@ def perturbed(
     pixels = np.bincount(ring[ring >= 0], minlength=len(edges) - 1)
     if not pixels.all():
         raise InputError(f"ring {int(np.argmin(pixels))} from 0 holds no pixel: give fewer rings, or wider ones")
-    pool = images.movedim(1, -1).flatten(0, 2)  # (pixels of all images, C)
+    pool = images.movedim(1, -1).flatten(0, -2)  # (pixels of all images, C)
     covariance = torch.atleast_2d(torch.cov(pool.cpu().double().T, correction=0)).numpy()
     if not covariance.any():
         raise InputError("all pixels of the images are equal: nothing can be drawn anew")
 
     def value(batch: torch.Tensor) -> torch.Tensor:
-        output, plane = output_and_plane(model, batch, layer, layout)
-        found = plane.values(output, tuple(field.settings["unit"]))
+        found = plane.values(layer_output(model, batch, layer), tuple(field.settings["unit"]))
         return found.sum(1) if channels == "sum" else found[:, channels]
 
     predicted = np.zeros(len(pixels))
     differences = np.zeros((len(images), len(pixels)))
     with measuring_mode(model, images.device.type):
+        plane = fields_of(model, images[:1], layer, layout).plane
         for number, image in enumerate(images.split(1)):
             source = image.clone().requires_grad_()
-            gradient = gradient_of(value(source.clone()).sum(), source)[0].cpu().double().numpy()  # (C, H, W)
-            expected = 2 * np.einsum("chw,cd,dhw->hw", gradient, covariance, gradient)
+            gradient = gradient_of(value(source.clone()).sum(), source)[0].cpu().double().numpy()  # (C, *axes)
+            expected = 2 * np.einsum("c...,cd,d...->...", gradient, covariance, gradient)
             for index in range(len(pixels)):
                 predicted[index] += expected[ring == index].sum() / len(images)
                 batch = _redrawn(image, torch.from_numpy(ring == index), pool, draws, rng)
@@ -187,13 +190,13 @@ def perturbed(
 
 
 def _rings(
-    rings: int | Sequence[float], shape: tuple[int, int], position: tuple[float, float], rf: tuple[float, float]
+    rings: int | Sequence[float], shape: tuple[int, ...], position: tuple[float, ...], rf: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Edges (rings + 1,), and the ring of each pixel, (H, W); -1 for pixels in none."""
+    """Edges (rings + 1,), and the ring of each pixel, (*axes); -1 for pixels in none."""
     offsets = [np.abs(np.arange(side) - centre) for side, centre in zip(shape, position, strict=True)]
-    distance = np.hypot.outer(*offsets)
+    distance = reduce(np.hypot.outer, offsets)
     if type(rings) is int and rings > 0:
-        seen = np.logical_and.outer(*(offset <= length / 2 for offset, length in zip(offsets, rf, strict=True)))
+        seen = reduce(np.logical_and.outer, (offset <= length / 2 for offset, length in zip(offsets, rf, strict=True)))
         edges = np.linspace(0, np.nextafter(distance[seen].max(), np.inf), rings + 1)  # the last pixel is in the last
     else:
         listed = isinstance(rings, Sequence | np.ndarray) and not isinstance(rings, str)
@@ -207,8 +210,8 @@ def _rings(
 def _redrawn(
     image: torch.Tensor, inside: torch.Tensor, pool: torch.Tensor, draws: int, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Copies (draws, C, H, W) of an image (1, C, H, W), with pixels of the pool (n, C) where `inside` (H, W) is."""
-    batch = image.repeat(draws, 1, 1, 1)
+    """Copies (draws, C, *axes) of an image (1, C, *axes), with pixels of the pool (n, C) where `inside` (*axes) is."""
+    batch = image.repeat(draws, *[1] * (image.dim() - 1))
     drawn = torch.from_numpy(rng.integers(len(pool), size=(draws, int(inside.sum()))))
     batch[:, :, inside.to(batch.device)] = pool[drawn.to(pool.device)].movedim(-1, 1)
     return batch

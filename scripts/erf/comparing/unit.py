@@ -5,32 +5,24 @@ import torch
 from torch import nn
 
 from erf.errors import InputError
-from erf.measuring.layer import device_and_dtype, layer_output
-from erf.measuring.plane import Plane, plane_of
+from erf.measuring.layer import device_and_dtype
 
 Layout = str | tuple[int, int] | None
 
 
 def checked_images(model: nn.Module, images: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """Images (N, C, H, W) on the model's device and in its dtype; InputError if they are not images."""
+    """Images (N, C, *axes) on the model's device and in its dtype; InputError if they are not images."""
     if not isinstance(images, torch.Tensor | np.ndarray):
         raise InputError(f"images must be one tensor or array (N, C, H, W), not a {type(images).__name__}")
     images = torch.as_tensor(images)
-    if images.dim() != 4 or not len(images):
-        raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {tuple(images.shape)}")
+    if images.dim() not in (3, 4, 5) or not len(images):
+        others = "(or (N, C, T), or (N, C, D, H, W))"
+        raise InputError(f"images must be (N, C, H, W) with N of at least 1, not {tuple(images.shape)} {others}")
     if not images.is_floating_point():
         raise InputError(f"images are {images.dtype}: give floats, scaled and normalised as the model expects")
     if not images.isfinite().all():
         raise InputError("the images hold values that are not finite")
     return images.detach().to(**device_and_dtype(model))
-
-
-def output_and_plane(
-    model: nn.Module, images: torch.Tensor, layer: str | None, layout: Layout
-) -> tuple[torch.Tensor, Plane]:
-    """The layer's output for images (n, C, H, W), and where its units lie in it."""
-    output = layer_output(model, images, layer)
-    return output, plane_of(tuple(output.shape), len(images), tuple(images.shape[2:]), None, layout, layer)
 
 
 def gradient_of(value: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
