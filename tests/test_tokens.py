@@ -66,13 +66,18 @@ def beside_their_mean(self, tokens, others):
     return torch.cat([tokens.mean(1, keepdim=True), tokens], 1).tanh()
 
 
+def beside_nothing(self, tokens, others):
+    """A list that begins empty."""
+    return torch.cat([torch.zeros(0, dtype=tokens.dtype), others, tokens.tanh()], 1)
+
+
 def without_the_others(self, tokens, others):
     return self.linear(torch.cat([others, tokens, others], 1))[:, 3:-3].tanh()
 
 
 ARRANGED = [
     *(behind_the_others, between_others, others_put_in_later, turned_by_place),
-    *(beside_their_mean, without_the_others),
+    *(beside_their_mean, without_the_others, beside_nothing),
 ]
 
 

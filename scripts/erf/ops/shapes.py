@@ -136,6 +136,7 @@ def joined_beside(operation, shapes):
     """cat of entries that have places with others that have none, such as class tokens."""
     dim = operation.argument("dim") % len(shapes[0])
     layouts = [x.value.layout if isinstance(x, Operand) else plain(x.shape) for x in operation.args[0]]
+    layouts = [layout for layout in layouts if len(layout) == len(shapes[0])]  # empty tensors may have one dimension
     placed = [number for number, layout in enumerate(layouts) if not is_plain(layout[dim])]
     if len(placed) != 1:
         return None
