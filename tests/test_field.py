@@ -349,6 +349,8 @@ def test_percentiles_that_miss_the_size_are_no_interval():
     assert field.clipped and np.isnan(field.interval).all() and np.isnan(field.summary()["high"])
     assert "no interval: means of redrawn images are nearly all smaller: measure more images" in str(field)
     more = ReceptiveField.from_runs(sparse(200), (16, 20), (np.inf, np.inf), rng=np.random.default_rng(1))
+    drawn = dataclasses.replace(field, bootstrap=np.full(100, 0.9995 * field.size))
+    assert drawn.interval == pytest.approx((0.9995 * field.size, field.size), rel=1e-9)  # a size's own error
     assert more.no_interval is None and more.interval[0] <= more.size <= more.interval[1]
 
 

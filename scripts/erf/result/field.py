@@ -18,6 +18,7 @@ from erf.theory import gaussian_map
 
 # By the number of axes.
 AXIS_NAMES = {1: ("time",), 2: ("rows", "columns"), 3: ("depth", "rows", "columns")}
+OWN_ERROR = 1e-3  # of a size, as a share of it (`erf.size`)
 INPUTS = {1: "sound", 2: "image", 3: "volume"}
 
 
@@ -281,7 +282,10 @@ class ReceptiveField:
 
         NaN if there is none: `no_interval` says why.
         """
-        return (math.nan, math.nan) if self.no_interval else self._percentiles
+        if self.no_interval:
+            return math.nan, math.nan
+        low, high = self._percentiles
+        return min(low, self.size), max(high, self.size)
 
     @property
     def no_interval(self) -> str | None:
@@ -289,13 +293,13 @@ class ReceptiveField:
 
         Some maps are sparse: each run has an impact on a part of the pixels alone. The mean map then grows with the
         number of distinct runs, and a redrawn mean has fewer of them. If the field fills the image, this bias exceeds
-        the spread of the redrawn sizes: their percentiles do not even hold `size`, and say nothing about the truth.
+        the spread of the redrawn sizes: their percentiles do not even hold `size`, and say nothing about the truth. If
+        they miss it by less than a size's own error, 0.1 %, they are extended to it.
         """
         low, high = self._percentiles
         if math.isnan(low) or math.isnan(self.size):
             return "there is no bootstrap of two or more runs: give rng=, and more images"
-        rounding = 1e-6 * self.size
-        if low - rounding <= self.size <= high + rounding:
+        if low - OWN_ERROR * self.size <= self.size <= high + OWN_ERROR * self.size:
             return None
         side = "smaller" if high < self.size else "larger"
         return f"means of redrawn images are nearly all {side}: measure more images"
