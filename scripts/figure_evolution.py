@@ -1,8 +1,8 @@
 """Figure: the ERF during training. Diameter and sigma at every snapshot, what the kernels do, and the validation score.
 
-Beside the measured sigma stands the one that follows from the energies of the kernels alone. Where the two part, the
-ERF changes by how channels align or gates open, and not by how far kernels spread. Kernels are shown as means over all
-layers at every snapshot, and layer by layer before training and after it.
+Beside the measured sigma stand the one with each ReLU's gates drawn anew, which weights alone tell, and the one that
+follows from the energies of the kernels alone. Where these two part, channels align. Kernels are shown as means over
+all layers at every snapshot, and layer by layer before training and after it.
 
 Hollow dots are cut off by the receptive field or the image.
 
@@ -44,6 +44,7 @@ QUANTITIES = {
     "diameter": ("ERF diameter", AFTER, "o"),
     "sigma_rows": ("vertical σ", VERTICAL, "^"),
     "sigma_columns": ("horizontal σ", HORIZONTAL, "s"),
+    "sigma_drawn_gates": ("σ with gates drawn anew", "black", "x"),
     "sigma_kernels": ("σ by the kernels alone", "0.35", "D"),
     "kernel_spread": ("spread of a kernel's energy (1: even)", "0.6", "P"),
     "branch_share": ("share of the energy through a residual branch", BRANCHES, "v"),
@@ -81,6 +82,7 @@ def tabulate(sizes: list[Path], metrics: list[Path], kernels: list[Path]) -> pd.
     layers = [read_kernels(kernels).assign(clipped=False)] if kernels else []
     runs = pd.concat([runs.assign(layer=pd.NA), scores.assign(layer=pd.NA), *layers])
     runs["dataset"] = runs["training"].map(dict(zip(erf["training"], erf["dataset"], strict=True)))
+    runs = runs.dropna(subset="value")  # of older seeds
     means = [
         dict(zip(KEYS, key, strict=True), seed="mean")
         | dict(zip(("value", "low", "high"), mean_interval(group["value"]), strict=True))
@@ -134,22 +136,27 @@ def draw(table: pd.DataFrame):
         dataset = here["dataset"].iloc[0]
         top, middle, *kernels, bottom = axes[: 3 + has_kernels, column]
         draw_quantities(top, here, ["diameter"])
-        draw_quantities(middle, here, ["sigma_rows", "sigma_columns", "sigma_kernels"])
+        draw_quantities(middle, here, ["sigma_rows", "sigma_columns", "sigma_drawn_gates", "sigma_kernels"])
         for panel in kernels:
             draw_quantities(panel, here, OF_KERNELS)
             panel.set(ylabel="kernels and branches", ylim=(0, None))
+            panel.set_visible(bool(here["quantity"].isin(OF_KERNELS).any()))
         draw_quantities(bottom, here, ["score"])
         for panel in (middle, *kernels, bottom):
             panel.sharex(top)
         if not by_layer.empty:
-            draw_layers(axes[-1, column], by_layer[by_layer["training"] == name])
-            axes[-1, column].set(ylabel="kernels and branches", xlabel="convolution, from the image up", ylim=(0, None))
+            layers, own = axes[-1, column], by_layer[by_layer["training"] == name]
+            draw_layers(layers, own)
+            layers.set(
+                ylabel="kernels and branches,\nby layer", xlabel="convolution, from the image up", ylim=(0, None)
+            )
+            layers.set_visible(not own.empty)
         seeds = here[here["seed"] != "mean"]["seed"].nunique()
         top.set(title=training_title(name, dataset, seeds), ylabel="ERF diameter (pixels)")
         middle.set(ylabel="σ of the map (pixels)")
         bottom.set(ylabel=f"validation {DATASETS[dataset].score_title}", xlabel="epoch", ylim=(0, 1))
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-    letter(*axes.ravel())
+    letter(*(panel for panel in axes.ravel() if panel.get_visible()))
     found = [panel.get_legend_handles_labels() for panel in axes[1:, 0]]
     entries = [[*itertools.chain(*parts)] for parts in zip(*found, strict=True)]
     figure.legend(*entries, loc="outside lower center", ncols=min(3, 1 + len(names)))
