@@ -10,6 +10,7 @@ from replication.commands.cli import add_settings, new_parser
 from replication.datasets.table import DATASETS
 from replication.trained.snapshots import measured_images
 from replication.training.images import calibration_images, load_splits
+from replication.training.speed import keep_freed_memory
 
 
 def arguments(
@@ -31,6 +32,7 @@ def arguments(
     for name, words in outputs.items():
         parser.add_argument(f"--{name}", type=Path, required=True, help=words)
     args = parser.parse_args(argv)
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     args.device = choose_device(args.device)
     dataset = DATASETS[args.settings["dataset"]]
