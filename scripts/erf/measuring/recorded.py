@@ -2,7 +2,7 @@
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -12,7 +12,7 @@ from torch import nn
 from erf.errors import InputError, is_out_of_memory
 from erf.graph.axes import splits_axis
 from erf.graph.nodes import Graph, Operation
-from erf.graph.torch_private import nodes_behind
+from erf.graph.torch_private import modules_of, nodes_behind
 from erf.measuring.layer import Adapted, device_and_dtype, last_layer, layer_outputs
 from erf.measuring.plane import NoPlane, plane_of
 from erf.measuring.precision import measuring_mode
@@ -326,34 +326,34 @@ def _kept_of(model: nn.Module) -> dict | None:
 
 
 SIMPLE = frozenset({bool, int, float, str, type(None)})
-EMPTY = frozenset({dict, OrderedDict, list, tuple, set})  # which note nothing if they are empty
+CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set})
+NAMED = (torch.Tensor, nn.Module, ModuleType, type)  # are noted by their identity
 
 
 def _structure_of(model: nn.Module) -> tuple:
     """Whatever decides which operations a model performs, but for code: its modules, their settings and weights."""
     found: list = [len(REGISTERED)]
     met: set[int] = set()
-    for module in model.modules():
+    for module in modules_of(model):
         found.append(id(module))
-        for value in vars(module).values():
-            if type(value) in SIMPLE:  # this loop goes through thousands of values before each measurement
-                found.append(value)
-            elif type(value) not in EMPTY or value:
-                _note_settings(value, found, met)
+        _note_settings(vars(module).values(), found, met, 3)
     return tuple(found)
 
 
-def _note_settings(value, found: list, met: set[int], depth: int = 2) -> None:
+def _note_settings(values: Iterable, found: list, met: set[int], depth: int) -> None:
     """Numbers and words as they are, what holds such by what it holds, and anything else by its identity."""
-    kind = type(value)
-    if kind in SIMPLE:
-        found.append(value)
-        return
-    other = not depth or isinstance(value, nn.Module | torch.Tensor | ModuleType | type) or callable(value)
-    inner = None if other else value if isinstance(value, dict) else getattr(value, "__dict__", None)
-    if other or not (inner or kind in (tuple, list)):
-        found.append(id(value))
-    elif id(value) not in met:
-        met.add(id(value))
-        for one in value if kind in (tuple, list) else inner.values():
-            _note_settings(one, found, met, depth - 1)
+    for value in values:  # thousands before each measurement
+        kind = type(value)
+        if kind in SIMPLE:
+            found.append(value)
+        elif kind in CONTAINERS and not value:
+            found.append(kind)
+        elif not depth or isinstance(value, NAMED) or callable(value):
+            found.append(id(value))
+        else:
+            inner = value if isinstance(value, dict) else getattr(value, "__dict__", None)
+            if not (inner or kind in (tuple, list)):
+                found.append(id(value))
+            elif id(value) not in met:
+                met.add(id(value))
+                _note_settings(value if kind in (tuple, list) else inner.values(), found, met, depth - 1)
