@@ -104,20 +104,24 @@ def record(
         return _recorded(model, images, layers, layout, guard)
 
 
-def record_large(
-    model: nn.Module, images: torch.Tensor, layers: Sequence[str | None], layout, guard: LeftAlone
-) -> list[Record] | None:
-    """As `record`, for an image so large that a backward pass through all of it is to be spared.
-
-    A crop of the image, the pilot, is recorded with its gradient, by which the cone is checked. The image itself only
-    goes forward: its operations must be the pilot's, and its values those of the cone. None if the image is not large,
-    if cropping would not pay, or if anything differs.
-    """
+def pilot_of(images: torch.Tensor) -> torch.Tensor | None:
+    """The middle of images so large that a backward pass through all of them is to be spared; None if they are not."""
     sides = [max(SMALLEST_PILOT, length // (32 * PILOTS) * 32) for length in images.shape[2:]]
     if any(PILOTS * side > length for side, length in zip(sides, images.shape[2:], strict=True)):
         return None
     starts = [(length - side) // 2 for side, length in zip(sides, images.shape[2:], strict=True)]
-    pilot = images[:, :, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
+    return images[:, :, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
+
+
+def record_large(
+    model: nn.Module, images: torch.Tensor, pilot: torch.Tensor, layers: Sequence[str | None], layout, guard: LeftAlone
+) -> list[Record] | None:
+    """As `record`, for a large image, of which `pilot` is the crop that `pilot_of` gives.
+
+    The pilot is recorded with its gradient, by which the cone is checked. The image itself only goes forward: its
+    operations must be the pilot's, and its values those of the cone. None if cropping would not pay, or if anything
+    differs.
+    """
     try:
         pilots, found = record(model, pilot, layers, layout, guard)
         if not all(_is_small(one, images) for one in pilots):
