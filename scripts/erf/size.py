@@ -75,8 +75,14 @@ def erf_size(
     known = peak > 0
     sizes = np.full(peak.shape, np.nan)
     measure_above = _lengths_above if len(position) == 1 else _contents_above
-    sizes[known] = side_of(measure_above(maps[known], threshold * peak[known], threshold), len(position))
+    contents = measure_above(_chosen(maps, known), threshold * peak[known], threshold)
+    sizes[known] = side_of(contents, len(position))
     return sizes
+
+
+def _chosen(maps: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """maps[which], for truth values; the maps themselves, without a copy, if all are chosen."""
+    return maps.reshape(-1, *maps.shape[which.ndim :]) if which.all() else maps[which]
 
 
 # The logarithm of a Gaussian is a parabola, of which differences between pixels are exact. Impacts beyond threshold² or

@@ -4,6 +4,7 @@ Axes are numbered from 0 in the images' order. Sound has one, images have rows a
 three.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -40,7 +41,12 @@ class Among:
 Windows = dict[int, tuple[int, int]]  # for each axis the first and the last index
 
 
-def plain(shape) -> Layout:
+# Networks repeat their blocks, and so the same few shapes and layouts.
+kept = functools.lru_cache(maxsize=4096)
+
+
+@kept
+def plain(shape: tuple[int, ...]) -> Layout:
     """The layout of a tensor without axes, or of one whose dimensions are unknown."""
     return tuple(((PLAIN, size),) for size in shape)
 
@@ -62,6 +68,7 @@ def axis_of(dimension: tuple[Factor, ...]) -> int | None:
     return dimension[0][0] if len(dimension) == 1 else PLAIN
 
 
+@kept
 def is_plain(dimension: tuple[Factor, ...]) -> bool:
     return all(axis is PLAIN for axis, _ in dimension)
 
@@ -72,10 +79,12 @@ def splits_axis(dimension: tuple[Factor, ...]) -> bool:
     return bool(axes) and any(axis is PLAIN and size > 1 for axis, size in dimension)
 
 
+@kept
 def length_of(dimension: tuple[Factor, ...]) -> int:
     return prod(size for _, size in dimension)
 
 
+@kept
 def sizes_of(layout: Layout) -> dict[int, int]:
     """Lengths of the axes that a tensor has."""
     return {axis: size for dimension in layout for axis, size in factors_of(dimension) if axis not in (PLAIN, SAMPLES)}
@@ -96,11 +105,13 @@ def window_of(dimension: tuple[Factor, ...], windows: Windows) -> tuple[int, int
     return windows.get(axis_of(dimension), (0, length_of(dimension) - 1))
 
 
+@kept
 def has_each_axis_once(layout: Layout) -> bool:
     axes = [axis for dimension in layout for axis, _ in factors_of(dimension) if axis is not PLAIN]
     return len(axes) == len(set(axes))
 
 
+@kept
 def regrouped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
     """The layout after a view as `shape`, which keeps the order of all elements; None if the view splits an axis."""
     pending = [factor for dimension in layout for factor in dimension if factor != (PLAIN, 1)]
@@ -149,6 +160,27 @@ def samples_of(shape, layout: Layout, windows: Windows) -> int:
         if any(axis == SAMPLES for axis, _ in dimension):
             return length // one
     return 1
+
+
+@kept
+def broadcast(layouts: tuple[Layout, ...], shape: tuple[int, ...]) -> Layout | None:
+    """The layout of a result of this shape, to which tensors with these are broadcast; None if they do not agree."""
+    found = list(plain(shape))
+    for layout in layouts:
+        for place, dimension in enumerate(layout, len(shape) - len(layout)):
+            if is_plain(dimension) or length_of(dimension) != shape[place]:
+                continue
+            if not is_plain(found[place]) and found[place] != dimension:
+                return None
+            found[place] = dimension
+    return tuple(found) if has_each_axis_once(tuple(found)) else None
+
+
+@kept
+def resized(layout: Layout, shape: tuple[int, ...]) -> Layout:
+    """The layout of a tensor of this shape, whose dimensions lie along the axes of those of `layout`."""
+    pairs = zip(layout, shape, strict=True)
+    return tuple(((axis_of(one), length),) if len(one) == 1 else one for one, length in pairs)
 
 
 def fitted(layout: Layout, shape: tuple[int, ...]) -> Layout:

@@ -8,26 +8,34 @@ from math import prod
 import torch
 
 from erf.graph.axes import SAMPLES, Layout, Windows, axis_of, cropped_shape, sizes_of, whole_of
-from erf.graph.torch_private import OpOverload, declared_arguments, traits_of
+from erf.graph.torch_private import OpOverload, Traits, traits_of
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Value:
-    """One tensor of the graph, without its data."""
+    """One tensor of the graph, without its data.
+
+    constant : whether it is the same for all images
+    layout, sizes : of which dimensions it has, and lengths of the axes; None until `lie` is called
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
-    layout: Layout
     made_by: "Operation | None" = None  # None for the images
+    constant: bool = field(init=False)
+    layout: Layout | None = None
+    sizes: dict[int, int] | None = None
+
+    def __post_init__(self):
+        self.constant = self.made_by is not None and self.made_by.constant
+
+    def lie(self, layout: Layout) -> None:
+        self.layout, self.sizes = layout, sizes_of(layout)
 
     def dimension(self, axis: int) -> int | None:
         """The dimension that lies along an axis and nothing else; None if there is none."""
         return next((d for d, factors in enumerate(self.layout) if axis_of(factors) == axis), None)
-
-    @functools.cached_property
-    def sizes(self) -> dict[int, int]:
-        return sizes_of(self.layout)
 
     @property
     def whole(self) -> Windows:
@@ -37,13 +45,8 @@ class Value:
         """How many numbers it holds when it is cropped to windows."""
         return prod(cropped_shape(self.layout, windows))
 
-    @property
-    def constant(self) -> bool:
-        """Whether it is the same for all images."""
-        return self.made_by is not None and self.made_by.constant
 
-
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Operand:
     """Use of a value by an operation; `detached` if no gradient goes back through it (detach, no_grad)."""
 
@@ -51,7 +54,7 @@ class Operand:
     detached: bool
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Operation:
     """`function` of `args` and `kwargs`, in which an Operand stands for each tensor that was computed."""
 
@@ -62,18 +65,28 @@ class Operation:
     operands: list[Operand]  # those among the arguments
     rule: object = None  # its op rule (erf.ops.rule); None for constants
     outputs: list[Value | None] = field(default_factory=list)
+    image_operands: list[Operand] = field(init=False)
+    constant: bool = field(init=False)
+    traits: Traits = field(init=False)
+    name: str = field(init=False)
 
     def __post_init__(self):
         self.image_operands = [operand for operand in self.operands if not operand.value.constant]
         self.constant = not self.image_operands
-        self.name = traits_of(self.function).name
+        self.traits = traits_of(self.function)
+        self.name = self.traits.name
 
     def __str__(self) -> str:
         return f"{self.name} in {self.module!r}" if self.module else self.name
 
+    @property
+    def asks(self) -> bool:
+        """Whether a gradient goes through it, where it is performed."""
+        return torch.is_grad_enabled() and any(not operand.detached for operand in self.operands)
+
     def argument(self, name: str):
         """An argument by its name in the operation's schema; its default if it was not given, None if there is none."""
-        position, default = declared_arguments(self.function).get(name, (len(self.args), None))
+        position, default = self.traits.arguments.get(name, (len(self.args), None))
         return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
 
     def cost(self, wanted: Windows) -> int:

@@ -24,12 +24,14 @@ __all__ = [
     "OpOverload",
     "TorchFunctionMode",
     "Traits",
-    "declared_arguments",
     "eager",
     "evaluated_batch_norm",
     "has_backward_hooks",
+    "modules_of",
     "nodes_behind",
     "overload_name",
+    "own_buffers",
+    "own_parameters",
     "running_module",
     "traits_of",
 ]
@@ -68,18 +70,12 @@ TRACED_CONVOLUTION = torch.ops.aten._convolution.default  # torch.jit.trace's, w
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default  # tensor.item()
 
 
-@functools.cache
-def declared_arguments(function: OpOverload) -> dict[str, tuple[int, object]]:
-    """The position and the default of each argument that an operation declares, by its name."""
-    declared = function._schema.arguments
-    return {one.name: (position, one.default_value) for position, one in enumerate(declared)}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What torch declares of an operation.
 
     name : such as "mean", of aten.mean.dim
+    arguments : the position and the default of each argument, by its name
     pointwise : whether torch marks it as computing each position by itself
     tensors : positions of the arguments that may be tensors, or hold some
     written : position of the argument that it writes into; None if it writes into none
@@ -88,6 +84,7 @@ class Traits:
     """
 
     name: str
+    arguments: dict[str, tuple[int, object]]
     pointwise: bool
     tensors: tuple[int, ...]
     written: int | None
@@ -99,7 +96,8 @@ class Traits:
 def traits_of(function: OpOverload) -> Traits:
     schema, name = function._schema, function.overloadpacket.__name__
     tensors = tuple(i for i, given in enumerate(schema.arguments) if "Tensor" in str(given.type))
-    declared = name, torch.Tag.pointwise in function.tags, tensors
+    arguments = {one.name: (position, one.default_value) for position, one in enumerate(schema.arguments)}
+    declared = name, arguments, torch.Tag.pointwise in function.tags, tensors
     written = [i for i, given in enumerate(schema.arguments) if given.alias_info and given.alias_info.is_write]
     if not written:
         return Traits(*declared, None, None, any(given.alias_info is not None for given in schema.returns))
@@ -133,7 +131,28 @@ def overload_name(function: OpOverload) -> str:
     return function._overloadname
 
 
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """All modules of a model, in the order of model.modules(), which takes longer."""
+    found, pending = {}, [model]
+    while pending:
+        module = pending.pop()
+        if module is not None and id(module) not in found:
+            found[id(module)] = module
+            pending += reversed(module._modules.values())
+    return list(found.values())
+
+
+def own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Those of a module alone; torch's iterator takes many times longer, since it hashes each."""
+    return [one for one in module._parameters.values() if one is not None]
+
+
+def own_buffers(module: nn.Module) -> list[torch.Tensor]:
+    """As `own_parameters`."""
+    return [one for one in module._buffers.values() if one is not None]
+
+
 def has_backward_hooks(model: nn.Module) -> bool:
     """Whether a module of the model, or all modules, have hooks that see or change gradients."""
-    own = any(module._backward_hooks or module._backward_pre_hooks for module in model.modules())
+    own = any(module._backward_hooks or module._backward_pre_hooks for module in modules_of(model))
     return bool(own or nn.modules.module._global_backward_hooks or nn.modules.module._global_backward_pre_hooks)

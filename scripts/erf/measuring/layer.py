@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from erf.errors import InputError, did_you_mean, is_out_of_memory
+from erf.graph.torch_private import modules_of, own_buffers, own_parameters
 from erf.measuring.plane import NoPlane, described, misfit, plane_of
 
 
@@ -43,17 +44,24 @@ def require_model(model: nn.Module) -> nn.Module:
 
 def require_weights(model: nn.Module) -> None:
     """InputError for a model whose weights have no values; a warning if they have few digits."""
-    rough = set()
-    for name, weight in itertools.chain(model.named_parameters(), model.named_buffers()):
+    kinds = set()
+    modules = modules_of(model)
+    for weight in itertools.chain(*map(own_parameters, modules), *map(own_buffers, modules)):
         if isinstance(weight, torch.nn.parameter.UninitializedTensorMixin):
-            raise InputError(f"{name} has no shape yet: run the model once on such images")
+            raise InputError(f"{_name_of(weight, model)} has no shape yet: run the model once on such images")
         if weight.is_meta:
-            raise InputError(f"{name} is on the device 'meta' and has no values: load the model's weights")
-        if weight.dtype in (torch.float16, torch.bfloat16):
-            rough.add(str(weight.dtype).removeprefix("torch."))
-    if rough:
-        words = f"the model is in {' and '.join(sorted(rough))}, whose rounding changes its maps"
+            reason = "is on the device 'meta' and has no values: load the model's weights"
+            raise InputError(f"{_name_of(weight, model)} {reason}")
+        kinds.add(weight.dtype)
+    if rough := kinds & {torch.float16, torch.bfloat16}:
+        names = sorted(str(dtype).removeprefix("torch.") for dtype in rough)
+        words = f"the model is in {' and '.join(names)}, whose rounding changes its maps"
         warnings.warn(f"{words}: measure model.float()", stacklevel=2)
+
+
+def _name_of(weight: torch.Tensor, model: nn.Module) -> str:
+    named = itertools.chain(model.named_parameters(), model.named_buffers())
+    return next(name for name, one in named if one is weight)
 
 
 def warn_of_bytes(images: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
@@ -75,11 +83,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """
     training, asking = [], []
     try:
-        for module in model.modules():
+        for module in modules_of(model):
             if module.training:
                 training.append(module)
                 module.training = False  # not eval(), which a module may use to change its weights
-            for parameter in module.parameters(recurse=False):
+            for parameter in own_parameters(module):
                 if parameter.requires_grad:
                     asking.append(parameter)
                     parameter.requires_grad_(False)

@@ -195,8 +195,10 @@ def _field(runs: np.ndarray, where: Unit, settings: dict, rng: np.random.Generat
         runs, where = _in_the_whole(runs, where)  # it looks at a place that is not in its window
     position = tuple(middle - first for middle, (first, _) in zip(where.position, where.window, strict=True))
     field = ReceptiveField.from_runs(runs, position, where.theoretical_rf, settings, rng, reference)
-    whole = np.zeros(where.image)
-    whole[where.slices] = field.map
+    whole = field.map
+    if whole.shape != where.image:
+        whole = np.zeros(where.image)
+        whole[where.slices] = field.map
     return replace(field, map=whole, position=where.position)
 
 

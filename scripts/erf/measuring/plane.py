@@ -115,10 +115,10 @@ def plane_of(
     if not shape or shape[0] != samples:
         raise NoPlane(f"{described(layer)} gives {shape} for {samples} images: choose a layer")
     axes, words = len(image), "give layout='channels_first' or 'channels_last'"
-    dimension_of = {axis: d for d, factors in enumerate(known or ()) for axis in sizes_of([factors])}
+    dimension_of = {axis: d for d, factors in enumerate(known or ()) for axis in sizes_of((factors,))}
     if len(dimension_of) == axes and (len(shape) > 2 or axis_of(known[-1]) == 0):
         dimensions = tuple(dimension_of[axis] for axis in range(axes))
-        order = [list(sizes_of([known[d]])) for d in dimensions]
+        order = [list(sizes_of((known[d],))) for d in dimensions]
         if any(one != sorted(one) for one in order):
             raise NoPlane(f"{described(layer)} gives tokens that do not lie row after row: choose a layer")
         sizes = sizes_of(known)

@@ -22,6 +22,7 @@ from erf.measuring.recorded import (
     Record,
     distance,
     known_records,
+    pilot_of,
     record,
     record_large,
 )
@@ -123,8 +124,8 @@ class Probe:
             self.records = known_records(self.model, images[:1].to(**place), self.layers, self.layout)
             if self.records is None or any(one.changes_itself for one in self.records):
                 self.guard = LeftAlone(self.model)
-            if self.records is None and self.crop:
-                self.records = self._records_of_large(images[:1].to(**place))
+            if self.records is None and self.crop and (pilot := pilot_of(images[:1])) is not None:
+                self.records = self._records_of_large(images[:1].to(**place), pilot.to(**place))
             if self.records is None:
                 return 1  # the pass that is recorded
             for one in self.records:
@@ -134,9 +135,9 @@ class Probe:
             return 1
         return given or min(self._at_once(images, target) for target in self.targets)
 
-    def _records_of_large(self, image: torch.Tensor) -> list[Record] | None:
+    def _records_of_large(self, image: torch.Tensor, pilot: torch.Tensor) -> list[Record] | None:
         try:
-            found = record_large(self.model, image, self.layers, self.layout, self.guard)
+            found = record_large(self.model, image, pilot, self.layers, self.layout, self.guard)
         finally:
             changed = self.guard.put_back()
         for one in found or []:
@@ -309,7 +310,8 @@ class Probe:
         return gradient
 
     def _require_finite(self, gradient, values, images: torch.Tensor, target: Target) -> None:
-        if not (gradient.isfinite().all() and values.isfinite().all()):
+        # Whatever is not finite is the smallest or the largest; to ask each value takes many times longer.
+        if not (torch.stack(gradient.aminmax()).isfinite().all() and values.isfinite().all()):
             raise InputError(describe_not_finite(self.model, images, self.layers[target.layer]))
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -12,7 +12,7 @@ from torch import nn
 from erf.errors import InputError, is_out_of_memory
 from erf.graph.axes import splits_axis
 from erf.graph.nodes import Graph, Operation
-from erf.graph.torch_private import nodes_behind
+from erf.graph.torch_private import modules_of, nodes_behind
 from erf.measuring.layer import Adapted, device_and_dtype, last_layer, layer_outputs
 from erf.measuring.plane import NoPlane, plane_of
 from erf.measuring.precision import measuring_mode
@@ -104,20 +104,24 @@ def record(
         return _recorded(model, images, layers, layout, guard)
 
 
-def record_large(
-    model: nn.Module, images: torch.Tensor, layers: Sequence[str | None], layout, guard: LeftAlone
-) -> list[Record] | None:
-    """As `record`, for an image so large that a backward pass through all of it is to be spared.
-
-    A crop of the image, the pilot, is recorded with its gradient, by which the cone is checked. The image itself only
-    goes forward: its operations must be the pilot's, and its values those of the cone. None if the image is not large,
-    if cropping would not pay, or if anything differs.
-    """
+def pilot_of(images: torch.Tensor) -> torch.Tensor | None:
+    """The middle of images so large that a backward pass through all of them is to be spared; None if they are not."""
     sides = [max(SMALLEST_PILOT, length // (32 * PILOTS) * 32) for length in images.shape[2:]]
     if any(PILOTS * side > length for side, length in zip(sides, images.shape[2:], strict=True)):
         return None
     starts = [(length - side) // 2 for side, length in zip(sides, images.shape[2:], strict=True)]
-    pilot = images[:, :, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
+    return images[:, :, *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))]
+
+
+def record_large(
+    model: nn.Module, images: torch.Tensor, pilot: torch.Tensor, layers: Sequence[str | None], layout, guard: LeftAlone
+) -> list[Record] | None:
+    """As `record`, for a large image, of which `pilot` is the crop that `pilot_of` gives.
+
+    The pilot is recorded with its gradient, by which the cone is checked. The image itself only goes forward: its
+    operations must be the pilot's, and its values those of the cone. None if cropping would not pay, or if anything
+    differs.
+    """
     try:
         pilots, found = record(model, pilot, layers, layout, guard)
         if not all(_is_small(one, images) for one in pilots):
@@ -326,34 +330,34 @@ def _kept_of(model: nn.Module) -> dict | None:
 
 
 SIMPLE = frozenset({bool, int, float, str, type(None)})
-EMPTY = frozenset({dict, OrderedDict, list, tuple, set})  # which note nothing if they are empty
+CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set})
+NAMED = (torch.Tensor, nn.Module, ModuleType, type)  # are noted by their identity
 
 
 def _structure_of(model: nn.Module) -> tuple:
     """Whatever decides which operations a model performs, but for code: its modules, their settings and weights."""
     found: list = [len(REGISTERED)]
     met: set[int] = set()
-    for module in model.modules():
+    for module in modules_of(model):
         found.append(id(module))
-        for value in vars(module).values():
-            if type(value) in SIMPLE:  # this loop goes through thousands of values before each measurement
-                found.append(value)
-            elif type(value) not in EMPTY or value:
-                _note_settings(value, found, met)
+        _note_settings(vars(module).values(), found, met, 3)
     return tuple(found)
 
 
-def _note_settings(value, found: list, met: set[int], depth: int = 2) -> None:
+def _note_settings(values: Iterable, found: list, met: set[int], depth: int) -> None:
     """Numbers and words as they are, what holds such by what it holds, and anything else by its identity."""
-    kind = type(value)
-    if kind in SIMPLE:
-        found.append(value)
-        return
-    other = not depth or isinstance(value, nn.Module | torch.Tensor | ModuleType | type) or callable(value)
-    inner = None if other else value if isinstance(value, dict) else getattr(value, "__dict__", None)
-    if other or not (inner or kind in (tuple, list)):
-        found.append(id(value))
-    elif id(value) not in met:
-        met.add(id(value))
-        for one in value if kind in (tuple, list) else inner.values():
-            _note_settings(one, found, met, depth - 1)
+    for value in values:  # thousands before each measurement
+        kind = type(value)
+        if kind in SIMPLE:
+            found.append(value)
+        elif kind in CONTAINERS and not value:
+            found.append(kind)
+        elif not depth or isinstance(value, NAMED) or callable(value):
+            found.append(id(value))
+        else:
+            inner = value if isinstance(value, dict) else getattr(value, "__dict__", None)
+            if not (inner or kind in (tuple, list)):
+                found.append(id(value))
+            elif id(value) not in met:
+                met.add(id(value))
+                _note_settings(value if kind in (tuple, list) else inner.values(), found, met, depth - 1)

@@ -4,17 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from erf.graph.axes import (
-    PLAIN,
-    cropped_shape,
-    fitted,
-    has_each_axis_once,
-    has_samples,
-    is_plain,
-    length_of,
-    plain,
-    samples_of,
-)
+from erf.graph.axes import PLAIN, broadcast, cropped_shape, fitted, has_samples, is_plain, plain, samples_of
 from erf.graph.nodes import Operation
 from erf.ops import shapes as layouts
 from erf.ops.rule import Everything, Through, through
@@ -137,16 +127,5 @@ def joined(operation: Operation, shapes: list) -> Everything:
 
 
 def elementwise(operation: Operation, shapes: list, kind: type[Elementwise] = Elementwise) -> Everything:
-    shape = shapes[0]
-    found = list(plain(shape))
-    for operand in operation.image_operands:
-        layout = operand.value.layout
-        for place, dimension in enumerate(layout, len(shape) - len(layout)):
-            if is_plain(dimension) or length_of(dimension) != shape[place]:
-                continue
-            if not is_plain(found[place]) and found[place] != dimension:
-                return Everything(operation)
-            found[place] = dimension
-    if not has_each_axis_once(found):
-        return Everything(operation)
-    return kind(operation, [tuple(found)] * len(shapes))
+    found = broadcast(tuple(operand.value.layout for operand in operation.image_operands), shapes[0])
+    return Everything(operation) if found is None else kind(operation, [found] * len(shapes))

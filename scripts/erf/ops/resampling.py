@@ -7,7 +7,6 @@ import torch
 
 from erf.graph.axes import window_of
 from erf.graph.nodes import Operation
-from erf.graph.torch_private import declared_arguments
 from erf.ops.sliding import Neighbourhood
 
 ROUNDING = 1e-9  # of positions between pixels
@@ -148,7 +147,7 @@ class Interpolation(Resampling):
 
     def factor(self, dimension: int) -> float | None:
         """By which the image grows, if the operation was told; the last arguments that it declares are these."""
-        names = [*declared_arguments(self.operation.function)][-len(self.dimensions) :]
+        names = [*self.operation.traits.arguments][-len(self.dimensions) :]
         return self.operation.argument(names[dimension - 2])
 
     def seen(self, dimension, wanted):

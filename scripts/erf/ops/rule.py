@@ -26,7 +26,6 @@ from erf.graph.axes import (
 )
 from erf.graph.nodes import Operand, Operation, as_list, mapped
 from erf.graph.slicing import crop
-from erf.graph.torch_private import declared_arguments, traits_of
 
 EVERYTHING = np.array([[-math.inf], [math.inf]])
 
@@ -59,7 +58,7 @@ def _dimensions(operation: Operation) -> set[int]:
     """Those that an operation's argument `dim` or `dims` names, all if it is empty; none without such an argument."""
     count = len(operation.image_operands[0].value.shape)
     for name in ("dim", "dims"):
-        if name in declared_arguments(operation.function):
+        if name in operation.traits.arguments:
             chosen = operation.argument(name)
             chosen = [chosen] if isinstance(chosen, int) else chosen or range(count)
             return {d % count for d in chosen}
@@ -84,7 +83,7 @@ class Everything:
         operation = self.operation
         if not all(has_samples(operand.value.layout) for operand in operation.image_operands):
             return False
-        if traits_of(operation.function).pointwise:
+        if operation.traits.pointwise:
             return True
         return operation.name in KEEPS_SAMPLES and 0 not in _dimensions(operation)
 
@@ -182,7 +181,8 @@ def through(layouts: Callable[[Operation, list], list[Layout] | None], kind: typ
 
     def rule(operation: Operation, shapes: list) -> Everything:
         found = layouts(operation, shapes)
+        found = None if found is None else [tuple(layout) for layout in found]
         usable = found is not None and has_each_axis_once(found[0])
-        return kind(operation, [tuple(layout) for layout in found]) if usable else Everything(operation)
+        return kind(operation, found) if usable else Everything(operation)
 
     return rule

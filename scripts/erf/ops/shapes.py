@@ -141,7 +141,7 @@ def joined_beside(operation, shapes):
     if len(placed) != 1:
         return None
     layout = layouts[placed[0]]
-    if splits_axis(layout[dim]) or sizes_of(layout) != sizes_of([layout[dim]]) or SAMPLES in axes_of(layout[dim]):
+    if splits_axis(layout[dim]) or sizes_of(layout) != sizes_of((layout[dim],)) or SAMPLES in axes_of(layout[dim]):
         return None
     before, after = (
         sum(length_of(other[dim]) for other in others) for others in (layouts[: placed[0]], layouts[placed[0] + 1 :])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812, everybody's name for it
 
-from erf.graph.axes import PLAIN, Windows, axis_of, is_plain, plain, window_of
+from erf.graph.axes import PLAIN, Windows, axis_of, is_plain, plain, resized, window_of
 from erf.graph.nodes import Operation
 from erf.graph.slicing import crop
 from erf.ops.rule import EVERYTHING, Everything, clipped, through
@@ -44,11 +44,7 @@ class Neighbourhood(Everything):
         return apart and (is_plain(layout[1]) or not self.mixes_channels)
 
     def layouts(self, shapes):
-        first = tuple(
-            ((axis_of(dimension), length),) if len(dimension) == 1 else dimension
-            for dimension, length in zip(self.source.layout, shapes[0], strict=True)
-        )
-        return [first, *map(plain, shapes[1:])]
+        return [resized(self.source.layout, shapes[0]), *map(plain, shapes[1:])]
 
     def window(self, operand, axis, wanted):
         if axis not in self.source.sizes:
@@ -107,6 +103,8 @@ class Sliding(Neighbourhood):
 
     def seen(self, dimension, wanted):
         kernel, stride, padding, dilation = self.geometry(dimension)
+        if (kernel, stride, padding) == (1, 1, 0):
+            return wanted
         return wanted * stride - padding + np.array([[0], [dilation * (kernel - 1)]])
 
     def of_crop(self, tensor, have, wanted, fetch):

@@ -6,7 +6,6 @@ import torch
 
 from erf.errors import InputError, did_you_mean
 from erf.graph.nodes import Operation
-from erf.graph.torch_private import traits_of
 from erf.ops import convolution, pointwise, resampling, shapes, sliding
 from erf.ops.rule import Everything, KeepsPlaces, through
 
@@ -84,6 +83,6 @@ def register_rule(name: str, like: str) -> None:
 
 def rule_for(operation: Operation, shapes: list[tuple[int, ...]]) -> Everything:
     """The op rule of an operation whose results have these shapes."""
-    if traits_of(operation.function).pointwise:
+    if operation.traits.pointwise:
         return pointwise.elementwise(operation, shapes)
     return RULES.get(operation.name, lambda operation, shapes: Everything(operation))(operation, shapes)

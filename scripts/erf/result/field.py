@@ -148,10 +148,10 @@ class ReceptiveField:
             raise InputError("an impact map has values that are not finite: measure in float64, or scale the weights")
         axes = tuple(range(1, maps.ndim))
         alive = maps.any(axes)
-        live = maps[alive]
-        run_sizes = np.full(len(maps), np.nan)
-        run_sizes[alive] = erf_size(np.abs(live), position, threshold, reference)
-        sums = np.abs(live).sum(axes)
+        live = maps if alive.all() else maps[alive]
+        magnitudes, run_sizes = np.abs(live), np.full(len(maps), np.nan)
+        run_sizes[alive] = erf_size(magnitudes, position, threshold, reference)
+        sums = magnitudes.sum(axes)
         redraw = rng is not None and len(live) > 1
         return cls(
             map=live.mean(0) if len(live) else np.zeros(maps.shape[1:]),

@@ -11,7 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from erf.graph.torch_private import modules_of
+
 SIMPLE = frozenset({bool, int, float, str, type(None), OrderedDict})  # types of values that hold no tensors of a model
+CONTAINERS = frozenset({dict, list, tuple, set})
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 
 
 @contextlib.contextmanager
@@ -40,23 +44,24 @@ class LeftAlone:
         self.held: set[int] = set()
         self.structure: tuple | None = None  # the model's, as erf.measuring.recorded has it, once it is known
         self._generators = [random, np.random]
-        pending = [vars(module) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+        pending = [vars(module) for module in modules_of(model) if not isinstance(module, torch.jit.ScriptModule)]
         while pending:
             container = pending.pop()
             if id(container) in self._containers:
                 continue
             self._containers[id(container)] = container, container if type(container) is tuple else container.copy()
             for value in container.values() if isinstance(container, dict) else container:
-                if type(value) in SIMPLE:
+                kind = type(value)
+                if kind in SIMPLE:
                     continue
-                if isinstance(value, torch.Tensor):
+                if kind in CONTAINERS:
+                    pending.append(value)
+                elif isinstance(value, torch.Tensor):
                     if id(value) not in self.held:
                         self.held.add(id(value))
                         self._weights.append((value, value.data))
-                elif isinstance(value, random.Random | np.random.Generator | np.random.RandomState):
+                elif isinstance(value, GENERATORS):
                     self._generators.append(value)
-                elif type(value) in (dict, list, tuple, set):
-                    pending.append(value)
 
     @property
     def random_state(self) -> list:
@@ -81,7 +86,7 @@ class LeftAlone:
             if value.data_ptr() != data.data_ptr():
                 value.data, changed = data, True
         for container, content in self._containers.values():
-            if not _alike(container, content):
+            if (container or content) and not _alike(container, content):
                 changed = True
                 container.clear()
                 container.extend(content) if isinstance(container, list) else container.update(content)

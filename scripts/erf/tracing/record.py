@@ -33,17 +33,6 @@ FILLED |= {"empty_like": 0, "new_empty": 0}
 ATEN = torch.ops.aten
 
 
-# By which values leave torch. What a model makes of them is not recorded.
-LEAVING = {
-    torch.Tensor.numpy,
-    torch.Tensor.__array__,
-    torch.Tensor.tolist,
-    torch.Tensor.__dlpack__,
-    torch.Tensor.data_ptr,
-}
-GET_DATA, SET_DATA = torch.Tensor.data.__get__, torch.Tensor.data.__set__
-
-
 class Unfollowed(Exception):  # noqa: N818, not a mistake of anybody's
     """The operations of a pass do not tell how its output depends on the image; the argument says why."""
 
@@ -71,26 +60,22 @@ class _Beside(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        if function == GET_DATA:
-            self.recorder.follow(ATEN.detach.default, args[:1], {}, result)
-        elif function in LEAVING:
-            self.recorder.note_leaving(args[0], function.__name__)
-        elif function == SET_DATA:
-            self.recorder.note_assignment(args[0])
-        elif function is torch.Tensor.register_hook:
-            self.recorder.refuse_crop("it has hooks on tensors")
+        if (note := BESIDE.get(function)) is not None:
+            note(self.recorder, function, args, result)
         return result
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Known:
     """A tensor of the pass: its value, and the view that it is of another tensor.
 
+    tensor : a weak reference, since another tensor gets its identity when it has died
     value : None after a tensor of which it is a view, or a view of that tensor, was written into
     asks : whether a gradient goes through it
     viewed : the tensor of which it is a view, the operation with its other arguments, and which of its results it is
     """
 
+    tensor: weakref.ref
     value: Value | None
     asks: bool
     viewed: tuple | None = None
@@ -112,15 +97,15 @@ class Recorder(Guarding):
     def __init__(self, images: torch.Tensor, model: nn.Module, held: set[int], before_write: Callable):
         """images : (1, C, *axes), which the model will be given; held : identities of tensors that the model holds"""
         super().__init__(before_write)
-        self.images = Value(tuple(images.shape), images.dtype, images.device, of_images(images.shape))
+        self.images = Value(tuple(images.shape), images.dtype, images.device)
+        self.images.lie(of_images(images.shape))
         self.not_croppable, self.one_by_one, self.problem, self.own_gradients = "", False, "", False
         self.foreign = False
         self._held, self._names = held, {id(module): name for name, module in model.named_modules()}
         self._known: dict[int, _Known] = {}
-        self._alive: dict[int, weakref.ref] = {}
         self._operands: list[Operand] = []
         self.operations: dict[int, list[Operation]] = {}  # by the identity of the output, as they were performed
-        self._keep(images, _Known(self.images, images.requires_grad))
+        self._known[id(images)] = _Known(weakref.ref(images), self.images, images.requires_grad)
         self._beside = _Beside(self)
 
     def __enter__(self):
@@ -152,14 +137,16 @@ class Recorder(Guarding):
         operations = self.operations[id(output)] = _needed_for(final)
         if like is not None:
             _take_gradients(operations, like)
+        for operation in operations:
+            _understand(operation)
         return Graph(self.images, fused(operations, final), final, self.own_gradients)
 
     def follow(self, function, args: tuple, kwargs: dict, results) -> None:
         """Take in an operation that has been performed."""
         try:
             self._follow(function, args, kwargs, as_list(results))
-        except Exception as error:  # a rule that does not serve: the model itself still does
-            self.problem = self.problem or f"{function} is not understood ({type(error).__name__}: {error})"
+        except Exception as error:  # the model itself still serves
+            self.problem = self.problem or _not_understood(function, error)
 
     def refuse_crop(self, reason: str) -> None:
         """Note why a part of the graph cannot be computed in place of the model; the first reason stays."""
@@ -191,40 +178,32 @@ class Recorder(Guarding):
         self.one_by_one = True
         self.refuse_crop("it draws random numbers")
 
-    def _keep(self, tensor: torch.Tensor, known: _Known) -> None:
-        """Know a tensor by its identity, until it dies and another may get that."""
-        identity = id(tensor)
-
-        def forget(dead):
-            if self._alive.get(identity) is dead:
-                del self._alive[identity], self._known[identity]
-
-        self._known[identity] = known
-        self._alive[identity] = weakref.ref(tensor, forget)
-
-    def _operation(self, function, args: tuple, kwargs: dict) -> Operation:
-        self._operands, args = [], list(args)
-        for position in traits_of(function).tensors:
-            if position < len(args):
-                args[position] = mapped(args[position], self._operand)
+    def _operation(self, function, traits: Traits, args: tuple, kwargs: dict) -> Operation:
+        self._operands, found = [], list(args)
+        for position in traits.tensors:
+            if position < len(found):
+                found[position] = mapped(found[position], self._operand)
         kwargs = kwargs and mapped(kwargs, self._operand)
-        return Operation(function, tuple(args), kwargs, self._names.get(id(running_module()), ""), self._operands)
+        return Operation(function, tuple(found), kwargs, self._names.get(id(running_module()), ""), self._operands)
 
     def _operand(self, leaf: torch.Tensor) -> Operand | torch.Tensor:
-        value = self._value(leaf)
+        asks, value = leaf.requires_grad, self._value(leaf)
         if value is not None:
-            asks = leaf.requires_grad
             operand = Operand(value, not asks)
             self._operands.append(operand)
             return operand
-        if leaf.requires_grad:
+        if asks:
             self.problem = self.problem or "it computes with something else than torch's operations"
         elif id(leaf) not in self._held and leaf.numel() > 1:
             self.foreign = True
         return leaf
 
-    def _value(self, tensor: torch.Tensor) -> Value | None:
+    def _found(self, tensor) -> _Known | None:
         known = self._known.get(id(tensor))
+        return known if known is not None and known.tensor() is tensor else None
+
+    def _value(self, tensor: torch.Tensor) -> Value | None:
+        known = self._found(tensor)
         return known and self._of(known)
 
     def _of(self, known: _Known) -> Value:
@@ -232,7 +211,7 @@ class Recorder(Guarding):
             base, function, args, kwargs, module, number, shape = known.viewed
             own = Operand(self._of(base), not base.asks)
             like = base.value
-            results = [Value(shape, like.dtype, like.device, ())] * (number + 1)
+            results = [Value(shape, like.dtype, like.device)] * (number + 1)
             known.value = _make(Operation(function, (own, *args), kwargs, module, [own]), results)[number]
         return known.value
 
@@ -244,7 +223,7 @@ class Recorder(Guarding):
         if function is TRACED_CONVOLUTION:
             function, args = ATEN.convolution.default, args[:9]
         tensors = [one if isinstance(one, torch.Tensor) else None for one in results]
-        operation = self._operation(function, args, kwargs)
+        operation = self._operation(function, traits, args, kwargs)
         if function is READ_NUMBER:
             if not operation.constant and not _asks_whether_finite(operation):
                 self.problem = self.problem or f"the values of a tensor decide what is done ({function})"
@@ -254,31 +233,27 @@ class Recorder(Guarding):
             value = operation.argument("fill_value") if value is None else value
             where = {"dtype": like.dtype, "device": like.device}
             operation = Operation(ATEN.full.default, (list(like.shape), value), where, operation.module, [])
-        asks = torch.is_grad_enabled() and any(not operand.detached for operand in operation.operands)
-        base = self._known.get(id(args[0])) if traits.views and args else None
+        asks = operation.asks
+        base = self._found(args[0]) if traits.views and args else None
         for number, (tensor, value) in enumerate(zip(tensors, _make(operation, tensors), strict=True)):
-            if value is None or (id(tensor) in self._known and any(tensor is one for one in args)):
+            if value is None or (self._found(tensor) and any(tensor is one for one in args)):
                 continue  # it gave back what it was given
-            known = _Known(value, asks)
+            known = self._known[id(tensor)] = _Known(weakref.ref(tensor), value, asks)
             if traits.views:
                 known.viewed = (base, function, args[1:], kwargs, operation.module, number, value.shape)
                 if base:
                     base.views.append(known)
-            self._keep(tensor, known)
 
     def _write(self, function, traits: Traits, args: tuple, kwargs: dict) -> None:
-        operation = self._operation(function, args, kwargs)
+        operation = self._operation(traits.pure or function, traits, args, kwargs)
         target = args[traits.written] if traits.written < len(args) else None
-        known = self._known.get(id(target))
+        known = self._found(target)
         if known is None and operation.constant and id(target) in self._held:
-            known = _Known(None, False)  # such as a counter
-            self._keep(target, known)
+            known = self._known[id(target)] = _Known(weakref.ref(target), None, False)  # such as a counter
         if known is None or traits.pure is None:
             self._lost(operation, "it writes into tensors in a way that is not known")
             return
-        operation = Operation(traits.pure, operation.args, operation.kwargs, operation.module, operation.operands)
-        known.value = _make(operation, [target])[0]
-        known.asks = torch.is_grad_enabled() and any(not operand.detached for operand in operation.operands)
+        known.value, known.asks = _make(operation, [target])[0], operation.asks
         _spoil(known, None)
         while known.viewed:
             base, *view = known.viewed
@@ -308,6 +283,23 @@ class Recorder(Guarding):
         function, args = found
         operands = [leaf for leaf in (own, new) if leaf in args]
         return _make(Operation(function, args, {}, module, operands), [whole])[0]
+
+
+# By which values leave torch. What a model makes of them is not recorded.
+LEAVING = (
+    torch.Tensor.numpy,
+    torch.Tensor.__array__,
+    torch.Tensor.tolist,
+    torch.Tensor.__dlpack__,
+    torch.Tensor.data_ptr,
+)
+# What the dispatcher does not see: how the recorder notes a call, of a function, its arguments and its result.
+BESIDE: dict[Callable, Callable] = {
+    **dict.fromkeys(LEAVING, lambda recorder, function, args, _: recorder.note_leaving(args[0], function.__name__)),
+    torch.Tensor.data.__get__: lambda recorder, _, args, got: recorder.follow(ATEN.detach.default, args[:1], {}, got),
+    torch.Tensor.data.__set__: lambda recorder, _, args, __: recorder.note_assignment(args[0]),
+    torch.Tensor.register_hook: lambda recorder, *_: recorder.refuse_crop("it has hooks on tensors"),
+}
 
 
 # From a test of each value to one answer for all.
@@ -376,16 +368,30 @@ def _spoil(known: _Known, but: _Known | None) -> None:
 
 def _make(operation: Operation, tensors: list) -> list[Value | None]:
     """The values of an operation's results, of which the shapes count; None for what is no tensor."""
-    shapes = [() if tensor is None else tuple(tensor.shape) for tensor in tensors]
-    if operation.constant:
-        layouts = map(plain, shapes)
-    else:
-        operation.rule = rule_for(operation, shapes)
-        layouts = operation.rule.layouts(shapes)
-    for tensor, shape, layout in zip(tensors, shapes, layouts, strict=True):
-        made = None if tensor is None else Value(shape, tensor.dtype, tensor.device, tuple(layout), operation)
-        operation.outputs.append(made)
+    operation.outputs = [
+        None if one is None else Value(tuple(one.shape), one.dtype, one.device, operation) for one in tensors
+    ]
     return operation.outputs
+
+
+def _understand(operation: Operation) -> None:
+    """Give an operation its rule, and its results their layouts. Unfollowed if the rule does not serve."""
+    if operation.rule is not None:  # it is in another layer's graph
+        return
+    shapes = [() if value is None else value.shape for value in operation.outputs]
+    try:
+        rule = None if operation.constant else rule_for(operation, shapes)
+        layouts = map(plain, shapes) if operation.constant else rule.layouts(shapes)
+        for value, layout in zip(operation.outputs, layouts, strict=True):
+            if value is not None:
+                value.lie(tuple(layout))
+        operation.rule = rule
+    except Exception as error:
+        raise Unfollowed(_not_understood(operation.function, error)) from error
+
+
+def _not_understood(function, error: Exception) -> str:
+    return f"{function} is not understood ({type(error).__name__}: {error})"
 
 
 def _take_gradients(operations: list[Operation], like: list[Operation]) -> None:
