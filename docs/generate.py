@@ -21,9 +21,7 @@ import figure_sensitivity  # noqa: E402
 from erf.result.intervals import mean_interval  # noqa: E402
 from figure_units import layer_name  # noqa: E402
 from lib.figures import FIGURES  # noqa: E402
-from replication.claims.tables import capital, counts_in_words, is_the_papers, ours, part_of, read_checked, verdict_of  # noqa: E402
-from replication.datasets.table import DATASETS  # noqa: E402
-from replication.drawing.kept_tables import (  # noqa: E402
+from replication.claims.kept_tables import (  # noqa: E402
     Table,
     arm,
     growth_table,
@@ -33,6 +31,8 @@ from replication.drawing.kept_tables import (  # noqa: E402
     runs_table,
     slope_table,
 )
+from replication.claims.tables import capital, counts_in_words, is_the_papers, ours, part_of, read_checked, verdict_of  # noqa: E402
+from replication.datasets.table import DATASETS  # noqa: E402
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402
 from replication.statistics.gaussianity import LIMITS  # noqa: E402
 from replication.statistics.slopes import BOX  # noqa: E402

@@ -22,6 +22,7 @@ from docutils.core import publish_doctree
 from erf.errors import InputError
 from erf.size import THRESHOLD
 from erf.system.files import atomic, checked, noted
+from replication.claims.kept_tables import growth_table, slope_table
 from replication.claims.tables import (
     capital,
     counts_by_kind,
@@ -35,7 +36,6 @@ from replication.claims.tables import (
 from replication.claims.verdicts import NOT_COMPARABLE, NOT_REPRODUCED, NOT_RUN, VERDICTS
 from replication.commands.cli import command, new_parser, read_table
 from replication.datasets.table import DATASETS
-from replication.drawing.kept_tables import growth_table, slope_table
 from replication.drawing.labels import ENOUGH_SEEDS
 from replication.drawing.plots import VERDICT_STYLES
 

@@ -64,6 +64,7 @@ def test_the_cone_of_any_unit_of_random_networks_gives_the_gradient_of_the_whole
 @settings(max_examples=60)
 @given(drawn=dags(), seed=st.integers(0, 99))
 def test_in_single_precision_where_channels_lie_last_in_memory(drawn, seed):
+    """The map is as near to that of double precision as the whole image's; some networks amplify rounding."""
     model, images = drawn[0].float(), torch.randn(2, 2, 46, 52, generator=torch.Generator().manual_seed(seed))
     try:
         whole = erf.measure(model, images, mode="signed", crop=False)
@@ -71,7 +72,9 @@ def test_in_single_precision_where_channels_lie_last_in_memory(drawn, seed):
         assert "dead" in str(error) or "does not depend" in str(error)
         return
     part = erf.measure(model, images, mode="signed")
-    assert np.abs(part.map - whole.map).sum() <= 1e-4 * np.abs(whole.map).sum()
+    exact = erf.measure(model.double(), images.double(), mode="signed", crop=False).map
+    errors = [np.abs(field.map - exact).sum() for field in (part, whole)]
+    assert errors[0] <= 1e-4 * np.abs(exact).sum() + 10 * errors[1]
 
 
 @settings(max_examples=100)

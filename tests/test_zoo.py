@@ -80,5 +80,5 @@ def test_every_family_is_measured_and_a_part_of_it_equals_the_whole(name):
 
 
 def test_a_segmentation_model_gives_a_dictionary():
-    with pytest.raises(InputError, match="the model gives a OrderedDict of out, not a tensor: choose a layer, such as"):
+    with pytest.raises(InputError, match='a OrderedDict of out, not a tensor: give output="out", or choose a layer'):
         erf.measure(build("lraspp_mobilenet_v3_large"), torch.randn(1, 3, 64, 64))
