@@ -110,7 +110,8 @@ def draw_layers(axes: Axes, table: pd.DataFrame) -> None:
         here = table[table["quantity"] == quantity]
         for epoch, group in here.groupby("epoch"):
             colour, when = (AFTER, "after") if epoch else (BEFORE, "before")
-            mean = group[group["seed"] == "mean"].sort_values("layer")
+            kinds = {"layer": int, "low": float, "high": float}  # beside rows that have none, they are objects
+            mean = group[group["seed"] == "mean"].astype(kinds).sort_values("layer")
             axes.plot(
                 mean["layer"],
                 mean["value"],
@@ -120,8 +121,7 @@ def draw_layers(axes: Axes, table: pd.DataFrame) -> None:
                 label=f"{words} {when}",
             )
             if group["seed"].nunique() > ENOUGH_SEEDS:
-                band = (mean[end].astype(float) for end in ("low", "high"))
-                axes.fill_between(mean["layer"], *band, color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(mean["layer"], mean["low"], mean["high"], color=colour, alpha=0.15, linewidth=0)
 
 
 def draw(table: pd.DataFrame):
