@@ -53,7 +53,7 @@ QUANTITIES = {
 
 
 def read_kernels(paths: list[Path]) -> pd.DataFrame:
-    """Profiles of kernels, .../<training>/seed_<seed>.csv, before training and at the last epoch. `layer` counts the
+    """Profiles of kernels, .../<training>/seed_<seed>.tsv, before training and at the last epoch. `layer` counts the
     convolutions from the image, which is beside 1."""
     tables = []
     for path in paths:

@@ -269,7 +269,7 @@ def test_from_tiny_trainings_to_the_claims(tmp_path, small_maps):
             seeded = [*told, "--seed", str(seed), "--device", "cpu"]
             assert train_segmenter.main([*seeded, *folders]) == 0
             snapshots = [str(run / f"{stem}.pt") for stem in ("epoch_000", "epoch_001", "epoch_002", "best")]
-            more = ["--images", "2", "--out", str(path.with_suffix(".npz")), "--kernels", str(run / "kernels.csv")]
+            more = ["--images", "2", "--out", str(path.with_suffix(".npz"))]
             assert measure_snapshots.main(["--snapshots", *snapshots, *seeded, *more]) == 0
             paths.append(path)
     table = drawn(tmp_path, paths, {"early": [0, 0], "late": [1, 2]})

@@ -494,17 +494,12 @@ def measure(snapshots: list[Path], run: Run, settings: dict, out: Path, images: 
     ]
 
 
-def measure_with_kernels(snapshots: list[Path], run: Run, settings: dict, out: Path, images: int = 4) -> int:
-    kernels = out.with_name(f"{out.stem}_kernels.csv")
-    return measure_snapshots.main([*measure(snapshots, run, settings, out, images), "--kernels", str(kernels)])
-
-
 def test_snapshots_are_measured(undisturbed, tmp_path):
     run = undisturbed
     snapshots = [run.out / "epoch_000.pt", run.out / "best.pt"]
-    assert measure_with_kernels(snapshots, run, run.settings, tmp_path / "erf.npz") == 0
+    assert measure_snapshots.main(measure(snapshots, run, run.settings, tmp_path / "erf.npz")) == 0
     table = pd.read_csv(tmp_path / "erf.csv")
-    kernels = pd.read_csv(tmp_path / "erf_kernels.csv")
+    kernels = pd.read_csv(tmp_path / "erf.tsv", sep="\t")
     means = kernels.groupby("snapshot", sort=False)[["kernel_spread", "branch_share"]].mean()
     pd.testing.assert_frame_equal(means, table.set_index("snapshot")[[*means]], check_like=True, rtol=1e-6)
     first, field = load_fields(tmp_path / "erf.npz")
@@ -524,7 +519,7 @@ def test_other_units_layers_and_images(undisturbed, tmp_path):
     snapshots = [run.out / "epoch_000.pt", run.out / "best.pt"]
     arguments = measure(snapshots, run, run.settings, tmp_path / "units.csv")
     assert measure_units.main(arguments) == 0
-    assert measure_with_kernels(snapshots, run, run.settings, tmp_path / "erf.npz") == 0
+    assert measure_snapshots.main(measure(snapshots, run, run.settings, tmp_path / "erf.npz")) == 0
     table, sizes = pd.read_csv(tmp_path / "units.csv"), pd.read_csv(tmp_path / "erf.csv")
     assert table.query("varied == 'reference'")["size"].tolist() == sizes["size"].tolist()
     assert table["varied"].value_counts().to_dict().keys() == {"reference", "unit", "layer", "images", "reading"}
@@ -559,7 +554,7 @@ def test_the_statistics_that_training_left_are_no_part_of_what_is_measured(undis
                 tensor += shift
         save_state(tmp_path / name / "best.pt", snapshot)
         out = tmp_path / name / "erf.npz"
-        assert measure_with_kernels([tmp_path / name / "best.pt"], run, run.settings, out) == 0
+        assert measure_snapshots.main(measure([tmp_path / name / "best.pt"], run, run.settings, out)) == 0
         tables.append(out.with_suffix(".csv").read_text())
     assert tables[0] == tables[1]
 
@@ -568,20 +563,20 @@ def test_foreign_snapshots_are_refused(undisturbed, tmp_path, capsys):
     run, out = undisturbed, tmp_path / "erf.npz"
     best = run.out / "best.pt"
     other = {**run.settings, "network": {**run.settings["network"], "width": 16}}
-    for program in (measure_with_kernels, lambda *given: measure_units.main(measure(*given))):
-        assert program([best], run, other, out) == 1
+    for script in (measure_snapshots, measure_units):
+        assert script.main(measure([best], run, other, out)) == 1
         assert "network.width is 8 there, 16 here" in one_line(capsys)
     damaged = tmp_path / "damaged.pt"
     damaged.write_bytes(best.read_bytes()[:-500])
-    assert measure_with_kernels([damaged], run, run.settings, out) == 1
+    assert measure_snapshots.main(measure([damaged], run, run.settings, out)) == 1
     assert "damaged.pt: damaged or not one of ours" in one_line(capsys)
     torch.save(load_snapshot(best)["model"], damaged)  # weights alone, as other people save them
-    assert measure_with_kernels([damaged], run, run.settings, out) == 1
+    assert measure_snapshots.main(measure([damaged], run, run.settings, out)) == 1
     assert "damaged.pt: damaged or not one of ours" in one_line(capsys)
     missing = tmp_path / "missing.pt"
-    assert measure_with_kernels([missing], run, run.settings, out) == 1
+    assert measure_snapshots.main(measure([missing], run, run.settings, out)) == 1
     assert one_line(capsys) == f"error: {missing}: No such file or directory"
-    assert measure_with_kernels([best], run, run.settings, out, images=101) == 1
+    assert measure_snapshots.main(measure([best], run, run.settings, out, images=101)) == 1
     assert "101 images are wanted, but there are only" in one_line(capsys)
     assert not out.exists()
 

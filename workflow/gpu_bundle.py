@@ -40,7 +40,6 @@ def jobs(run: Run) -> Iterator[dict]:
             train += ["--resume", run.training_state(name, str(seed)), "--out", folder]
             measure = ["scripts/measure_snapshots.py", "--snapshots", *snapshots, *given, *where]
             measure += ["--images", str(settings["images"]), "--threads", str(settings["threads"]), "--out", fields]
-            measure += ["--kernels", results(f"kernels/{name}/seed_{seed}.csv")]
             yield {"words": train, "leaves": f"{folder}/provenance.json"}
             yield {"words": measure, "leaves": fields}
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(PROJECT / "scripts"))
 
 from erf.result.field import load_fields  # noqa: E402
 from erf.system.files import record_of  # noqa: E402
+from replication.commands.cli import separator  # noqa: E402
 
 TABLES = {  # by name here: where they lie under results/
     "growth_slopes": "growth_slopes.csv",
@@ -29,7 +30,7 @@ TABLES = {  # by name here: where they lie under results/
     "questions": "questions/*.csv",
     "interval_coverage": "interval_coverage.csv",
     "erf": "erf/*/seed_*.csv",
-    "kernels": "kernels/*/seed_*.csv",
+    "kernels": "erf/*/seed_*.tsv",
     "metrics": "trainings/*/seed_*/metrics.csv",
     "test": "trainings/*/seed_*/test.csv",
     "speed": "trainings/*/seed_*/speed.csv",
@@ -79,11 +80,11 @@ def origin(path: Path) -> dict:
 
 def labelled(path: Path, results: Path) -> pd.DataFrame:
     """A table with the names that its path has of it."""
-    labels, table = path.relative_to(results).parts, pd.read_csv(path)
+    labels, table = path.relative_to(results).parts, pd.read_csv(path, sep=separator(path))
     if len(labels) > 2:  # <kind>/<name>/seed_<seed>...
         table.insert(0, "name", labels[1])
         if "seed" not in table:
-            table.insert(1, "seed", int(labels[2].removesuffix(".csv").removeprefix("seed_")))
+            table.insert(1, "seed", int(Path(labels[2]).stem.removeprefix("seed_")))
     return table
 
 

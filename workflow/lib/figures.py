@@ -93,7 +93,7 @@ def datasets(configuration: Configuration, place: Place, shown: dict) -> list[st
 
 ERF_TABLES = every_seed("trainings", "erf/{name}/seed_{seed}.csv")
 METRICS = every_seed("trainings", "trainings/{name}/seed_{seed}/metrics.csv")
-KERNELS = every_seed("trainings", "kernels/{name}/seed_{seed}.csv")
+KERNELS = every_seed("trainings", "erf/{name}/seed_{seed}.tsv")
 
 THEORY, UNTRAINED, TRAINED, BEYOND = "Theory", "Untrained networks", "Trained networks", "Beyond the paper"
 PLAIN = ("kernel", "structure", "reading", "centre_light")

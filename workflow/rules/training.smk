@@ -47,7 +47,7 @@ rule measure_snapshots:
     output:
         out=results("erf/{training}/seed_{seed}.npz"),
         table=results("erf/{training}/seed_{seed}.csv"),
-        kernels=results("kernels/{training}/seed_{seed}.csv"),
+        kernels=results("erf/{training}/seed_{seed}.tsv"),
         provenance=record(results("erf/{training}/seed_{seed}.npz")),
     log:
         logs("measure_snapshots/{training}/seed_{seed}.log"),
@@ -64,13 +64,12 @@ rule measure_snapshots:
         **run.given("trainings/{training}", lambda wildcards: configuration.trained_by(wildcards.training)),
         images=lambda wildcards: configuration.training(wildcards.training)["images"],
         device=untracked(config["device"]),
-        kernels=lambda wildcards, output: f"--kernels {output.kernels}" if "kernels" in output.keys() else "",
     message:
         "Effective receptive fields of {wildcards.training}, seed {wildcards.seed}"
     shell:
         "python {input.script:q} --snapshots {input.snapshots} --data {input.data} --settings {params.settings_file:q} "
         "--seed {wildcards.seed} --images {params.images} --device {params.device} --threads {threads} "
-        "--out {output.out} {params.kernels} > {log} 2>&1"
+        "--out {output.out} > {log} 2>&1"
 
 
 use rule measure_snapshots as measure_units with:

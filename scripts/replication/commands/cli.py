@@ -82,16 +82,20 @@ def read_settings(path: str) -> dict:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV, whole or not at all; floats in full, so that reading gives back what was computed."""
+    """Write a CSV, or a .tsv, whole or not at all; floats in full, so that reading gives back what was computed."""
     with atomic(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        table.to_csv(temporary, sep=separator(path), index=False, lineterminator="\n", encoding="utf-8")
+
+
+def separator(path: Path) -> str:
+    return "\t" if path.suffix == ".tsv" else ","
 
 
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a CSV that `write_table` made; InputError if it is empty, not a table, or without one of `columns`."""
+    """Read a table that `write_table` made; InputError if it is empty, not a table, or without one of `columns`."""
     checked(path)
     try:
-        table = pd.read_csv(path, encoding="utf-8")
+        table = pd.read_csv(path, sep=separator(path), encoding="utf-8")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a table ({error}); delete it and run again") from error
     missing = [name for name in columns if name not in table]

@@ -14,12 +14,12 @@ from replication.training.speed import keep_freed_memory
 
 
 def arguments(
-    description: str, argv: list[str] | None, **outputs: str
+    description: str, argv: list[str] | None, out: str
 ) -> tuple[argparse.Namespace, torch.Tensor, torch.Tensor]:
     """The arguments, `device` as torch has it; the images to measure on, (n, 3, H, W), and those that set batch norm's
     statistics, both on that device.
 
-    `outputs` has the help of each output's argument by its name, such as `out` of --out.
+    `out` is the help of --out.
     """
     parser = new_parser(description)
     parser.add_argument("--snapshots", type=Path, nargs="+", required=True, help="snapshots of one training, .pt")
@@ -29,8 +29,7 @@ def arguments(
     parser.add_argument("--images", type=int, required=True, help="validation and test images to average over")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
-    for name, words in outputs.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=words)
+    parser.add_argument("--out", type=Path, required=True, help=out)
     args = parser.parse_args(argv)
     keep_freed_memory()
     torch.set_num_threads(args.threads)
