@@ -634,7 +634,7 @@ def test_snakemakes_report_shows_every_figure_with_its_caption(browser, snakemak
     for category, count in categories.items():
         for number in range(count):
             show(browser, snakemake_report, width=1400)
-            assert "under Verdicts" in appears(browser, "document.body.innerText")
+            assert appears(browser, "document.body.innerText.includes('under Verdicts')")
             click_on(browser, "a", text=category)
             assert appears(browser, "document.querySelectorAll('tr a[iconname=eye]').length") == count
             label = browser.execute_script(
