@@ -99,6 +99,9 @@ def draw_quantities(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
         if here.empty:
             continue
         runs = here[here["seed"] != "mean"]
+        if name == "sigma_drawn_gates":  # of the first and the last epoch alone
+            axes.plot(runs["epoch"], runs["value"], marker, color=colour, markersize=4, label=label, zorder=3)
+            continue
         bars = error_bars(runs["value"], runs["low"], runs["high"])  # NaN where a run has no interval of its own
         axes.errorbar(runs["epoch"], runs["value"], bars, fmt="none", ecolor=colour, elinewidth=0.6)
         draw_seeds(axes, here, "epoch", colour, label, marker)
