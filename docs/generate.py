@@ -26,6 +26,7 @@ from replication.claims.kept_tables import (  # noqa: E402
     arm,
     growth_table,
     kernel_table,
+    mean_ratio,
     read_erf,
     rising_table,
     runs_table,
@@ -190,8 +191,7 @@ def secondary_table() -> str:
         before, last, best = (here[here["snapshot"] == snapshot].set_index("seed") for snapshot in snapshots)
         row = [arm(name), f"{here['residual_scale'].iloc[0]:g}"]
         for after, quantity in ((best, "sigma"), (best, "size"), (last, "size_e2"), (last, "size_maximum")):
-            ratio = np.exp(mean_interval(np.log(after[quantity] / before[quantity])))
-            row.append(over_seeds(tuple(ratio), len(before), 3))
+            row.append(over_seeds(mean_ratio(before[quantity], after[quantity]), len(before), 3))
         rows.append(row)
     header = ["", "γ", "σ, best snapshot", "size, best snapshot", "size above e⁻²", "size above 4.55 % of the maximum"]
     return f"These secondary outcomes, after / before, have no verdict:\n\n{table(header, rows)}"

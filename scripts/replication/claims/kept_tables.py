@@ -51,8 +51,8 @@ def growth_table(kept: Path) -> Table:
         for quantity in ("sigma", "size"):
             by_seed = here.pivot_table(index="seed", columns="epoch", values=quantity)
             before, after = by_seed[by_seed.columns.min()], by_seed[by_seed.columns.max()]
-            ratio = np.exp(mean_interval(np.log(after / before)))
-            row += [f"{before.mean():.1f} → {after.mean():.1f}", over_seeds(tuple(ratio), len(by_seed), 3)]
+            ratio = mean_ratio(before, after)
+            row += [f"{before.mean():.1f} → {after.mean():.1f}", over_seeds(ratio, len(by_seed), 3)]
             verdicts.append(Region(GROWS).verdict(Part(quantity, *ratio)))
         own = scores[scores["name"] == name]
         score = 100 * own["test_mean_iou"].fillna(own["test_accuracy"])
@@ -70,12 +70,10 @@ def kernel_table(kept: Path) -> Table:
     erf = read_erf(kept).dropna(subset="sigma_kernels").query("snapshot != 'best'")
     rows = []
     for name, here in erf.groupby("name", sort=False):
-        ends = {end: here[here["epoch"] == end].set_index("seed") for end in (0, here["epoch"].max())}
-        before, after = ends.values()
+        before, after = (here[here["epoch"] == end].set_index("seed") for end in (0, here["epoch"].max()))
         row = [arm(name), f"{here['residual_scale'].iloc[0]:g}"]
         for quantity in ("sigma", "sigma_drawn_gates", "sigma_kernels"):
-            ratio = np.exp(mean_interval(np.log(after[quantity] / before[quantity])))
-            row.append(over_seeds(tuple(ratio), len(before), 3))
+            row.append(over_seeds(mean_ratio(before[quantity], after[quantity]), len(before), 3))
         row += [f"{before[of].mean():.3f} → {after[of].mean():.3f}" for of in ("kernel_spread", "branch_share")]
         rows.append([*row, str(len(before))])
     header = [
@@ -130,6 +128,11 @@ def scores_by_epoch(kept: Path) -> dict[str, pd.DataFrame]:
         name: 100 * here.pivot_table(index="seed", columns="epoch", values="score")
         for name, here in metrics.groupby("name", sort=False)
     }
+
+
+def mean_ratio(before: pd.Series, after: pd.Series) -> tuple[float, float, float]:
+    """Geometric mean over seeds of after / before, and its 95 % interval, that of the mean logarithm."""
+    return tuple(np.exp(mean_interval(np.log(after / before))))
 
 
 def read_erf(kept: Path) -> pd.DataFrame:
