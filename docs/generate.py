@@ -26,12 +26,12 @@ from replication.claims.kept_tables import (  # noqa: E402
     arm,
     growth_table,
     kernel_table,
-    mean_ratio,
     read_erf,
     rising_table,
     runs_table,
     slope_table,
 )
+from replication.claims.measures import mean_ratio  # noqa: E402
 from replication.claims.tables import capital, counts_in_words, is_the_papers, ours, part_of, read_checked, verdict_of  # noqa: E402
 from replication.datasets.table import DATASETS  # noqa: E402
 from replication.drawing.labels import over_seeds, with_interval  # noqa: E402

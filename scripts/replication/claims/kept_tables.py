@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from erf.result.intervals import mean_interval
+from replication.claims.measures import mean_ratio
 from replication.claims.verdicts import UNDECIDED, Part, Region, overall
 from replication.commands.cli import read_table
 from replication.datasets.table import DATASETS
@@ -128,11 +129,6 @@ def scores_by_epoch(kept: Path) -> dict[str, pd.DataFrame]:
         name: 100 * here.pivot_table(index="seed", columns="epoch", values="score")
         for name, here in metrics.groupby("name", sort=False)
     }
-
-
-def mean_ratio(before: pd.Series, after: pd.Series) -> tuple[float, float, float]:
-    """Geometric mean over seeds of after / before, and its 95 % interval, that of the mean logarithm."""
-    return tuple(np.exp(mean_interval(np.log(after / before))))
 
 
 def read_erf(kept: Path) -> pd.DataFrame:

@@ -255,6 +255,11 @@ def diameters(results: Results, dataset: str, when: str, start: float | None = N
 GROWING = {"sigma": "σ", "size": "ERF size"}  # the primary outcomes of docs/protocol.md
 
 
+def mean_ratio(before: pd.Series, after: pd.Series) -> tuple[float, float, float]:
+    """Geometric mean over seeds of after / before, and its 95 % interval, that of the mean logarithm."""
+    return tuple(np.exp(mean_interval(np.log(after / before))))
+
+
 def growth_ratios(results: Results, dataset: str, start: float) -> list[Part]:
     """σ (root mean square of both axes) and ERF size at the last epoch over those before training, paired by seed: the
     geometric mean, its interval that of the mean logarithm. Without the interval until all planned seeds are in."""
@@ -263,7 +268,7 @@ def growth_ratios(results: Results, dataset: str, start: float) -> list[Part]:
         here = here.assign(sigma=((here["sigma_rows"] ** 2 + here["sigma_columns"] ** 2) / 2) ** 0.5)
         for quantity, label in GROWING.items():
             before, after = before_and_after(results, here, quantity)
-            mean = np.exp(mean_interval(np.log(after / before)))
+            mean = mean_ratio(before, after)
             planned = len(results.trainings[here["training"].iloc[0]].get("seeds", before))
             if len(before) < planned:  # a look at some of them decides nothing
                 parts.append(Part(f"{label}, {len(before)} of {planned} seeds", mean[0]))
